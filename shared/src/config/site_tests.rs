@@ -1,0 +1,140 @@
+//! Tests of [`super`]: ranges on both sides, impossible combinations, and the refusals' words.
+
+use super::*;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    board: Spanned<u8>,
+    #[serde(default)]
+    peers: Vec<Spanned<u8>>,
+    voters: Option<Spanned<Vec<Spanned<u8>>>>,
+    copies: Option<Spanned<u8>>,
+    #[serde(default)]
+    timing: RawTiming,
+    #[serde(default)]
+    journal: RawJournal,
+}
+
+fn check(text: &str) -> Result<(Members, Timing, JournalConfig), ConfigError> {
+    let text = Text::from_str("f.toml", text)?;
+    let raw: Raw = text.parse()?;
+    let peers: Vec<_> = raw.peers.iter().collect();
+    let members =
+        RawMembers { board: &raw.board, peers: &peers, voters: raw.voters.as_ref(), copies: raw.copies.as_ref() };
+    Ok((members.check(&text)?, raw.timing.check(&text)?, raw.journal.check(&text)?))
+}
+
+fn refused(text: &str, words: &str) {
+    let shown = check(text).expect_err("it is impossible").to_string();
+    assert!(shown.contains(words), "{shown}");
+}
+
+fn set(numbers: &[u8]) -> BoardSet {
+    numbers.iter().filter_map(|number| BoardId::new(*number)).collect()
+}
+
+#[test]
+fn defaults() {
+    let (members, timing, journal) = check("board = 2\npeers = [1, 3]").unwrap();
+    assert_eq!(members.boards, set(&[1, 2, 3]));
+    assert_eq!(members.voters, set(&[1, 2, 3]));
+    assert_eq!(members.copies, 2);
+    assert_eq!(timing, Timing::default());
+    assert_eq!(journal, JournalConfig::default());
+    assert_eq!(check("board = 1").unwrap().0.copies, 1);
+}
+
+#[test]
+fn voters_by_size() {
+    let all: Vec<u8> = (1..=64).collect();
+    for (boards, voters) in [(1, 1), (2, 2), (3, 3), (4, 3), (5, 5), (6, 5), (64, 5)] {
+        assert_eq!(default_voters(set(&all[..boards])), set(&all[..voters]), "{boards} boards");
+    }
+}
+
+#[test]
+fn members() {
+    refused("board = 0", "f.toml:1:9: `board` is 0, but a board's number is 1 to 64");
+    refused("board = 65", "1 to 64");
+    assert_eq!(check("board = 64").unwrap().0.boards, set(&[64]));
+    refused("board = 1\npeers = [2, 1]", "f.toml:2:13: peer board-1 is this board itself");
+    refused("board = 1\npeers = [2, 2]", "f.toml:2:13: peer board-2 is named twice");
+}
+
+#[test]
+fn voters() {
+    let with = |voters: &str| format!("board = 1\npeers = [2, 3, 4, 5, 6, 7, 8, 9]\nvoters = [{voters}]");
+    assert_eq!(check(&with("3")).unwrap().0.voters, set(&[3]));
+    assert_eq!(check(&with("1,2,3,4,5,6,7")).unwrap().0.voters.len(), 7);
+    refused(&with("1,2,3,4,5,6,7,8,9"), "9 voters, but 1 to 7 can vote");
+    refused(&with(""), "f.toml:3:10: 0 voters");
+    refused(&with("1, 2"), "2 voters: an even number cannot break a tie");
+    refused(&with("1, 2"), "help: for this site: `voters = [1, 2, 3, 4, 5]`");
+    refused(&with("1, 2, 10"), "f.toml:3:17: voter board-10 is no board of this site");
+    refused(&with("1, 2, 2"), "f.toml:3:17: voter board-2 is named twice");
+    assert_eq!(check("board = 1\npeers = [2]\nvoters = [1, 2]").unwrap().0.voters.len(), 2);
+}
+
+#[test]
+fn copies() {
+    let with = |copies: u8| format!("board = 1\npeers = [2, 3, 4, 5, 6]\ncopies = {copies}");
+    assert_eq!(check(&with(1)).unwrap().0.copies, 1);
+    assert_eq!(check(&with(5)).unwrap().0.copies, 5);
+    refused(&with(0), "`copies` is too small: 0, but it must be 1 to 5");
+    refused(&with(6), "`copies` is too large: 6");
+    assert_eq!(check("board = 1\npeers = [2]\ncopies = 2").unwrap().0.copies, 2);
+    refused("board = 1\npeers = [2]\ncopies = 3", "f.toml:3:10: 3 copies, but the site has 2 boards");
+}
+
+#[test]
+fn every_range_of_the_clockwork_on_both_sides() {
+    // What else must be said so that the range alone decides.
+    let ranges = [
+        ("heartbeat_ms", 10, 1000, "down_after_ms = 4000"),
+        ("down_after_ms", 40, 60_000, "heartbeat_ms = 10"),
+        ("lease_ms", 100, 5000, "renew_ms = 10"),
+        ("renew_ms", 10, 1666, "lease_ms = 5000"),
+        ("hedge_after_ms", 10, 10_000, ""),
+        ("seal_alarm_ms", 1, 1000, ""),
+        ("seal_event_ms", 1, 10_000, ""),
+        ("adopt_after_ms", 100, 600_000, ""),
+    ];
+    for (key, low, high, beside) in ranges {
+        let with = |value: u64| format!("board = 1\n[timing]\n{key} = {value}\n{beside}");
+        check(&with(low)).unwrap();
+        check(&with(high)).unwrap();
+        refused(&with(low - 1), &format!("`timing.{key}` is too small: {} ms", low - 1));
+        refused(&with(high + 1), &format!("`timing.{key}` is too large: {} ms", high + 1));
+    }
+}
+
+#[test]
+fn times_that_cannot_stand_together() {
+    check("board = 1\n[timing]\nheartbeat_ms = 100\ndown_after_ms = 400").unwrap();
+    refused(
+        "board = 1\n[timing]\nheartbeat_ms = 100\ndown_after_ms = 399",
+        "f.toml:4:17: `timing.down_after_ms` is 399, which is less than 4 heartbeats of 100 ms",
+    );
+    refused("board = 1\n[timing]\nheartbeat_ms = 101", "f.toml:3:16: `timing.down_after_ms` is 400");
+    check("board = 1\n[timing]\nlease_ms = 300\nrenew_ms = 100").unwrap();
+    refused(
+        "board = 1\n[timing]\nlease_ms = 299\nrenew_ms = 100",
+        "f.toml:4:12: `timing.renew_ms` is 100, which is more than a third of the lease of 299 ms",
+    );
+    refused("board = 1\n[timing]\nlease_ms = 299", "f.toml:3:12: `timing.renew_ms` is 100");
+}
+
+#[test]
+fn the_journal_on_both_sides() {
+    let with = |key: &str, value: u64| format!("board = 1\n[journal]\n{key} = {value}");
+    assert_eq!(check(&with("segment_mib", 4)).unwrap().2.segment_bytes, 4 << 20);
+    assert_eq!(check(&with("segment_mib", 256)).unwrap().2.segment_bytes, 256 << 20);
+    refused(&with("segment_mib", 3), "`journal.segment_mib` is too small: 3 MiB");
+    refused(&with("segment_mib", 257), "too large");
+    assert_eq!(check(&with("segments_max", 4)).unwrap().2.segments_max, 4);
+    assert_eq!(check(&with("segments_max", 65_536)).unwrap().2.segments_max, 65_536);
+    refused(&with("segments_max", 3), "too small");
+    refused(&with("segments_max", 65_537), "too large");
+    refused(&with("segments_mx", 5), "did you mean `segments_max`?");
+}

@@ -1,0 +1,153 @@
+//! Everything a board or the region can notice. `shared` emits these; a shell turns each into a counter, a log
+//! line and an entry of its recent history. Rare by design: nothing here happens once a record.
+
+use crate::frame::FrameRefusal;
+use crate::ids::{BoardId, Epoch, SegmentId, Stream, Term};
+use crate::ranges::SeqRange;
+use crate::wire::uplink::Refusal;
+
+/// Something worth telling, in order of the data path and then the control path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Fewer than k boards live: records are committed on those that do. Told once until [`Event::Restored`].
+    Degraded {
+        /// Boards that keep each record now.
+        copies: usize,
+        /// Boards that should.
+        wanted: usize,
+    },
+    /// k boards live again.
+    Restored,
+    /// The journal is full: nothing more is accepted until the region covers what it holds.
+    JournalFull,
+    /// The journal has room again.
+    JournalRoom,
+    /// A write or sync failed. The journal is poisoned: nothing is acknowledged any more, the process must end.
+    JournalPoisoned,
+    /// Recovery found damage before valid blocks: what was there must come from a copy.
+    JournalDamaged {
+        /// In which segment.
+        segment: SegmentId,
+        /// At which byte.
+        offset: u32,
+    },
+    /// Recovery cut a torn tail: it was never acknowledged.
+    TornTail {
+        /// In which segment.
+        segment: SegmentId,
+        /// At which byte.
+        offset: u32,
+    },
+    /// A segment's records are all covered by the region; its file is free.
+    SegmentFreed {
+        /// Which.
+        segment: SegmentId,
+    },
+    /// A copy was not taken: damaged on the way, of a stream beyond the limit, or the queue is full.
+    CopyRefused {
+        /// From whom.
+        from: BoardId,
+    },
+    /// The uplink is open: the region answered.
+    UplinkOpened {
+        /// Under which term.
+        term: Term,
+    },
+    /// The uplink is closed.
+    UplinkClosed,
+    /// The region refused this board's session.
+    UplinkRefused {
+        /// Why.
+        reason: Refusal,
+    },
+    /// The region covers less than it did: it was restored from an older state, or it is another region.
+    CoverageWentBack {
+        /// Of which stream.
+        stream: Stream,
+    },
+    /// A board is heard (again).
+    BoardUp {
+        /// Which.
+        board: BoardId,
+        /// In which life.
+        epoch: Epoch,
+    },
+    /// A board is not heard any more.
+    BoardDown {
+        /// Which.
+        board: BoardId,
+    },
+    /// This board leads the site.
+    LeaseAcquired {
+        /// Under which term.
+        term: Term,
+    },
+    /// This board leads no more.
+    LeaseLost {
+        /// The term that ended.
+        term: Term,
+        /// Given up, rather than run out.
+        released: bool,
+    },
+    /// The site's leader, as this board sees it, has changed.
+    LeaderChanged {
+        /// The new term; its board leads.
+        term: Term,
+    },
+    /// A peer sent something that is no message. Its connection is closed.
+    BadFrame {
+        /// Who.
+        from: BoardId,
+        /// What was wrong.
+        why: FrameRefusal,
+    },
+    /// Region: a site's session stands.
+    SessionOpened {
+        /// Which board speaks.
+        board: BoardId,
+        /// Under which term.
+        term: Term,
+    },
+    /// Region: a session was refused or ended for a cause.
+    SessionRefused {
+        /// Why.
+        reason: Refusal,
+    },
+    /// Region: a block or part of it was new to the store.
+    Overlap {
+        /// Of which stream.
+        stream: Stream,
+        /// The part that was stored before.
+        range: SeqRange,
+    },
+}
+
+impl Event {
+    /// The event's name in metrics and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Degraded { .. } => "degraded",
+            Self::Restored => "restored",
+            Self::JournalFull => "journal_full",
+            Self::JournalRoom => "journal_room",
+            Self::JournalPoisoned => "journal_poisoned",
+            Self::JournalDamaged { .. } => "journal_damaged",
+            Self::TornTail { .. } => "torn_tail",
+            Self::SegmentFreed { .. } => "segment_freed",
+            Self::CopyRefused { .. } => "copy_refused",
+            Self::UplinkOpened { .. } => "uplink_opened",
+            Self::UplinkClosed => "uplink_closed",
+            Self::UplinkRefused { .. } => "uplink_refused",
+            Self::CoverageWentBack { .. } => "coverage_went_back",
+            Self::BoardUp { .. } => "board_up",
+            Self::BoardDown { .. } => "board_down",
+            Self::LeaseAcquired { .. } => "lease_acquired",
+            Self::LeaseLost { .. } => "lease_lost",
+            Self::LeaderChanged { .. } => "leader_changed",
+            Self::BadFrame { .. } => "bad_frame",
+            Self::SessionOpened { .. } => "session_opened",
+            Self::SessionRefused { .. } => "session_refused",
+            Self::Overlap { .. } => "overlap",
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Every bound of the system, by name, with where the number came from. Relations between limits are asserted
+//! below at compile time. At a limit something is refused, waits, or is counted: the comment says which.
+
+use core::time::Duration;
+
+/// Boards in a site (design: 2 to 64). More are refused by the configuration.
+pub const BOARDS_MAX: usize = 64;
+/// Boards that vote for the leader: 7 ride out three dead ones. More are refused by the configuration.
+pub const VOTERS_MAX: usize = 7;
+/// Boards that keep each record. More are refused by the configuration.
+pub const COPIES_MAX: usize = 5;
+/// Bytes of a site's or board's name. Longer ones are refused by the configuration.
+pub const NAME_BYTES_MAX: usize = 32;
+/// Bytes of a configuration file. A longer one is refused unread: the fullest one is a few kilobytes.
+pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a publisher's name (an MQTT client identifier, or its own choice). Longer ones are refused.
+pub const PUBLISHER_BYTES_MAX: usize = 128;
+/// Bytes of a record's topic. Longer ones are refused.
+pub const TOPIC_BYTES_MAX: usize = 1024;
+/// Bytes of a record's payload. Larger publishes are refused with "packet too large".
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a record as encoded: topic, publisher and payload with their lengths, key and times.
+pub const RECORD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + TOPIC_BYTES_MAX + PUBLISHER_BYTES_MAX + 128;
+
+/// Records in one run (what one origin commits at once) and in one block.
+pub const RUN_RECORDS_MAX: u32 = 2048;
+/// Bytes of a run's records. A run is closed when the next record would pass it.
+pub const RUN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one journal write. Group commit takes what has gathered, up to this.
+pub const COMMIT_BYTES_MAX: usize = 1024 * 1024;
+/// The journal's page: commit blocks start on it, so that no page with acknowledged data is rewritten.
+pub const PAGE_BYTES: usize = 4096;
+/// Bytes of a journal segment file by default.
+pub const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
+/// Segments a journal may have by default: 256 x 8 MiB = 2 GiB. At the limit the front door stops accepting.
+pub const SEGMENTS_MAX: u32 = 256;
+/// Distinct streams a journal may hold: 64 boards x 3 classes x some epochs. At the limit runs of new streams are refused.
+pub const STREAMS_MAX: usize = 1024;
+
+/// Bytes of accepted records that wait for their commit. At the limit the front door stops reading sockets.
+pub const UNCOMMITTED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Records that wait for their commit. At the limit the front door stops reading sockets.
+pub const UNCOMMITTED_RECORDS_MAX: usize = 64 * 1024;
+/// Bytes of copies from peers that wait for the disk. At the limit further copies are dropped and counted; the
+/// origin sends them again.
+pub const COPY_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of a payload that are searched for the sensor's own time or number. Members behind it are not seen.
+pub const CONTENT_SCAN_BYTES_MAX: usize = 4096;
+/// MQTT connections of one board by default (redundant detectors of a corridor plus a margin). Further ones are refused.
+pub const DOOR_CONNECTIONS_MAX: usize = 4096;
+/// MQTT sessions of one board, connected or kept. At the limit the one that would end soonest ends, counted.
+pub const DOOR_SESSIONS_MAX: usize = 2 * DOOR_CONNECTIONS_MAX;
+/// Publishes of one connection that wait for their acknowledgement: announced as Receive Maximum (two per record of a
+/// pipeline 1024 deep). Past it MQTT 5 clients are disconnected (0x93), and older ones are not read.
+pub const DOOR_IN_FLIGHT_MAX: usize = 2048;
+/// Bytes of one MQTT packet: a record and 4 KiB of properties. Announced; larger ones are refused unread (0x95).
+pub const DOOR_PACKET_BYTES_MAX: usize = RECORD_BYTES_MAX + 4096;
+/// Topic aliases of one connection. Announced; others are refused (0x94).
+pub const DOOR_TOPIC_ALIASES_MAX: u16 = 16;
+/// Bytes read from one socket at once, and bytes of one connection that wait for the node. Past it it is not read.
+pub const DOOR_READ_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that all connections together hold in buffers. At the limit no connection reads ahead, and one that sends a
+/// packet in parts is closed, counted.
+pub const DOOR_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of acknowledgements that wait for one socket. Past it the connection is not read.
+pub const DOOR_UNSENT_BYTES_MAX: usize = 16 * 1024;
+/// Batches of publishes that wait for the node, each at most a read and a packet. At the limit sockets are not read.
+pub const OFFER_BATCHES_MAX: usize = 64;
+/// Peer addresses remembered as already complained about. At the limit the log is silent, counters are not.
+pub const DOOR_PEERS_LOGGED_MAX: usize = 256;
+/// Publishes of one bridge that wait for their commit.
+pub const BRIDGE_IN_FLIGHT_MAX: u16 = 1024;
+
+/// Disjoint ranges kept of one stream. Ranges beyond it are forgotten highest first, which only repeats work.
+pub const RANGES_MAX: usize = 256;
+/// Streams named in one message of coverage.
+pub const COVERAGE_STREAMS_MAX: usize = 256;
+
+/// Bytes of one frame between boards or to the region, header included. Larger ones are refused unread.
+pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of one control datagram: below the smallest QUIC datagram (1200) less its overhead.
+pub const DATAGRAM_BYTES_MAX: usize = 1024;
+/// Frames that may wait for one peer's connection. At the limit the connection is dropped and counted.
+pub const PEER_QUEUE_MAX: usize = 4096;
+
+/// Bytes of a block's records before compression. Bounds what decompression may allocate.
+pub const BLOCK_RAW_BYTES_MAX: usize = RUN_BYTES_MAX + RECORD_BYTES_MAX;
+/// Bytes of a block's body as sent.
+pub const BLOCK_BODY_BYTES_MAX: usize = BLOCK_RAW_BYTES_MAX + BLOCK_RAW_BYTES_MAX / 64 + 64;
+/// Bytes of blocks that one board may have on their way to the region without an acknowledgement.
+pub const UPLINK_WINDOW_BYTES: usize = 2 * 1024 * 1024;
+/// Blocks that one board may have on their way to the region without an acknowledgement.
+pub const UPLINK_WINDOW_BLOCKS: usize = 256;
+/// Bytes read from the journal at once for the uplink: at least one whole commit block.
+pub const READ_BYTES: u32 = 1024 * 1024 + 64 * 1024;
+
+/// Blocks stored in one transaction of the region.
+pub const TRANSACTION_BLOCKS_MAX: usize = 256;
+/// Sites that one gateway serves at once. At the limit further sessions are refused.
+pub const SESSIONS_MAX: usize = 1024;
+
+/// Bytes of packed blocks in one transaction of the region: bounds how long the others wait for theirs.
+pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Sessions that one site may have at once: its two uplinks, and their successors while the old ones time out. At
+/// the limit the oldest is closed.
+pub const SITE_SESSIONS_MAX: usize = 4;
+/// Blocks of one session that wait for their transaction. At the limit the gateway stops reading the session.
+pub const SESSION_BLOCKS_MAX: usize = 1024;
+/// Bytes of blocks of one session that wait for their transaction. At the limit the gateway stops reading it.
+pub const SESSION_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Questions of one session that wait for their answer. At the limit the gateway stops reading the session.
+pub const SESSION_ASKS_MAX: usize = 64;
+/// Questions of all sessions on their way to the store, those of sessions that have ended included. At the limit a
+/// session that asks is refused.
+pub const ASKS_MAX: usize = 16 * 1024;
+/// Messages of one session that may already be on their way when the gateway stops reading it. Past it the session
+/// is refused.
+pub const SESSION_SLACK: usize = 64;
+/// A session that has not said hello after so long is closed: a slow handshake over a 4G link stays well below it.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Disjoint ranges that the region keeps of one stream. Blocks that would leave more holes are refused: an honest
+/// site leaves as many holes as it has blocks on their way, a few hundred.
+pub const COVERAGE_RANGES_MAX: usize = 16 * 1024;
+
+/// Actions that one input may cause. Past it the node has a bug.
+pub const OUTBOX_MAX: usize = 16 * 1024;
+
+/// Terms reserved on disk ahead, so that a takeover never waits for flash (notes: PaxosLease, Chubby's sequencers).
+pub const TERMS_RESERVED: u64 = 1024;
+/// How far two monotonic clocks may drift apart, in permille: CLOCK_MONOTONIC is slewed by at most 500 ppm; 100
+/// permille is the margin for hosts that slew faster.
+pub const DRIFT_PERMILLE: u64 = 100;
+/// Longest lease a voter grants: bounds how long a restarted voter abstains.
+pub const LEASE_MAX: Duration = Duration::from_secs(5);
+/// A holder stops acting so long before its lease ends: an effect begun just before has that long to be over.
+pub const LEASE_GUARD: Duration = Duration::from_millis(10);
+/// Requests of one term whose answers still count: the newest. A late answer to an older one extends nothing.
+pub const LEASE_REQUESTS_MAX: usize = 32;
+/// Term counters heard above this are not believed: at one term a microsecond a site gets there in nine years.
+pub const TERM_COUNTER_MAX: u64 = 1 << 48;
+/// Between the starts of candidates of neighbouring rank: two round trips on a LAN (5 ms) and as much again thrice
+/// for scheduling, so that the first has won or lost before the second begins.
+pub const CAMPAIGN_STAGGER: Duration = Duration::from_millis(20);
+/// Requests of one campaign, a renewal period apart, before it counts as lost: at 30 % loss each way all three
+/// fail to one voter once in eight times.
+pub const CAMPAIGN_SENDS: u32 = 3;
+/// Times that lost campaigns double the random pause: to 160 ms, above the round trip of a bad link.
+pub const CAMPAIGN_DOUBLINGS_MAX: u32 = 5;
+
+const _: () = assert!(RECORD_BYTES_MAX < RUN_BYTES_MAX, "a record fits a run");
+const _: () = assert!(RUN_BYTES_MAX + RECORD_BYTES_MAX < COMMIT_BYTES_MAX, "a run fits a write");
+const _: () = assert!(COMMIT_BYTES_MAX * 2 < SEGMENT_BYTES as usize, "a write fits a segment");
+const _: () = assert!(BLOCK_BODY_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a block fits a frame");
+const _: () = assert!(COMMIT_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a run fits a frame");
+const _: () = assert!(READ_BYTES as usize > COMMIT_BYTES_MAX + 2 * PAGE_BYTES, "a read takes in a whole block");
+const _: () = assert!(DRIFT_PERMILLE < 1000, "a slow clock still runs");
+const _: () = assert!(TERM_COUNTER_MAX < 1 << 55, "a term's counter stays clear of its board's number");
+const _: () = assert!(BLOCK_RAW_BYTES_MAX < UPLINK_WINDOW_BYTES, "a block fits the window");
+const _: () = assert!(BLOCK_BODY_BYTES_MAX < TRANSACTION_BYTES_MAX, "a block fits a transaction");
+const _: () = assert!(
+    COVERAGE_STREAMS_MAX * (RANGES_MAX * 20 + 32) < FRAME_BYTES_MAX,
+    "an answer with every range of every stream asked fits a frame"
+);

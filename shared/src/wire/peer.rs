@@ -1,0 +1,110 @@
+//! Between boards of a site: copies of records, and blocks on their way through the holder of `uplink`.
+//! Reliable and ordered while one connection lives; everything may be said twice over two connections.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::checksum::crc32c_of;
+use crate::ids::{BoardId, Epoch, Name, Seq, Stream, Term};
+use crate::ranges::{RangeSet, SeqRange};
+use crate::wire::uplink::{Block, BoardReport};
+
+/// One message from board to board.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerMessage {
+    /// First on every connection.
+    Hello(Hello),
+    /// Keep a copy of these records.
+    Copy(Run),
+    /// These copies are fsynced here.
+    Durable(Vec<(Stream, SeqRange)>),
+    /// I hold `uplink` and the region listens: ask for coverage and send blocks to me.
+    UplinkOpen {
+        /// The holder's term.
+        term: Term,
+    },
+    /// Blocks sent under this term and not yet covered are to be sent again elsewhere.
+    UplinkClosed {
+        /// The holder's term.
+        term: Term,
+    },
+    /// What does the region cover of these streams? To the holder, at most `COVERAGE_STREAMS_MAX` streams.
+    Ask(Vec<Stream>),
+    /// Pass this on to the region. To the holder.
+    Block(Block),
+    /// What the region covers. From the holder.
+    Coverage(Vec<Coverage>),
+    /// How I am. To the holder, once a second.
+    Report(BoardReport),
+}
+
+/// Who opens the connection. The certificate has the last word on `board`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Site of the sender.
+    pub site: Name,
+    /// The sender.
+    pub board: BoardId,
+    /// Its journal epoch.
+    pub epoch: Epoch,
+    /// Digest of what must be equal on all boards of the site; others are refused by name.
+    pub fingerprint: u64,
+}
+
+/// What the region has stored durably of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// The stream.
+    pub stream: Stream,
+    /// Sequences stored.
+    pub ranges: RangeSet,
+    /// True: this is all there is, forget what was said before. False: add these.
+    pub whole: bool,
+}
+
+/// Consecutive records of one stream, as committed together: the unit of journal and replication. Immutable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Whose records.
+    pub stream: Stream,
+    /// Sequence of the first.
+    pub first: Seq,
+    /// How many, 1 to `RUN_RECORDS_MAX`.
+    pub count: u32,
+    /// Checksum made by the origin, checked by whoever takes the run in.
+    pub crc: u32,
+    /// The records, encoded one after the other.
+    pub bytes: Bytes,
+}
+
+impl Run {
+    /// A run with its checksum.
+    pub fn new(stream: Stream, first: Seq, count: u32, bytes: Bytes) -> Self {
+        let crc = run_crc(&stream, first, count, &bytes);
+        Self { stream, first, count, crc, bytes }
+    }
+
+    /// The sequences, or `None` where the numbers make no sense.
+    pub const fn range(&self) -> Option<SeqRange> {
+        SeqRange::from_count(self.first, self.count)
+    }
+
+    /// Whether the checksum holds.
+    pub fn is_intact(&self) -> bool {
+        self.crc == run_crc(&self.stream, self.first, self.count, &self.bytes)
+    }
+}
+
+fn run_crc(stream: &Stream, first: Seq, count: u32, bytes: &[u8]) -> u32 {
+    let Stream { origin, class } = stream;
+    crc32c_of(&[
+        &[origin.board.get(), *class as u8],
+        &origin.epoch.boot.to_le_bytes(),
+        &origin.epoch.nonce.to_le_bytes(),
+        &first.to_le_bytes(),
+        &count.to_le_bytes(),
+        bytes,
+    ])
+}

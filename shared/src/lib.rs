@@ -19,6 +19,7 @@
 extern crate alloc;
 
 pub mod action;
+pub mod admit;
 pub mod block;
 pub mod checksum;
 pub mod config;
@@ -26,9 +27,13 @@ pub mod event;
 pub mod frame;
 pub mod identity;
 pub mod ids;
+pub mod journal;
 pub mod limits;
 pub mod outbox;
 pub mod ranges;
 pub mod record;
+pub mod replicate;
+pub mod seal;
 pub mod time;
+pub mod uplink;
 pub mod wire;

@@ -1,0 +1,525 @@
+//! The way of a board's records to the region: which of the journal's records this board brings up, what is on its
+//! way, what the region covers. The route is the region itself where this board holds `uplink`, else the holder.
+//!
+//! ```text
+//!  closed ──opened──▶ asking ──region's coverage is known──▶ sending ─┐
+//!     ▲                  ▲      read journal → seal → send → covered  │
+//!     └──route fell──────┴──── no progress, coverage went back ◀──────┘
+//! ```
+//!
+//! Two boards that bring up the same record do no harm; one that nobody brings up would, so a keeper adopts a living
+//! origin's records once they have made no progress for long enough.
+
+mod window;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::Timing;
+use crate::ids::{BoardId, BoardSet, SegmentId, Stream, Term};
+use crate::limits::{COVERAGE_STREAMS_MAX, RANGES_MAX};
+use crate::ranges::{RangeSet, SeqRange};
+use crate::record::Reading;
+use crate::time::{Deadline, Instant};
+use crate::uplink::window::Window;
+use crate::wire::peer::{Coverage, Run};
+use crate::wire::uplink::Block;
+
+/// No block of the window made progress for so long: start over. Twice the region's patience with one transaction.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where blocks go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Nowhere.
+    Closed,
+    /// To the region: this board holds `uplink` and its session stands.
+    Region(Term),
+    /// To the holder.
+    Holder(BoardId, Term),
+}
+
+/// A place in the journal.
+pub type Cursor = (SegmentId, u32);
+/// Whether anything of these records is to be brought up from here.
+pub type Wanted<'a> = dyn Fn(&Stream, &RangeSet) -> bool + 'a;
+
+/// A piece of the journal to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    lap: u64,
+    /// In which segment.
+    pub segment: SegmentId,
+    /// From which byte.
+    pub offset: u32,
+    /// Durable bytes from there.
+    pub length: u32,
+}
+
+/// What decides whose records are brought up from here: one's own, those of boards that are down, and those that
+/// have made no progress for long.
+#[derive(Clone, Copy, Debug)]
+pub struct Origins<'a> {
+    /// This board.
+    pub own: BoardId,
+    /// Boards heard.
+    pub alive: BoardSet,
+    /// What is durable here.
+    pub held: &'a BTreeMap<Stream, RangeSet>,
+}
+
+/// The uplink of one board.
+#[derive(Debug)]
+pub struct Uplink {
+    route: Route,
+    adopt_after: Duration,
+    /// What the region has stored, for streams held here. Only what was heard; nothing is assumed.
+    covered: BTreeMap<Stream, RangeSet>,
+    /// When the coverage of a stream last grew, or held all there was.
+    progress: BTreeMap<Stream, Instant>,
+    unanswered: BTreeSet<Stream>,
+    asked_at: Instant,
+    window: Window,
+    /// Where reading goes on.
+    cursor: Cursor,
+    /// Counts rewinds, so that a read from before one is told.
+    lap: u64,
+    /// Read but not gathered yet, because the window was full.
+    pending: VecDeque<Run>,
+    /// Streams brought up from here.
+    mine: BTreeSet<Stream>,
+    adopt_at: Instant,
+    went_back: Vec<Stream>,
+}
+
+impl Uplink {
+    /// A closed uplink of one of `boards` boards.
+    pub fn new(timing: &Timing, boards: usize) -> Self {
+        Self {
+            route: Route::Closed,
+            adopt_after: timing.adopt_after,
+            covered: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
+            asked_at: Instant::ZERO,
+            window: Window::new(boards),
+            cursor: (SegmentId(0), 0),
+            lap: 0,
+            pending: VecDeque::new(),
+            mine: BTreeSet::new(),
+            adopt_at: Instant::NEVER,
+            went_back: Vec::new(),
+        }
+    }
+
+    /// Where blocks go now.
+    pub const fn route(&self) -> Route {
+        self.route
+    }
+
+    /// The route stands or fell: starts over. Returns what to ask the region, in messages of bounded size.
+    pub fn handle_route(&mut self, route: Route, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
+        self.route = route;
+        self.start_over(origins, now)
+    }
+
+    fn start_over(&mut self, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
+        self.window.clear(now);
+        self.rewind();
+        self.unanswered.clear();
+        self.asked_at = now;
+        if self.route == Route::Closed {
+            return Vec::new();
+        }
+        self.unanswered.extend(origins.held.keys());
+        self.progress.clear();
+        self.refresh(origins, now);
+        let streams: Vec<Stream> = origins.held.keys().copied().collect();
+        streams.chunks(COVERAGE_STREAMS_MAX).map(<[Stream]>::to_vec).collect()
+    }
+
+    /// Reading begins again at the oldest segment; a read under way is out of date.
+    fn rewind(&mut self) {
+        self.cursor = (SegmentId(0), 0);
+        self.pending.clear();
+        self.lap += 1;
+    }
+
+    /// Looks again whose records are brought up from here. Call where boards, coverage or the journal changed.
+    pub fn refresh(&mut self, origins: Origins<'_>, now: Instant) {
+        let (mut mine, mut adopt_at) = (BTreeSet::new(), Instant::NEVER);
+        for (stream, have) in origins.held {
+            let covered = self.covered.get(stream).is_some_and(|covered| covered.contains_all(have));
+            let since = *self.progress.entry(*stream).or_insert(now);
+            if covered {
+                self.progress.insert(*stream, now);
+                continue;
+            }
+            let board = stream.origin.board;
+            let patient_until = since + self.adopt_after;
+            if board == origins.own || !origins.alive.contains(board) || now >= patient_until {
+                mine.insert(*stream);
+            } else {
+                adopt_at = adopt_at.min(patient_until);
+            }
+        }
+        if !mine.is_subset(&self.mine) {
+            self.rewind();
+        }
+        self.mine = mine;
+        self.adopt_at = adopt_at;
+    }
+
+    /// The region's word on what it covers. Records not held here are passed over. Returns the streams of which it
+    /// covers more than before.
+    pub fn handle_coverage(
+        &mut self,
+        lines: Vec<Coverage>,
+        held: &BTreeMap<Stream, RangeSet>,
+        now: Instant,
+    ) -> Vec<Stream> {
+        let mut fresh = Vec::new();
+        for line in lines {
+            self.unanswered.remove(&line.stream);
+            let Some(held) = held.get(&line.stream) else { continue };
+            // Only what is held matters, and only that is believed: a region cannot make a board forget a record
+            // it has yet to write.
+            let said = line.ranges.intersection(held);
+            let have = self.covered.entry(line.stream).or_default();
+            if line.whole && !said.contains_all(have) {
+                // The region lost its memory: what is still held here is brought up again.
+                self.went_back.push(line.stream);
+                *have = RangeSet::EMPTY;
+                self.cursor = (SegmentId(0), 0);
+                self.pending.clear();
+                self.lap += 1;
+            }
+            let new = said.minus(have);
+            if !new.is_empty() {
+                self.progress.insert(line.stream, now);
+                fresh.push(line.stream);
+            }
+            have.extend(&said);
+            have.truncate(RANGES_MAX);
+            self.window.handle_covered(&line.stream, have, now);
+        }
+        fresh
+    }
+
+    /// Streams whose coverage went back since the last call.
+    pub fn take_went_back(&mut self) -> Vec<Stream> {
+        core::mem::take(&mut self.went_back)
+    }
+
+    /// What the region covers, of streams held here.
+    pub const fn covered(&self) -> &BTreeMap<Stream, RangeSet> {
+        &self.covered
+    }
+
+    /// Forgets what is no longer held, so that the region's next word is compared with what it could still lose.
+    pub fn retain(&mut self, held: &BTreeMap<Stream, RangeSet>) {
+        self.covered.retain(|stream, covered| {
+            let Some(held) = held.get(stream) else { return false };
+            *covered = covered.intersection(held);
+            true
+        });
+        self.progress.retain(|stream, _| held.contains_key(stream));
+    }
+
+    /// Records held here that the region does not cover.
+    pub fn backlog(&self, held: &BTreeMap<Stream, RangeSet>) -> u64 {
+        held.iter()
+            .map(|(stream, have)| {
+                self.covered
+                    .get(stream)
+                    .map_or(have.count(), |covered| have.minus(covered).count())
+            })
+            .sum()
+    }
+
+    /// Whether the board may read and send now.
+    fn is_sending(&self) -> bool {
+        self.route != Route::Closed && self.unanswered.is_empty()
+    }
+
+    /// Where to read next, if anything is wanted: segment, offset, bytes to its durable end. `next` finds the first
+    /// place from a cursor on whose segment holds something wanted.
+    pub fn wants_read(&self, next: impl FnOnce(Cursor, &Wanted<'_>) -> Option<(SegmentId, u32, u32)>) -> Option<Read> {
+        if !self.is_sending() || !self.pending.is_empty() || !self.window.has_room() {
+            return None;
+        }
+        let wanted = |stream: &Stream, ranges: &RangeSet| {
+            self.mine.contains(stream) && ranges.ranges().iter().any(|range| self.is_wanted(stream, *range))
+        };
+        let (segment, offset, length) = next(self.cursor, &wanted)?;
+        Some(Read { lap: self.lap, segment, offset, length })
+    }
+
+    fn is_wanted(&self, stream: &Stream, range: SeqRange) -> bool {
+        !self.wanted_of(stream, range).is_empty()
+    }
+
+    /// The parts of `range` that are neither covered nor on their way.
+    fn wanted_of(&self, stream: &Stream, range: SeqRange) -> Vec<SeqRange> {
+        let uncovered = self
+            .covered
+            .get(stream)
+            .map_or_else(|| alloc::vec![range], |have| have.missing(range));
+        uncovered
+            .into_iter()
+            .flat_map(|part| self.window.missing(stream, part))
+            .collect()
+    }
+
+    /// Runs that `read` found, and where reading goes on. A read from before the uplink rewound changes nothing.
+    pub fn handle_read(&mut self, read: &Read, runs: Vec<Run>, cursor: Cursor) {
+        if read.lap == self.lap {
+            self.cursor = cursor;
+            self.pending.extend(runs);
+        }
+    }
+
+    /// Takes the next records to be sealed, while the window has room for them.
+    pub fn take_records(&mut self) -> Option<(Stream, SeqRange, Bytes)> {
+        while self.is_sending() && self.window.has_room() {
+            let run = self.pending.pop_front()?;
+            let Some(range) = run.range().filter(|_| self.mine.contains(&run.stream)) else {
+                continue;
+            };
+            let parts = self.wanted_of(&run.stream, range);
+            let Some(part) = parts.first().copied() else { continue };
+            let Some(bytes) = cut(&run, part) else { continue };
+            let stream = run.stream;
+            if parts.len() > 1 {
+                self.pending.push_front(run);
+            }
+            self.window.handle_gathered(stream, part, bytes.len());
+            return Some((stream, part, bytes));
+        }
+        None
+    }
+
+    /// A block leaves now.
+    pub fn handle_sent(&mut self, block: &Block, now: Instant) {
+        if let Some(range) = block.range() {
+            self.window.handle_sent(block.stream, range, block.raw_len as usize, now);
+        }
+    }
+
+    /// Starts over where nothing has made progress for long: returns what to ask then.
+    pub fn handle_deadline(&mut self, origins: Origins<'_>, now: Instant) -> Option<Vec<Vec<Stream>>> {
+        if self.route == Route::Closed {
+            return None;
+        }
+        let stuck = self.window.stuck_at(PATIENCE).is_some_and(|at| now >= at);
+        let unanswered = !self.unanswered.is_empty() && now >= self.asked_at + PATIENCE;
+        if stuck || unanswered {
+            return Some(self.start_over(origins, now));
+        }
+        if now >= self.adopt_at {
+            self.refresh(origins, now);
+        }
+        None
+    }
+
+    /// When the uplink starts over unless something arrives, or adopts a stream.
+    pub fn next_deadline(&self) -> Deadline {
+        if self.route == Route::Closed {
+            return Deadline::NONE;
+        }
+        if !self.unanswered.is_empty() {
+            return Deadline { at: self.asked_at + PATIENCE, why: "the region to say what it covers" };
+        }
+        let stuck = self.window.stuck_at(PATIENCE).unwrap_or(Instant::NEVER);
+        let stuck = Deadline { at: stuck, why: "the region to acknowledge a block" };
+        stuck.min(Deadline { at: self.adopt_at, why: "a living origin to bring its records up" })
+    }
+}
+
+/// The bytes of the records `part` of `run`; `None` where the run's bytes are not its records.
+fn cut(run: &Run, part: SeqRange) -> Option<Bytes> {
+    if run.range() == Some(part) {
+        return Some(run.bytes.clone());
+    }
+    let mut rest: &[u8] = &run.bytes;
+    let (mut start, mut end) = (0, 0);
+    for seq in run.first..=part.last {
+        if seq == part.first {
+            start = run.bytes.len() - rest.len();
+        }
+        rest = Reading::decode(rest).ok()?.1;
+        end = run.bytes.len() - rest.len();
+    }
+    Some(run.bytes.slice(start..end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Class, Epoch, Origin};
+    use crate::record::{Key, Kind};
+    use crate::time::WallMillis;
+
+    fn board(number: u8) -> BoardId {
+        BoardId::new(number).unwrap()
+    }
+
+    fn stream(of: u8) -> Stream {
+        Stream { origin: Origin { board: board(of), epoch: Epoch::default() }, class: Class::Event }
+    }
+
+    fn range(first: u64, last: u64) -> SeqRange {
+        SeqRange { first, last }
+    }
+
+    fn held(lines: &[(u8, u64)]) -> BTreeMap<Stream, RangeSet> {
+        lines
+            .iter()
+            .map(|(of, last)| (stream(*of), RangeSet::from_iter([range(1, *last)])))
+            .collect()
+    }
+
+    fn boards(numbers: &[u8]) -> BoardSet {
+        numbers.iter().map(|number| board(*number)).collect()
+    }
+
+    fn run(of: u8, first: u64, count: u32) -> Run {
+        let mut bytes = Vec::new();
+        for number in 0..count {
+            let payload = [number as u8; 3];
+            let reading = Reading {
+                kind: Kind::Reading,
+                publisher: "p",
+                key: Key::Sequence { epoch: 0, seq: first + u64::from(number) },
+                taken: WallMillis(0),
+                topic: "t",
+                payload: &payload,
+            };
+            reading.encode(&mut bytes);
+        }
+        Run::new(stream(of), first, count, Bytes::from(bytes))
+    }
+
+    fn covers(of: u8, last: u64, whole: bool) -> Vec<Coverage> {
+        let ranges = if last == 0 {
+            RangeSet::EMPTY
+        } else {
+            RangeSet::from_iter([range(1, last)])
+        };
+        alloc::vec![Coverage { stream: stream(of), ranges, whole }]
+    }
+
+    fn opened(held: &BTreeMap<Stream, RangeSet>, alive: BoardSet) -> Uplink {
+        let mut uplink = Uplink::new(&Timing::default(), 3);
+        let origins = Origins { own: board(1), alive, held };
+        let route = Route::Region(Term::new(1, board(1)));
+        assert_eq!(uplink.handle_route(route, origins, Instant::ZERO).concat().len(), held.len());
+        for stream in held.keys() {
+            uplink.handle_coverage(covers(stream.origin.board.get(), 0, true), held, Instant::ZERO);
+        }
+        uplink
+    }
+
+    fn next_read(uplink: &Uplink, held: &BTreeMap<Stream, RangeSet>) -> Option<Read> {
+        let any = |wanted: &Wanted<'_>| held.iter().any(|(stream, ranges)| wanted(stream, ranges));
+        uplink.wants_read(|cursor, wanted| any(wanted).then_some((cursor.0, cursor.1, 4096)))
+    }
+
+    #[test]
+    fn nothing_is_read_before_the_region_said_what_it_covers() {
+        let held = held(&[(1, 5)]);
+        let mut uplink = Uplink::new(&Timing::default(), 3);
+        let origins = Origins { own: board(1), alive: boards(&[1]), held: &held };
+        uplink.handle_route(Route::Region(Term::ZERO), origins, Instant::ZERO);
+        assert!(next_read(&uplink, &held).is_none());
+        uplink.handle_coverage(covers(1, 5, true), &held, Instant::ZERO);
+        assert!(next_read(&uplink, &held).is_none(), "all of it is covered");
+        assert_eq!(uplink.backlog(&held), 0);
+    }
+
+    #[test]
+    fn only_what_is_missing_is_sent_cut_at_record_boundaries() {
+        let held = held(&[(1, 9)]);
+        let mut uplink = opened(&held, boards(&[1]));
+        uplink.handle_coverage(covers(1, 4, false), &held, Instant::ZERO);
+        let read = next_read(&uplink, &held).unwrap();
+        uplink.handle_read(&read, alloc::vec![run(1, 3, 4), run(1, 7, 3)], (SegmentId(1), 4096));
+        let (_, part, bytes) = uplink.take_records().unwrap();
+        assert_eq!(part, range(5, 6));
+        assert_eq!(Reading::decode_all(&bytes, 2).unwrap()[0].payload, [2; 3]);
+        assert_eq!(uplink.take_records().unwrap().1, range(7, 9));
+        assert!(uplink.take_records().is_none());
+        assert!(next_read(&uplink, &held).is_none(), "all of it is on its way");
+    }
+
+    #[test]
+    fn a_living_origin_brings_up_its_own_until_it_is_down_or_makes_no_progress() {
+        let held = held(&[(2, 3)]);
+        let mut uplink = opened(&held, boards(&[1, 2]));
+        assert!(next_read(&uplink, &held).is_none());
+        let adopt = Instant::ZERO + Timing::default().adopt_after;
+        for (at, mine) in [(adopt.micros() - 1, false), (adopt.micros(), true)] {
+            let origins = Origins { own: board(1), alive: boards(&[1, 2]), held: &held };
+            uplink.handle_deadline(origins, Instant::from_micros(at));
+            assert_eq!(next_read(&uplink, &held).is_some(), mine);
+        }
+        let mut uplink = opened(&held, boards(&[1, 2]));
+        uplink.refresh(Origins { own: board(1), alive: boards(&[1]), held: &held }, Instant::ZERO);
+        assert!(next_read(&uplink, &held).is_some(), "its board is down");
+    }
+
+    #[test]
+    fn a_region_that_lost_its_memory_gets_everything_held_again() {
+        let held = held(&[(1, 6)]);
+        let mut uplink = opened(&held, boards(&[1]));
+        uplink.handle_coverage(covers(1, 6, false), &held, Instant::ZERO);
+        assert!(next_read(&uplink, &held).is_none());
+        uplink.handle_coverage(covers(1, 2, true), &held, Instant::ZERO);
+        uplink.refresh(Origins { own: board(1), alive: boards(&[1]), held: &held }, Instant::ZERO);
+        assert_eq!(uplink.take_went_back(), [stream(1)]);
+        assert_eq!(uplink.backlog(&held), 4);
+        assert!(next_read(&uplink, &held).is_some());
+    }
+
+    #[test]
+    fn what_was_freed_is_not_missed_in_the_regions_word() {
+        let before = held(&[(1, 6)]);
+        let mut uplink = opened(&before, boards(&[1]));
+        uplink.handle_coverage(covers(1, 6, false), &before, Instant::ZERO);
+        let after = BTreeMap::from([(stream(1), RangeSet::from_iter([range(5, 6)]))]);
+        uplink.retain(&after);
+        uplink.handle_coverage(covers(1, 6, true), &after, Instant::ZERO);
+        assert!(uplink.take_went_back().is_empty());
+        uplink.handle_coverage(covers(1, 5, true), &after, Instant::ZERO);
+        assert_eq!(uplink.take_went_back(), [stream(1)]);
+    }
+
+    #[test]
+    fn a_region_that_covers_what_was_never_held_is_not_believed() {
+        let held = held(&[(1, 2)]);
+        let mut uplink = opened(&held, boards(&[1]));
+        uplink.handle_coverage(covers(1, 900, false), &held, Instant::ZERO);
+        assert_eq!(uplink.covered()[&stream(1)].last(), Some(2));
+    }
+
+    #[test]
+    fn silence_of_the_region_starts_over_at_the_patience() {
+        let held = held(&[(1, 1)]);
+        let mut uplink = opened(&held, boards(&[1]));
+        let read = next_read(&uplink, &held).unwrap();
+        uplink.handle_read(&read, alloc::vec![run(1, 1, 1)], (SegmentId(1), 4096));
+        let (of, part, bytes) = uplink.take_records().unwrap();
+        uplink.handle_sent(&crate::block::pack(of, part.first, 1, &bytes), Instant::ZERO);
+        let origins = Origins { own: board(1), alive: boards(&[1]), held: &held };
+        let late = Instant::ZERO + PATIENCE;
+        assert!(
+            uplink
+                .handle_deadline(origins, Instant::from_micros(late.micros() - 1))
+                .is_none()
+        );
+        assert_eq!(uplink.handle_deadline(origins, late).unwrap().concat(), [stream(1)]);
+    }
+}

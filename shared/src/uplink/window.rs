@@ -1,0 +1,97 @@
+//! What is on its way to the region and not acknowledged: bounded in bytes and blocks, cleared when the way falls.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::ids::Stream;
+use crate::limits::{BLOCK_BODY_BYTES_MAX, UPLINK_WINDOW_BLOCKS, UPLINK_WINDOW_BYTES};
+use crate::ranges::{RangeSet, SeqRange};
+use crate::time::Instant;
+
+/// Records between the journal and the region's acknowledgement.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Gathered or sent, by stream: not to be read again.
+    taken: BTreeMap<Stream, RangeSet>,
+    gathered_bytes: usize,
+    blocks: Vec<(Stream, SeqRange, usize)>,
+    sent_bytes: usize,
+    bytes_max: usize,
+    progress: Instant,
+}
+
+impl Window {
+    /// The window of one of `boards` boards: together they fill the holder's queue with at most four windows.
+    pub(super) fn new(boards: usize) -> Self {
+        let share = 4 * UPLINK_WINDOW_BYTES / boards.max(1);
+        Self {
+            taken: BTreeMap::new(),
+            gathered_bytes: 0,
+            blocks: Vec::new(),
+            sent_bytes: 0,
+            bytes_max: share.clamp(BLOCK_BODY_BYTES_MAX, UPLINK_WINDOW_BYTES),
+            progress: Instant::ZERO,
+        }
+    }
+
+    /// Whether more may be gathered.
+    pub(super) const fn has_room(&self) -> bool {
+        self.gathered_bytes + self.sent_bytes < self.bytes_max && self.blocks.len() < UPLINK_WINDOW_BLOCKS
+    }
+
+    /// The parts of `range` that are not on their way.
+    pub(super) fn missing(&self, stream: &Stream, range: SeqRange) -> Vec<SeqRange> {
+        self.taken
+            .get(stream)
+            .map_or_else(|| alloc::vec![range], |have| have.missing(range))
+    }
+
+    /// Records were taken from the journal.
+    pub(super) fn handle_gathered(&mut self, stream: Stream, range: SeqRange, bytes: usize) {
+        self.taken.entry(stream).or_default().insert(range);
+        self.gathered_bytes += bytes;
+    }
+
+    /// A block of gathered records, `bytes` of them unpacked, has left.
+    pub(super) fn handle_sent(&mut self, stream: Stream, range: SeqRange, bytes: usize, now: Instant) {
+        if self.blocks.is_empty() {
+            self.progress = now;
+        }
+        self.gathered_bytes = self.gathered_bytes.saturating_sub(bytes);
+        self.sent_bytes += bytes;
+        self.blocks.push((stream, range, bytes));
+    }
+
+    /// The region covers `covered` of `stream`: blocks that arrived leave the window.
+    pub(super) fn handle_covered(&mut self, stream: &Stream, covered: &RangeSet, now: Instant) {
+        let before = self.blocks.len();
+        self.blocks.retain(|(of, range, bytes)| {
+            let arrived = of == stream && covered.contains_range(*range);
+            if arrived {
+                self.sent_bytes -= bytes;
+            }
+            !arrived
+        });
+        if self.blocks.len() < before {
+            self.progress = now;
+        }
+        if let Some(taken) = self.taken.get_mut(stream) {
+            *taken = taken.minus(covered);
+        }
+    }
+
+    /// When the window counts as stuck, if anything was sent.
+    pub(super) fn stuck_at(&self, patience: Duration) -> Option<Instant> {
+        (!self.blocks.is_empty()).then(|| self.progress + patience)
+    }
+
+    /// Nothing is on its way any more.
+    pub(super) fn clear(&mut self, now: Instant) {
+        self.taken.clear();
+        self.blocks.clear();
+        self.gathered_bytes = 0;
+        self.sent_bytes = 0;
+        self.progress = now;
+    }
+}

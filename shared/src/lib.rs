@@ -10,7 +10,7 @@
 //! Reading order, by rank; a module imports only lower ranks, and stages (rank 2) never import each other:
 //!
 //! * rank 0, vocabulary: [`time`], [`ids`], [`ranges`], [`checksum`], [`limits`]
-//! * rank 1, what travels: [`record`], [`frame`], [`identity`], [`wire`], [`config`], [`event`], [`action`], [`outbox`]
+//! * rank 1, what travels: [`record`], [`block`], [`frame`], [`identity`], [`wire`], [`config`], [`event`], [`action`], [`outbox`]
 //! * rank 2, stages of a board: [`admit`], [`journal`], [`replicate`], [`seal`], [`uplink`], [`membership`],
 //!   [`election`], [`duties`]; of the region: [`region`]
 //! * rank 3, where stages meet: [`node`], [`hub`]
@@ -23,12 +23,15 @@ pub mod admit;
 pub mod block;
 pub mod checksum;
 pub mod config;
+pub mod duties;
+pub mod election;
 pub mod event;
 pub mod frame;
 pub mod identity;
 pub mod ids;
 pub mod journal;
 pub mod limits;
+pub mod membership;
 pub mod outbox;
 pub mod ranges;
 pub mod record;

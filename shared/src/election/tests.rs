@@ -1,0 +1,354 @@
+//! The election in a simulated site: safety under faults, liveness after them, and every safety rule broken once
+//! so that the referee is known to see it.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::rules::{Rule, Rules};
+use super::world::{World, board, config};
+use super::{Election, Life, Output, View};
+use crate::ids::Term;
+use crate::limits::{LEASE_GUARD, TERM_COUNTER_MAX, TERMS_RESERVED};
+use crate::outbox::Outbox;
+use crate::time::Instant;
+use crate::wire::control::{Acquire, ControlMessage};
+
+const SEEDS: u64 = 300;
+const SECOND: u64 = 1_000_000;
+
+/// One life of a site: six seconds of misfortune, then three of calm.
+fn live(seed: u64, rules: Rules) -> World {
+    let (boards, voters) = [(3, 3), (4, 3), (5, 5), (3, 3), (1, 1), (7, 7)][(seed % 6) as usize];
+    let mut world = World::new(seed, boards, voters, rules);
+    let mut pause = super::jitter::Jitter::new(!seed);
+    while world.now < 6 * SECOND && world.record.fault.is_none() {
+        let micros = u64::try_from(pause.below(Duration::from_millis(300)).as_micros()).unwrap();
+        world.run(20_000 + micros);
+        world.misfortune();
+    }
+    world.calm();
+    world.run(3 * SECOND);
+    world
+}
+
+#[test]
+fn one_board_at_most_holds_the_lease_and_terms_rise_and_a_healed_site_has_a_leader() {
+    let mut leaderships = 0;
+    for seed in 0..SEEDS {
+        let mut world = live(seed, Rules::default());
+        let story = world.record.story.join("\n");
+        assert_eq!(world.record.fault, None, "seed {seed}:\n{story}");
+        let Some((holder, term)) = world.holder() else {
+            panic!("seed {seed}: nobody leads after the calm:\n{story}");
+        };
+        leaderships += world.record.holders.len();
+        world.record.gap_micros = 0;
+        world.run(SECOND);
+        assert_eq!(world.holder(), Some((holder, term)), "seed {seed}: a change in the calm:\n{story}");
+        assert_eq!(world.record.gap_micros, 0, "seed {seed}: a gap in the calm:\n{story}");
+    }
+    assert!(leaderships as u64 > 4 * SEEDS, "too little happened: {leaderships} leaderships");
+}
+
+#[test]
+fn a_seed_tells_the_same_story_twice() {
+    let first = live(7, Rules::default()).record.story;
+    assert!(first.len() > 20, "too short a story: {first:?}");
+    assert_eq!(first, live(7, Rules::default()).record.story);
+}
+
+/// The first seed whose life shows that `rule` is broken.
+fn caught(rule: Rule) -> Option<u64> {
+    (0..SEEDS).find(|seed| live(*seed, Rules { broken: Some(rule) }).record.fault.is_some())
+}
+
+#[test]
+fn each_broken_rule_is_caught() {
+    let rules = [
+        Rule::DriftMargin,
+        Rule::Abstention,
+        Rule::LeaseFromSend,
+        Rule::OneGrant,
+        Rule::Majority,
+        Rule::StopThenRelease,
+        Rule::CeilingKept,
+    ];
+    let unseen: Vec<Rule> = rules.into_iter().filter(|rule| caught(*rule).is_none()).collect();
+    assert_eq!(unseen, [], "broken rules that no seed shows");
+}
+
+/// A calm site of three, led.
+fn led_site(seed: u64) -> World {
+    let mut world = World::new(seed, 3, 3, Rules::default());
+    world.run(SECOND);
+    assert_eq!(world.record.holders.len(), 1, "{:?}", world.record.story);
+    world
+}
+
+#[test]
+fn a_new_site_elects_its_first_board_at_once() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3, 3, Rules::default());
+        world.run(150_000);
+        assert!(world.holder().is_some(), "seed {seed}: {:?}", world.record.story);
+    }
+}
+
+#[test]
+fn a_dead_leader_is_followed_after_its_lease_and_not_much_later() {
+    for seed in 0..20 {
+        let mut world = led_site(seed);
+        let (leader, _) = world.holder().unwrap();
+        world.crash(leader, 60 * SECOND);
+        world.record.gap_micros = 0;
+        world.run(2 * SECOND);
+        assert!(world.holder().is_some(), "seed {seed}: {:?}", world.record.story);
+        // The slowest voter waits 367 ms of its own clock, 408 ms of real time; then come stagger and votes.
+        assert!(world.record.gap_micros < 500_000, "seed {seed}: {} us", world.record.gap_micros);
+    }
+}
+
+#[test]
+fn a_leader_that_stops_is_followed_within_fifty_milliseconds() {
+    for seed in 0..20 {
+        let mut world = led_site(seed);
+        let (leader, _) = world.holder().unwrap();
+        world.record.gap_micros = 0;
+        world.stop(leader, 1_000);
+        world.run(SECOND);
+        assert!(world.holder().is_some_and(|(board, _)| board != leader), "seed {seed}");
+        assert!(
+            world.record.gap_micros < 50_000,
+            "seed {seed}: {} us\n{}",
+            world.record.gap_micros,
+            world.record.story.join("\n")
+        );
+    }
+}
+
+#[test]
+fn a_board_that_does_not_hear_the_leader_disturbs_nobody() {
+    for seed in 0..20 {
+        let mut world = led_site(seed);
+        let (leader, term) = world.holder().unwrap();
+        let deaf = board(leader.get() % 3 + 1);
+        world.cut(leader, deaf);
+        world.record.gap_micros = 0;
+        world.run(5 * SECOND);
+        assert_eq!(world.holder(), Some((leader, term)), "seed {seed}: {:?}", world.record.story);
+        assert_eq!(world.record.gap_micros, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_vote_of_a_restarted_voter_is_won_back_without_a_gap() {
+    let mut world = led_site(3);
+    let (leader, _) = world.holder().unwrap();
+    world.record.gap_micros = 0;
+    let others: Vec<_> = (1..=3).map(board).filter(|board| *board != leader).collect();
+    // Rolling restarts: after each the leader needs the vote of the one restarted before.
+    for round in 0..6 {
+        world.crash(others[round % 2], 50_000);
+        world.run(SECOND);
+    }
+    assert_eq!(world.holder().map(|(board, _)| board), Some(leader), "{:?}", world.record.story);
+    assert_eq!(world.record.gap_micros, 0, "{:?}", world.record.story);
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_micros(1_000_000 + millis * 1000)
+}
+
+const FIRST: Life = Life { boot: 1, term_ceiling: TERMS_RESERVED, seed: 1 };
+
+fn drain(out: &mut Outbox<Output>) -> Vec<Output> {
+    core::iter::from_fn(|| out.pop()).collect()
+}
+
+/// The first of three boards, hearing all, in the middle of its first request: time, attempt and term of it.
+fn asking(life: Life) -> (Election, Instant, Term, u64) {
+    let mut election = Election::new(&config(1, 3, 3), life, at(0));
+    let mut out = Outbox::default();
+    let view = View { alive: (1..=3).map(board).collect(), ..View::default() };
+    election.handle_view(view, at(0), &mut out);
+    let now = election.next_deadline().at;
+    election.handle_deadline(now, &mut out);
+    let (term, attempt) = newest_request(&mut out, true);
+    election.handle_control(board(2), &ControlMessage::Granted { term, attempt }, now, &mut out);
+    let (asked, attempt) = newest_request(&mut out, false);
+    assert_eq!(asked, term, "a trial's term is the one asked for");
+    (election, now, term, attempt)
+}
+
+fn newest_request(out: &mut Outbox<Output>, trial: bool) -> (Term, u64) {
+    let mut requests = drain(out).into_iter().filter_map(|output| match output {
+        Output::Tell { message: ControlMessage::Acquire(acquire), .. } if acquire.trial == trial => {
+            Some((acquire.term, acquire.attempt))
+        }
+        _ => None,
+    });
+    requests.next_back().expect("a request was sent")
+}
+
+#[test]
+fn a_lease_is_counted_from_sending_and_ends_a_guard_before_its_end() {
+    let (mut election, sent, term, attempt) = asking(FIRST);
+    let mut out = Outbox::default();
+    let received = sent + Duration::from_millis(40);
+    election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, received, &mut out);
+    assert!(drain(&mut out).contains(&Output::Acquired { term }));
+    let end = sent + Duration::from_millis(300);
+    let last = Instant::from_micros(end.micros() - LEASE_GUARD.as_micros() as u64 - 1);
+    assert_eq!(election.holds(last), Some(term));
+    assert_eq!(election.holds(last + Duration::from_micros(1)), None);
+}
+
+#[test]
+fn an_answer_that_comes_when_its_lease_is_over_wins_nothing() {
+    for (late, wins) in [(289_999, true), (290_000, false)] {
+        let (mut election, sent, term, attempt) = asking(FIRST);
+        let mut out = Outbox::default();
+        let received = sent + Duration::from_micros(late);
+        election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, received, &mut out);
+        assert_eq!(drain(&mut out).contains(&Output::Acquired { term }), wins, "{late} us late");
+    }
+}
+
+#[test]
+fn an_answer_to_a_trial_is_no_grant() {
+    let (mut election, sent, term, attempt) = asking(FIRST);
+    let mut out = Outbox::default();
+    for attempt in [attempt - 1, attempt + 1] {
+        election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, sent, &mut out);
+    }
+    assert_eq!(drain(&mut out), []);
+    assert_eq!(election.holds(sent), None);
+}
+
+#[test]
+fn a_board_without_a_vote_counts_for_nothing() {
+    let mut election = Election::new(&config(4, 4, 3), FIRST, at(0));
+    let mut out = Outbox::default();
+    let view = View { alive: (1..=4).map(board).collect(), ..View::default() };
+    election.handle_view(view, at(0), &mut out);
+    assert_eq!(election.next_deadline().at, Instant::NEVER);
+    let term = Term::new(1, board(1));
+    let acquire = Acquire { term, attempt: 1, lease_micros: 300_000, trial: false };
+    election.handle_control(board(1), &ControlMessage::Acquire(acquire), at(1), &mut out);
+    assert_eq!(drain(&mut out), []);
+}
+
+#[test]
+fn only_its_own_board_may_ask_for_a_term_or_release_it() {
+    let mut election = Election::new(&config(1, 4, 3), FIRST, at(0));
+    let mut out = Outbox::default();
+    let term = Term::new(1, board(2));
+    let acquire = Acquire { term, attempt: 1, lease_micros: 300_000, trial: false };
+    for from in [board(3), board(4), board(1)] {
+        election.handle_control(from, &ControlMessage::Acquire(acquire), at(0), &mut out);
+        assert_eq!(drain(&mut out), [], "{from} asked");
+    }
+    election.handle_control(board(2), &ControlMessage::Acquire(acquire), at(0), &mut out);
+    let granted = ControlMessage::Granted { term, attempt: 1 };
+    assert!(drain(&mut out).contains(&Output::Tell { to: board(2), message: granted }));
+    election.handle_control(board(3), &ControlMessage::Release { term }, at(1), &mut out);
+    assert!(election.standing(at(1)).granted.is_some(), "released by a stranger");
+    election.handle_control(board(2), &ControlMessage::Release { term }, at(1), &mut out);
+    assert_eq!(election.standing(at(1)).granted, None);
+}
+
+#[test]
+fn a_stopping_leader_stops_acting_before_it_tells() {
+    let (mut election, sent, term, attempt) = asking(FIRST);
+    let mut out = Outbox::default();
+    election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, sent, &mut out);
+    drain(&mut out);
+    election.handle_stop(sent, &mut out);
+    assert_eq!(election.holds(sent), None);
+    let outputs = drain(&mut out);
+    assert_eq!(outputs[0], Output::Lost { term, released: true });
+    let release = ControlMessage::Release { term };
+    assert_eq!(outputs[1], Output::Tell { to: board(2), message: release.clone() });
+    assert_eq!(outputs[2], Output::Tell { to: board(3), message: release });
+    assert_eq!(outputs.len(), 3);
+    // A late answer does not bring the lease back.
+    election.handle_control(board(2), &ControlMessage::Granted { term, attempt }, sent, &mut out);
+    assert_eq!((election.holds(sent), drain(&mut out)), (None, Vec::new()));
+}
+
+#[test]
+fn a_lone_voter_leads_itself_and_after_a_restart_waits_for_its_own_lease() {
+    for (boot, earliest) in [(1, 0), (2, 366_667)] {
+        let life = Life { boot, term_ceiling: TERMS_RESERVED * u64::from(boot), seed: 1 };
+        let mut election = Election::new(&config(1, 1, 1), life, at(0));
+        let mut out = Outbox::default();
+        let alive = [board(1)].into_iter().collect();
+        election.handle_view(View { alive, ..View::default() }, at(0), &mut out);
+        let turn = election.next_deadline().at;
+        assert!(turn >= at(0) + Duration::from_micros(earliest), "boot {boot}: {turn}");
+        assert!(turn < at(10) + Duration::from_micros(earliest), "boot {boot}: {turn}");
+        election.handle_deadline(turn, &mut out);
+        let term = Term::new(TERMS_RESERVED * u64::from(boot - 1) + 1, board(1));
+        assert_eq!(election.holds(turn), Some(term));
+        assert_eq!(drain(&mut out), [Output::Acquired { term }, Output::LeaderSeen { term }]);
+    }
+}
+
+#[test]
+fn the_reserve_is_asked_for_once_when_half_of_it_is_left() {
+    let mut election = Election::new(&config(1, 3, 3), FIRST, at(0));
+    let mut out = Outbox::default();
+    let alive = [board(1)].into_iter().collect();
+    let seen = |counter| View { alive, leads: None, seen: Term::new(counter, board(2)) };
+    election.handle_view(seen(TERMS_RESERVED / 2 - 1), at(0), &mut out);
+    assert_eq!(drain(&mut out), []);
+    election.handle_view(seen(TERMS_RESERVED / 2), at(0), &mut out);
+    let ceiling = TERMS_RESERVED / 2 + TERMS_RESERVED;
+    assert_eq!(drain(&mut out), [Output::Reserve { ceiling }]);
+    election.handle_view(seen(TERMS_RESERVED / 2 + 1), at(0), &mut out);
+    assert_eq!(drain(&mut out), [], "asked for already");
+    // A term beyond belief moves nothing.
+    election.handle_view(seen(TERM_COUNTER_MAX + 1), at(0), &mut out);
+    assert_eq!(drain(&mut out), []);
+    assert_eq!(election.seen(), Term::new(TERMS_RESERVED / 2 + 1, board(2)));
+}
+
+#[test]
+fn a_fenced_leader_gives_up_and_comes_back_above_the_fence() {
+    let (mut election, sent, term, attempt) = asking(FIRST);
+    let mut out = Outbox::default();
+    election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, sent, &mut out);
+    drain(&mut out);
+    let fence = Term::new(40, board(2));
+    election.handle_fenced(fence, sent, &mut out);
+    assert_eq!(election.holds(sent), None);
+    assert_eq!(drain(&mut out)[0], Output::Lost { term, released: true });
+    election.handle_deadline(election.next_deadline().at, &mut out);
+    assert_eq!(newest_request(&mut out, true).0, Term::new(41, board(1)));
+}
+
+#[test]
+fn the_floor_of_a_restarted_board_is_reserved_for_but_not_numbered_from() {
+    let mut election = Election::new(&config(1, 3, 3), FIRST, at(0));
+    let mut out = Outbox::default();
+    let view = View { alive: (1..=3).map(board).collect(), leads: None, seen: Term::from_token(1024 << 8 | 0xff) };
+    election.handle_view(view, at(0), &mut out);
+    assert_eq!(drain(&mut out), [Output::Reserve { ceiling: 2048 }]);
+    election.handle_deadline(election.next_deadline().at, &mut out);
+    assert_eq!(newest_request(&mut out, true).0, Term::new(1, board(1)), "it does not wait for the disk");
+}
+
+#[test]
+fn a_lost_round_gives_back_what_it_got() {
+    let (mut election, sent, term, attempt) = asking(FIRST);
+    assert_eq!(election.standing(sent).granted.map(|(term, _)| term), Some(term), "its own vote");
+    let mut out = Outbox::default();
+    let denied = ControlMessage::Denied { term, attempt, promised: Term::ZERO, remaining_micros: 0 };
+    election.handle_control(board(2), &denied, sent, &mut out);
+    assert_eq!(drain(&mut out), [], "one vote is not the majority");
+    election.handle_control(board(3), &denied, sent, &mut out);
+    let release = ControlMessage::Release { term };
+    let told = [2, 3].map(|to| Output::Tell { to: board(to), message: release.clone() });
+    assert_eq!(drain(&mut out), told);
+    assert_eq!(election.standing(sent).granted, None);
+}

@@ -1,0 +1,116 @@
+//! What sessions are told, and how they end: the hub's words, apart from what makes it say them.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::{Asked, Hub, HubAction, SessionId, Stored};
+use crate::event::Event;
+use crate::ids::{Name, Stream};
+use crate::outbox::Outbox;
+use crate::ranges::RangeSet;
+use crate::region::intake::Carried;
+use crate::region::session::{Phase, Session};
+use crate::wire::peer::Coverage;
+use crate::wire::uplink::{FromRegion, Refusal};
+
+impl Hub {
+    /// Welcomes the sessions of `site` whose term is durable, and asks the store what they have asked meanwhile.
+    pub(super) fn welcome(&mut self, site: &Name, out: &mut Outbox<HubAction>) {
+        let Some(intake) = self.intakes.get(site) else { return };
+        if intake.fence.owed().is_some() {
+            return;
+        }
+        let mut asks = Vec::new();
+        for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.site == *site) {
+            let Phase::Raising { term, asks: early } = &mut session.phase else { continue };
+            let term = *term;
+            asks.extend(early.drain(..).map(|streams| Asked { session: *id, streams }));
+            session.phase = Phase::Standing { term };
+            let message = FromRegion::Welcome { incarnation: self.incarnation };
+            out.push(HubAction::Send { session: *id, message });
+            let event = Event::SessionOpened { board: session.board, term };
+            out.push(HubAction::Notice { site: Some(site.clone()), event });
+        }
+        for asked in asks {
+            let session = asked.session;
+            if let Err(reason) = self.load(site.clone(), asked, out) {
+                self.refuse(session, reason, out);
+            }
+        }
+    }
+
+    /// Tells each session what is now stored of what it sent, and ends those that sent what does not hold together.
+    pub(super) fn acknowledge(
+        &mut self,
+        site: &Name,
+        carried: &[Carried],
+        stored: &[Stored],
+        out: &mut Outbox<HubAction>,
+    ) {
+        let mut gained: BTreeMap<SessionId, BTreeMap<Stream, RangeSet>> = BTreeMap::new();
+        let mut bad = BTreeSet::new();
+        for (line, outcome) in carried.iter().zip(stored.iter().map(|stored| stored.outcome)) {
+            match outcome {
+                Ok(tally) => {
+                    let of_session = gained.entry(line.session).or_default();
+                    of_session.entry(line.stream).or_default().insert(line.range);
+                    if let Some(range) = tally.again {
+                        let event = Event::Overlap { stream: line.stream, range };
+                        out.push(HubAction::Notice { site: Some(site.clone()), event });
+                    }
+                }
+                Err(_) => {
+                    bad.insert(line.session);
+                }
+            }
+        }
+        for (session, streams) in gained {
+            if !self.sessions.contains_key(&session) {
+                continue;
+            }
+            let delta = |(stream, ranges)| Coverage { stream, ranges, whole: false };
+            let message = FromRegion::Coverage(streams.into_iter().map(delta).collect());
+            out.push(HubAction::Send { session, message });
+        }
+        for session in bad {
+            self.refuse(session, Refusal::Protocol, out);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, session: SessionId, reason: Refusal, out: &mut Outbox<HubAction>) {
+        if let Some(gone) = self.remove(session) {
+            turn_away(session, &gone.site, reason, out);
+        }
+    }
+
+    pub(super) fn close(&mut self, sessions: impl IntoIterator<Item = SessionId>, out: &mut Outbox<HubAction>) {
+        for session in sessions {
+            if self.remove(session).is_some() {
+                out.push(HubAction::Close { session });
+            }
+        }
+    }
+
+    pub(super) fn close_site(&mut self, site: &Name, out: &mut Outbox<HubAction>) {
+        let of_site = self.sessions.iter().filter(|(_, session)| session.site == *site);
+        let ids: Vec<SessionId> = of_site.map(|(id, _)| *id).collect();
+        self.close(ids, out);
+    }
+
+    pub(super) fn remove(&mut self, session: SessionId) -> Option<Session> {
+        let gone = self.sessions.remove(&session)?;
+        if let Some(intake) = self.intakes.get_mut(&gone.site) {
+            intake.forget(session);
+        }
+        Some(gone)
+    }
+}
+
+/// Refuses a session that the hub does not hold (any more).
+pub(super) fn turn_away(session: SessionId, site: &Name, reason: Refusal, out: &mut Outbox<HubAction>) {
+    let message = FromRegion::Refused(reason.clone());
+    out.push(HubAction::Send { session, message });
+    out.push(HubAction::Close { session });
+    let event = Event::SessionRefused { reason };
+    out.push(HubAction::Notice { site: Some(site.clone()), event });
+}

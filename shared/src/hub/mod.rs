@@ -1,0 +1,333 @@
+//! The region's node: where sessions, fences, intake and ledger meet. One input, then drain the outbox, then the next
+//! input. Acknowledges a block only when the store says that its transaction has committed; the store itself, and
+//! every byte that moves, is the shell's.
+//!
+//! The fence is durable before it is relied on: a hello with a higher term than the store knows makes a transaction
+//! that carries the term, alone or with the blocks that wait, and the session is welcomed when that has committed.
+//! Lower terms are refused from the moment the higher one is heard.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::block::{BadBlock, check_numbers};
+use crate::event::Event;
+use crate::ids::{BoardId, Name, Stream, Term, Token};
+use crate::limits::{ASKS_MAX, HELLO_WITHIN, RANGES_MAX, SESSIONS_MAX, SITE_SESSIONS_MAX};
+use crate::outbox::Outbox;
+use crate::ranges::RangeSet;
+use crate::region::fence::{Fence, Standing};
+use crate::region::intake::Intake;
+use crate::region::session::{Phase, Session, judge_ask, judge_report};
+use crate::time::{Deadline, Instant};
+use crate::wire::peer::Coverage;
+use crate::wire::uplink::{Block, FromRegion, Hello, Refusal, SiteReport, ToRegion};
+
+mod action;
+mod answers;
+#[cfg(test)]
+mod tests;
+
+use self::answers::turn_away;
+
+pub use self::action::{HubAction, HubConfig, HubMemory};
+pub use crate::region::ledger::{StoreFailed, Stored, Tally};
+pub use crate::region::session::SessionId;
+
+/// A question on its way to the store.
+#[derive(Clone, Debug)]
+struct Asked {
+    session: SessionId,
+    streams: Vec<Stream>,
+}
+
+/// The region's node.
+#[derive(Debug)]
+pub struct Hub {
+    incarnation: u64,
+    intakes: BTreeMap<Name, Intake>,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Which site each transaction on its way belongs to.
+    stores: BTreeMap<Token, Name>,
+    asked: BTreeMap<Token, Asked>,
+    next_token: u64,
+}
+
+impl Hub {
+    /// A hub without sessions, fenced as the store remembers.
+    pub fn new(config: HubConfig, memory: HubMemory, _now: Instant) -> Self {
+        let intake = |site: &Name| Intake::new(Fence::new(memory.fences.get(site).copied().unwrap_or_default()));
+        let intakes = config.sites.iter().map(|site| (site.clone(), intake(site))).collect();
+        Self {
+            incarnation: memory.incarnation,
+            intakes,
+            sessions: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next_token: 0,
+        }
+    }
+
+    /// A connection stands; its certificate proves `identity`.
+    pub fn handle_opened(
+        &mut self,
+        session: SessionId,
+        identity: (Name, BoardId),
+        now: Instant,
+        out: &mut Outbox<HubAction>,
+    ) {
+        let (site, board) = identity;
+        let refusal = if !self.intakes.contains_key(&site) {
+            Some(Refusal::Identity)
+        } else if self.sessions.len() >= SESSIONS_MAX {
+            Some(Refusal::Full)
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            turn_away(session, &site, reason, out);
+            return;
+        }
+        let mut of_site = self.sessions.iter().filter(|(_, have)| have.site == site);
+        let oldest = of_site.next().map(|(id, _)| *id);
+        if of_site.count() + 1 >= SITE_SESSIONS_MAX {
+            self.close(oldest, out);
+        }
+        self.sessions.insert(session, Session::new(site, board, now + HELLO_WITHIN));
+    }
+
+    /// A message of a session. Whatever it says, the worst is that the session ends.
+    pub fn handle_message(
+        &mut self,
+        session: SessionId,
+        message: ToRegion,
+        _now: Instant,
+        out: &mut Outbox<HubAction>,
+    ) {
+        let Some(from) = self.sessions.get(&session) else { return };
+        let refusal = match message {
+            ToRegion::Hello(hello) => self.hello(session, &hello, out),
+            ToRegion::Ask(_) | ToRegion::Block(_) | ToRegion::Report(_) if from.term().is_none() => {
+                Err(Refusal::Protocol)
+            }
+            ToRegion::Ask(_) | ToRegion::Block(_) if from.overruns() => Err(Refusal::Full),
+            ToRegion::Ask(streams) => self.ask(session, streams, out),
+            ToRegion::Block(block) => self.block(session, block, out),
+            ToRegion::Report(report) => self.report(session, report, out),
+        };
+        if let Err(reason) = refusal {
+            self.refuse(session, reason, out);
+        }
+    }
+
+    /// The connection of a session is gone.
+    pub fn handle_closed(&mut self, session: SessionId, _now: Instant, _out: &mut Outbox<HubAction>) {
+        self.remove(session);
+    }
+
+    /// The transaction of `token` has committed, with one outcome a block; or it has not, and nothing of it is stored.
+    pub fn handle_stored(
+        &mut self,
+        token: Token,
+        result: Result<Vec<Stored>, StoreFailed>,
+        _now: Instant,
+        out: &mut Outbox<HubAction>,
+    ) {
+        let Some(site) = self.stores.remove(&token) else { return };
+        let Some(intake) = self.intakes.get_mut(&site) else { return };
+        let Some(flight) = intake.land(token) else { return };
+        for line in &flight.carried {
+            if let Some(session) = self.sessions.get_mut(&line.session) {
+                session.blocks -= 1;
+                session.bytes -= line.bytes;
+            }
+        }
+        match result {
+            Ok(stored) => {
+                if let Some(term) = flight.fence {
+                    intake.fence.stored(term);
+                }
+                self.welcome(&site, out);
+                self.acknowledge(&site, &flight.carried, &stored, out);
+                self.launch(&site, out);
+            }
+            // Nothing is tried again from here: whoever dials next brings what is not covered.
+            Err(StoreFailed) => self.close_site(&site, out),
+        }
+    }
+
+    /// The coverage that `token` asked for; a stream that is not named is not covered at all.
+    pub fn handle_loaded(
+        &mut self,
+        token: Token,
+        loaded: Vec<(Stream, RangeSet)>,
+        _now: Instant,
+        out: &mut Outbox<HubAction>,
+    ) {
+        let Some(asked) = self.asked.remove(&token) else { return };
+        let Some(session) = self.sessions.get_mut(&asked.session) else { return };
+        session.asks -= 1;
+        let mut loaded: BTreeMap<Stream, RangeSet> = loaded.into_iter().collect();
+        let answer = |stream: Stream| {
+            let mut ranges = loaded.remove(&stream).unwrap_or_default();
+            ranges.truncate(RANGES_MAX);
+            Coverage { stream, ranges, whole: true }
+        };
+        let message = FromRegion::Coverage(asked.streams.into_iter().map(answer).collect());
+        out.push(HubAction::Send { session: asked.session, message });
+    }
+
+    /// Closes sessions that have not said hello in time.
+    pub fn handle_deadline(&mut self, now: Instant, out: &mut Outbox<HubAction>) {
+        let is_late = |session: &Session| matches!(session.phase, Phase::Opened { until } if until <= now);
+        let late: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| is_late(session))
+            .map(|(id, _)| *id)
+            .collect();
+        for session in late {
+            self.refuse(session, Refusal::Protocol, out);
+        }
+    }
+
+    /// What the hub waits for.
+    pub fn next_deadline(&self) -> Deadline {
+        let hello = |session: &Session| match session.phase {
+            Phase::Opened { until } => Some(Deadline { at: until, why: "a session has not said hello" }),
+            Phase::Raising { .. } | Phase::Standing { .. } => None,
+        };
+        self.sessions.values().filter_map(hello).fold(Deadline::NONE, Deadline::min)
+    }
+
+    /// Whether more may be read from `session`: the shell leaves it in the socket while not.
+    pub fn accepts(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_none_or(Session::accepts)
+    }
+
+    /// The sessions, in order of opening.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// Blocks of `site` that wait for the store.
+    pub fn blocks_waiting(&self, site: &Name) -> usize {
+        self.intakes.get(site).map_or(0, Intake::blocks)
+    }
+
+    /// Re-checks what must always hold.
+    ///
+    /// # Panics
+    /// Where it does not: the hub has a bug.
+    pub fn check(&self) {
+        assert!(self.sessions.len() <= SESSIONS_MAX, "sessions are bounded");
+        assert!(self.stores.len() <= self.intakes.len(), "one transaction a site");
+        for (site, intake) in &self.intakes {
+            assert!(intake.fence.check(), "{site}: what is durable was heard");
+        }
+        for session in self.sessions.values() {
+            let fence = self.intakes.get(&session.site).map(|intake| &intake.fence);
+            let Some(fence) = fence else { unreachable!("sessions belong to known sites") };
+            match &session.phase {
+                Phase::Opened { .. } => assert!(session.blocks == 0, "no block before the hello"),
+                Phase::Raising { term, .. } => assert!(fence.owed() == Some(*term), "it waits for its own term"),
+                Phase::Standing { term } => assert!(*term == fence.highest(), "a lower term is closed"),
+            }
+        }
+    }
+
+    fn hello(&mut self, id: SessionId, hello: &Hello, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        session.judge(hello)?;
+        let site = session.site.clone();
+        let Some(intake) = self.intakes.get_mut(&site) else {
+            return Err(Refusal::Identity);
+        };
+        let standing = intake.fence.hear(hello.term);
+        session.phase = match standing {
+            Standing::Fenced { highest } => return Err(Refusal::Fenced { highest }),
+            Standing::Welcome | Standing::AwaitsStore => Phase::Raising { term: hello.term, asks: Vec::new() },
+        };
+        let lower: Vec<SessionId> = self.lower_than(&site, hello.term).collect();
+        for old in lower {
+            self.refuse(old, Refusal::Fenced { highest: hello.term }, out);
+        }
+        if standing == Standing::Welcome {
+            self.welcome(&site, out);
+        }
+        self.launch(&site, out);
+        Ok(())
+    }
+
+    fn lower_than(&self, site: &Name, term: Term) -> impl Iterator<Item = SessionId> {
+        self.sessions
+            .iter()
+            .filter(move |(_, have)| have.site == *site && have.term().is_some_and(|have| have < term))
+            .map(|(id, _)| *id)
+    }
+
+    fn ask(&mut self, id: SessionId, streams: Vec<Stream>, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {
+        judge_ask(&streams)?;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        session.asks += 1;
+        match &mut session.phase {
+            Phase::Opened { .. } => Err(Refusal::Protocol),
+            Phase::Raising { asks, .. } => {
+                asks.push(streams);
+                Ok(())
+            }
+            Phase::Standing { .. } => {
+                let site = session.site.clone();
+                self.load(site, Asked { session: id, streams }, out)
+            }
+        }
+    }
+
+    fn load(&mut self, site: Name, asked: Asked, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {
+        if self.asked.len() >= ASKS_MAX {
+            return Err(Refusal::Full);
+        }
+        let token = self.token();
+        out.push(HubAction::Load { token, site, streams: asked.streams.clone() });
+        self.asked.insert(token, asked);
+        Ok(())
+    }
+
+    fn block(&mut self, id: SessionId, block: Block, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {
+        let range = check_numbers(&block).map_err(|_: BadBlock| Refusal::Protocol)?;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let site = session.site.clone();
+        let Some(intake) = self.intakes.get_mut(&site) else {
+            return Err(Refusal::Identity);
+        };
+        session.blocks += 1;
+        session.bytes += block.body.len();
+        intake.push(id, range, block);
+        self.launch(&site, out);
+        Ok(())
+    }
+
+    fn report(&mut self, id: SessionId, report: SiteReport, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {
+        judge_report(&report)?;
+        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        let Some(term) = session.term() else { return Err(Refusal::Protocol) };
+        let (site, board) = (session.site.clone(), session.board);
+        out.push(HubAction::Report { site, board, term, report });
+        Ok(())
+    }
+
+    /// Starts the next transaction of `site`, if one is due.
+    fn launch(&mut self, site: &Name, out: &mut Outbox<HubAction>) {
+        let token = self.token();
+        let Some(batch) = self.intakes.get_mut(site).and_then(|intake| intake.launch(token)) else {
+            return;
+        };
+        self.stores.insert(token, site.clone());
+        let (fence, blocks) = (batch.fence, batch.blocks);
+        out.push(HubAction::Store { token, site: site.clone(), fence, blocks });
+    }
+
+    const fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+}

@@ -1,0 +1,161 @@
+//! What a site has sent and the store has not taken yet: blocks in the order of arrival, and the one transaction that
+//! is on its way. While it is, what arrives gathers, and goes together in the next: group commit without a timer.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::ids::{Stream, Term, Token};
+use crate::limits::{TRANSACTION_BLOCKS_MAX, TRANSACTION_BYTES_MAX};
+use crate::ranges::SeqRange;
+use crate::region::fence::Fence;
+use crate::region::session::SessionId;
+use crate::wire::uplink::Block;
+
+/// A block on its way through a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Who sent it.
+    pub session: SessionId,
+    /// Whose records.
+    pub stream: Stream,
+    /// Which.
+    pub range: SeqRange,
+    /// Bytes of its body.
+    pub bytes: usize,
+}
+
+/// A transaction on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flight {
+    /// Of the action that asked for it.
+    pub token: Token,
+    /// The fence that it makes durable.
+    pub fence: Option<Term>,
+    /// Its blocks, in order.
+    pub carried: Vec<Carried>,
+}
+
+/// What a transaction is asked to store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The fence to make durable.
+    pub fence: Option<Term>,
+    /// The blocks, in order of arrival.
+    pub blocks: Vec<Block>,
+}
+
+/// The intake of one site.
+#[derive(Clone, Debug, Default)]
+pub struct Intake {
+    /// Who may speak for the site.
+    pub fence: Fence,
+    waiting: VecDeque<(Carried, Block)>,
+    flight: Option<Flight>,
+}
+
+impl Intake {
+    /// An empty intake behind `fence`.
+    pub const fn new(fence: Fence) -> Self {
+        Self { fence, waiting: VecDeque::new(), flight: None }
+    }
+
+    /// Takes a block whose sequences, already checked, are `range`. The session's own limits bound the queue.
+    pub fn push(&mut self, session: SessionId, range: SeqRange, block: Block) {
+        let carried = Carried { session, stream: block.stream, range, bytes: block.body.len() };
+        self.waiting.push_back((carried, block));
+    }
+
+    /// The next transaction, under `token`; `None` while one is on its way or nothing waits.
+    pub fn launch(&mut self, token: Token) -> Option<Batch> {
+        let fence = self.fence.owed();
+        if self.flight.is_some() || (self.waiting.is_empty() && fence.is_none()) {
+            return None;
+        }
+        let (mut blocks, mut carried, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some((_, next)) = self.waiting.front() {
+            let full = blocks.len() == TRANSACTION_BLOCKS_MAX || bytes + next.body.len() > TRANSACTION_BYTES_MAX;
+            if full {
+                break;
+            }
+            bytes += next.body.len();
+            if let Some((line, block)) = self.waiting.pop_front() {
+                carried.push(line);
+                blocks.push(block);
+            }
+        }
+        self.flight = Some(Flight { token, fence, carried });
+        Some(Batch { fence, blocks })
+    }
+
+    /// The transaction of `token` is over; `None` where it is not the one on its way.
+    pub fn land(&mut self, token: Token) -> Option<Flight> {
+        self.flight.take_if(|flight| flight.token == token)
+    }
+
+    /// Forgets what waits of `session`: it is gone, and whoever follows sends again what is not covered.
+    pub fn forget(&mut self, session: SessionId) {
+        self.waiting.retain(|(line, _)| line.session != session);
+    }
+
+    /// Blocks that wait or are on their way.
+    pub fn blocks(&self) -> usize {
+        self.waiting.len() + self.flight.as_ref().map_or(0, |flight| flight.carried.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::pack;
+    use crate::ids::{BoardId, Class, Epoch, Origin};
+    use crate::wire::uplink::Codec;
+
+    fn stream() -> Stream {
+        let origin = Origin { board: BoardId::new(1).unwrap(), epoch: Epoch::default() };
+        Stream { origin, class: Class::Event }
+    }
+
+    fn push(intake: &mut Intake, session: u64, block: Block) {
+        let range = block.range().unwrap();
+        intake.push(SessionId(session), range, block);
+    }
+
+    #[test]
+    fn what_gathers_goes_together_up_to_the_limit_one_transaction_at_a_time() {
+        let mut intake = Intake::default();
+        assert_eq!(intake.launch(Token(0)), None);
+        for seq in 1..=TRANSACTION_BLOCKS_MAX as u64 + 1 {
+            push(&mut intake, 1, pack(stream(), seq, 1, b"x"));
+        }
+        let batch = intake.launch(Token(1)).unwrap();
+        assert_eq!((batch.blocks.len(), batch.fence), (TRANSACTION_BLOCKS_MAX, None));
+        assert_eq!(intake.launch(Token(2)), None);
+        assert_eq!(intake.land(Token(2)), None);
+        assert_eq!(intake.land(Token(1)).map(|flight| flight.carried.len()), Some(TRANSACTION_BLOCKS_MAX));
+        assert_eq!(intake.launch(Token(3)).map(|batch| batch.blocks.len()), Some(1));
+    }
+
+    #[test]
+    fn bytes_bound_a_transaction_too() {
+        let mut intake = Intake::default();
+        let body = bytes::Bytes::from(alloc::vec![0; TRANSACTION_BYTES_MAX / 4]);
+        for seq in 1..=5 {
+            push(&mut intake, 1, Block::new(stream(), seq, 1, Codec::Plain, 1, body.clone()));
+        }
+        assert_eq!(intake.launch(Token(1)).map(|batch| batch.blocks.len()), Some(4));
+    }
+
+    #[test]
+    fn a_fence_alone_is_a_transaction_and_a_lost_session_leaves_nothing_waiting() {
+        let mut intake = Intake::default();
+        let term = Term::from_token(9);
+        intake.fence.hear(term);
+        push(&mut intake, 1, pack(stream(), 1, 1, b"x"));
+        push(&mut intake, 2, pack(stream(), 2, 1, b"x"));
+        intake.forget(SessionId(1));
+        let batch = intake.launch(Token(1)).unwrap();
+        assert_eq!((batch.fence, batch.blocks.len(), intake.blocks()), (Some(term), 1, 1));
+        intake.land(Token(1));
+        assert_eq!(intake.launch(Token(2)).and_then(|batch| batch.fence), Some(term), "still owed");
+    }
+}

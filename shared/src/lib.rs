@@ -33,6 +33,7 @@ pub mod ids;
 pub mod journal;
 pub mod limits;
 pub mod membership;
+pub mod node;
 pub mod outbox;
 pub mod ranges;
 pub mod record;

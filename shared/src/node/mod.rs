@@ -1,0 +1,282 @@
+//! A board's node: where the stages meet, so that data flows one way and is seen to. Routes each input to its stage,
+//! passes on what concerns the next, and checks the chain. Touches no disk, socket or clock itself.
+//!
+//! The contract of every `handle_*`: one input, with `now` not before the last one's; then the shell drains the
+//! outbox to empty, performing actions in order; then the next input. All inputs that are ready are handled before a
+//! deadline is. `next_deadline` says when to call `handle_deadline`, and why.
+//!
+//! `data.rs` is the data path from offer to region, `control.rs` the control path, `status.rs` what a person sees.
+
+mod control;
+mod data;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use crate::action::{Action, DiskDone, DiskJob};
+use crate::admit::Admission;
+use crate::config::NodeConfig;
+use crate::duties::Duties;
+use crate::election::{Election, Life};
+use crate::event::Event;
+use crate::ids::{BoardId, BoardSet, Class, Epoch, Origin, Stream, Term, Token};
+use crate::journal::Journal;
+use crate::journal::recover::Recovered;
+use crate::membership::Membership;
+use crate::outbox::Outbox;
+use crate::replicate::keeper::Keeper;
+use crate::replicate::origin::{Peers, Replication};
+use crate::replicate::refill::{self, Refill};
+use crate::seal::Sealer;
+use crate::time::{Deadline, Instant};
+use crate::uplink::{Origins, Read, Uplink};
+use crate::wire::uplink::BoardReport;
+
+/// A board not heard since this one started is thought to live for so long: boards of a cabinet start together, and
+/// a record that could have had its second copy a moment later must not be committed on one board.
+const START_GRACE: Duration = Duration::from_secs(2);
+/// Between two reports of a board to the region.
+const REPORT_PERIOD: Duration = Duration::from_secs(1);
+/// Between two reads of fresh records for the uplink: reading after every commit would cost the disk thread more
+/// than sealing waits anyway.
+const READ_PERIOD: Duration = Duration::from_millis(10);
+
+/// What the shell knows before a node starts. It has bumped and fsynced the boot counter and the ceiling, and
+/// fsynced what recovery read.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// This life of the journal.
+    pub epoch: Epoch,
+    /// Election terms reserved on disk: counters below it may be used or promised.
+    pub term_ceiling: u64,
+    /// Seed of every random choice of this life.
+    pub seed: u64,
+    /// What the journal's earlier lives left.
+    pub recovered: Recovered,
+}
+
+/// A board of a site.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    origin: Origin,
+    admission: Admission,
+    journal: Journal,
+    replication: Replication,
+    refill: Refill,
+    keeper: Keeper,
+    sealer: Sealer,
+    uplink: Uplink,
+    membership: Membership,
+    election: Election,
+    duties: Duties,
+    linked: BoardSet,
+    region: Region,
+    reading: Option<(Token, Purpose)>,
+    read_after: Instant,
+    next_token: u64,
+    reports: BTreeMap<BoardId, BoardReport>,
+    report_at: Instant,
+    recovery_events: alloc::vec::Vec<Event>,
+    /// Until when boards never heard count as living.
+    grace: Option<Instant>,
+    degraded: bool,
+    full: bool,
+    stopping: bool,
+}
+
+/// The session with the region, where this board holds `uplink`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Region {
+    Idle,
+    Dialling(Term),
+    Open(Term),
+}
+
+/// What a read of the journal is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Uplink(Read),
+    Refill(refill::Read),
+}
+
+impl Node {
+    /// A node in its first instant. Call [`Node::handle_start`] next.
+    pub fn new(config: NodeConfig, start: Start, now: Instant) -> Self {
+        let origin = Origin { board: config.board, epoch: start.epoch };
+        let timing = config.timing;
+        let life = Life { boot: start.epoch.boot, term_ceiling: start.term_ceiling, seed: start.seed };
+        let recovery_events = start.recovered.events.clone();
+        Self {
+            admission: Admission::new(origin),
+            journal: Journal::new(config.journal, start.epoch, start.recovered),
+            replication: Replication::new(origin, config.peers(), config.copies, timing.hedge_after),
+            refill: Refill::default(),
+            keeper: Keeper::default(),
+            sealer: Sealer::new(timing.seal_alarm, timing.seal_event),
+            uplink: Uplink::new(&timing, config.boards.len()),
+            membership: Membership::new(&config, start.epoch, now),
+            election: Election::new(&config, life, now),
+            duties: Duties::new(config.board),
+            linked: BoardSet::EMPTY,
+            region: Region::Idle,
+            reading: None,
+            read_after: Instant::ZERO,
+            next_token: 1,
+            reports: BTreeMap::new(),
+            report_at: now + REPORT_PERIOD,
+            recovery_events,
+            grace: Some(now + START_GRACE),
+            degraded: false,
+            full: false,
+            stopping: false,
+            origin,
+            config,
+        }
+    }
+
+    /// The first input.
+    pub fn handle_start(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        for event in core::mem::take(&mut self.recovery_events) {
+            out.push(Action::Notice(event));
+        }
+        self.prepare_journal(out);
+        self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
+        self.pump_control(now, out);
+    }
+
+    /// A disk job is done, or failed.
+    pub fn handle_disk(&mut self, done: DiskDone, now: Instant, out: &mut Outbox<Action>) {
+        match done {
+            DiskDone::Prepared { segment } => self.journal.handle_prepared(segment),
+            DiskDone::Appended { token } => self.handle_appended(token, now, out),
+            DiskDone::Read { token, bytes } => self.handle_read(token, &bytes, out),
+            DiskDone::Reserved { ceiling } => self.handle_reserved(ceiling, now, out),
+            DiskDone::Failed => {
+                self.journal.poison();
+                out.push(Action::Notice(Event::JournalPoisoned));
+                self.give_up_lease(now, out);
+            }
+        }
+        self.pump(now, out);
+    }
+
+    /// The named instant has come: [`Node::next_deadline`] is not after `now`.
+    pub fn handle_deadline(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        self.pump_control(now, out);
+        if now >= self.report_at {
+            self.report_at = now + REPORT_PERIOD;
+            self.report(out);
+        }
+        if let Some(asks) = self
+            .uplink
+            .handle_deadline(origins(&self.config, &self.membership, &self.journal), now)
+        {
+            self.sealer.clear();
+            self.ask(asks, out);
+        }
+        self.refill.handle_deadline(now);
+        if self.grace.take_if(|until| now >= *until).is_some() {
+            self.replicate_more(now, out);
+        }
+        if now >= self.replication.next_deadline().at {
+            self.replicate_more(now, out);
+        }
+        self.pump(now, out);
+    }
+
+    /// No more is accepted; what was is still committed, and the lease is handed back.
+    pub fn handle_stop(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        self.stopping = true;
+        self.give_up_lease(now, out);
+        self.pump(now, out);
+    }
+
+    /// Whether a stop that was asked for has nothing left to wait for.
+    pub fn is_stopped(&self) -> bool {
+        self.stopping && (self.journal.is_poisoned() || self.admission.waiting() == 0)
+    }
+
+    /// Whether the shell may offer more records now. It reads no socket while this is false.
+    pub fn accepts(&self) -> bool {
+        !self.stopping && !self.journal.is_poisoned() && !self.journal.is_full() && self.admission.has_room()
+    }
+
+    /// When to call [`Node::handle_deadline`], and why.
+    pub fn next_deadline(&self) -> Deadline {
+        let read = match (self.reading, self.next_read()) {
+            (None, Some(_)) => Deadline { at: self.read_after, why: "records to be read" },
+            (Some(_), _) | (None, None) => Deadline::NONE,
+        };
+        [
+            self.membership.next_deadline(),
+            self.election.next_deadline(),
+            self.replication.next_deadline(),
+            self.refill.next_deadline(),
+            self.sealer.next_deadline(),
+            self.uplink.next_deadline(),
+            read,
+            self.grace
+                .map_or(Deadline::NONE, |at| Deadline { at, why: "the other boards to start" }),
+            Deadline { at: self.report_at, why: "the next report" },
+        ]
+        .into_iter()
+        .fold(Deadline::NONE, Deadline::min)
+    }
+
+    /// Asserts the chain freed ⊆ covered ⊆ synced ≤ appended, committed ≤ appended, and each stage's own invariants.
+    /// Cheap: called after every input, in tests and in the field.
+    pub fn check(&self) {
+        self.journal.check();
+        self.replication.check();
+        for class in Class::ALL {
+            let stream = Stream { origin: self.origin, class };
+            let appended = self.admission.last(class);
+            let committed = self.replication.committed(class);
+            assert!(committed <= appended, "{stream}: committed {committed} of {appended} appended");
+            let held = self.journal.held().get(&stream).and_then(|ranges| ranges.last()).unwrap_or(0);
+            assert!(held <= appended, "{stream}: synced {held} of {appended} appended");
+            let covered = self.uplink.covered().get(&stream).and_then(|ranges| ranges.last()).unwrap_or(0);
+            assert!(covered <= held, "{stream}: covered {covered} of {held} synced");
+        }
+    }
+
+    fn prepare_journal(&mut self, out: &mut Outbox<Action>) {
+        let mut jobs = Outbox::default();
+        self.journal.prepare(&mut jobs);
+        push_jobs(&mut jobs, out);
+    }
+
+    fn peers(&self) -> Peers {
+        Peers { alive: self.presumed(), linked: self.linked }
+    }
+
+    /// Boards on which a record must be before it commits, as far as k asks for them.
+    fn presumed(&self) -> BoardSet {
+        match self.grace {
+            Some(_) => self.config.boards,
+            None => self.membership.alive(),
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        token
+    }
+}
+
+/// What decides whose records are brought up from here; a function of three fields, so that the uplink can be
+/// changed while they are read.
+fn origins<'a>(config: &NodeConfig, membership: &Membership, journal: &'a Journal) -> Origins<'a> {
+    Origins { own: config.board, alive: membership.alive(), held: journal.held() }
+}
+
+fn push_jobs(jobs: &mut Outbox<DiskJob>, out: &mut Outbox<Action>) {
+    while let Some(job) = jobs.pop() {
+        out.push(Action::Disk(job));
+    }
+}

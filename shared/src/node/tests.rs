@@ -1,0 +1,307 @@
+//! Three nodes over a perfect network and disk in one thread: the chain as a whole. Faults are the simulator's.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{Node, Start};
+use crate::action::{Action, Answer, DiskDone, DiskJob, Offer};
+use crate::config::{JournalConfig, NodeConfig, Timing};
+use crate::ids::{BoardId, BoardSet, Class, Epoch, SegmentId, Stream, Ticket};
+use crate::outbox::Outbox;
+use crate::ranges::RangeSet;
+use crate::record::{Key, Record};
+use crate::time::{Instant, WallMillis};
+use crate::wire::control::ControlMessage;
+use crate::wire::peer::{Coverage, PeerMessage};
+use crate::wire::uplink::{FromRegion, ToRegion};
+
+fn board(number: u8) -> BoardId {
+    BoardId::new(number).unwrap()
+}
+
+struct Town {
+    now: Instant,
+    nodes: BTreeMap<BoardId, Node>,
+    disks: BTreeMap<(BoardId, SegmentId), Vec<u8>>,
+    inputs: VecDeque<(BoardId, Input)>,
+    answered: Vec<Ticket>,
+    covered: BTreeMap<Stream, RangeSet>,
+    dialling: Option<BoardId>,
+}
+
+enum Input {
+    Disk(DiskDone),
+    Message(BoardId, PeerMessage),
+    Control(BoardId, ControlMessage),
+    RegionLink(bool),
+    Region(FromRegion),
+}
+
+fn config(number: u8, boards: u8) -> NodeConfig {
+    let all: BoardSet = (1..=boards).map(board).collect();
+    NodeConfig {
+        site: "crossing".try_into().unwrap(),
+        board: board(number),
+        boards: all,
+        voters: all,
+        copies: 2.min(usize::from(boards)),
+        timing: Timing::default(),
+        journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: 4 },
+        has_region: true,
+    }
+}
+
+impl Town {
+    fn new(boards: u8) -> Self {
+        let mut town = Self {
+            now: Instant::ZERO,
+            nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            inputs: VecDeque::new(),
+            answered: Vec::new(),
+            covered: BTreeMap::new(),
+            dialling: None,
+        };
+        for number in 1..=boards {
+            let epoch = Epoch { boot: 1, nonce: u64::from(number) };
+            let start = Start { epoch, term_ceiling: 1024, seed: u64::from(number), recovered: Default::default() };
+            town.nodes
+                .insert(board(number), Node::new(config(number, boards), start, town.now));
+            town.input(board(number), |node, now, out| node.handle_start(now, out));
+        }
+        for (a, b) in (1..=boards)
+            .flat_map(|a| (1..=boards).map(move |b| (a, b)))
+            .filter(|(a, b)| a != b)
+        {
+            town.input(board(a), |node, now, out| node.handle_link(board(b), true, now, out));
+        }
+        town
+    }
+
+    fn input(&mut self, at: BoardId, handle: impl FnOnce(&mut Node, Instant, &mut Outbox<Action>)) {
+        let mut out = Outbox::default();
+        let Some(node) = self.nodes.get_mut(&at) else { return };
+        handle(node, self.now, &mut out);
+        node.check();
+        while let Some(action) = out.pop() {
+            self.perform(at, action);
+        }
+    }
+
+    fn perform(&mut self, at: BoardId, action: Action) {
+        match action {
+            Action::Answer(answers) => {
+                assert!(answers.iter().all(|(_, answer)| *answer == Answer::Committed));
+                self.answered.extend(answers.into_iter().map(|(ticket, _)| ticket));
+            }
+            Action::Disk(job) => {
+                if let Some(done) = self.disk(at, job) {
+                    self.inputs.push_back((at, Input::Disk(done)));
+                }
+            }
+            Action::Send { to, message } => self.inputs.push_back((to, Input::Message(at, message))),
+            Action::Tell { to, message } => self.inputs.push_back((to, Input::Control(at, message))),
+            Action::Dial(_) => {
+                self.dialling = Some(at);
+                self.inputs.push_back((at, Input::RegionLink(true)));
+                self.inputs
+                    .push_back((at, Input::Region(FromRegion::Welcome { incarnation: 1 })));
+            }
+            Action::HangUp => self.dialling = None,
+            Action::ToRegion(message) => self.region(at, message),
+            Action::Notice(_) => {}
+        }
+    }
+
+    fn disk(&mut self, at: BoardId, job: DiskJob) -> Option<DiskDone> {
+        match job {
+            DiskJob::Prepare { segment, from, bytes } => {
+                let file = from.and_then(|from| self.disks.remove(&(at, from)));
+                self.disks
+                    .insert((at, segment), file.unwrap_or_else(|| alloc::vec![0; bytes as usize]));
+                Some(DiskDone::Prepared { segment })
+            }
+            DiskJob::Append { token, segment, offset, bytes } => {
+                let file = self.disks.get_mut(&(at, segment)).unwrap();
+                file[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
+                Some(DiskDone::Appended { token })
+            }
+            DiskJob::Read { token, segment, offset, length } => {
+                let file = &self.disks[&(at, segment)];
+                let bytes = Bytes::copy_from_slice(&file[offset as usize..(offset + length) as usize]);
+                Some(DiskDone::Read { token, bytes })
+            }
+            DiskJob::Delete { segment } => {
+                self.disks.remove(&(at, segment));
+                None
+            }
+            DiskJob::Reserve { ceiling } => Some(DiskDone::Reserved { ceiling }),
+        }
+    }
+
+    fn region(&mut self, at: BoardId, message: ToRegion) {
+        assert_eq!(self.dialling, Some(at), "only the holder speaks");
+        let lines = match message {
+            ToRegion::Hello(_) | ToRegion::Report(_) => return,
+            ToRegion::Ask(streams) => streams
+                .into_iter()
+                .map(|stream| {
+                    let ranges = self.covered.get(&stream).cloned().unwrap_or_default();
+                    Coverage { stream, ranges, whole: true }
+                })
+                .collect(),
+            ToRegion::Block(block) => {
+                assert!(block.is_intact());
+                let ranges = RangeSet::from_iter(block.range());
+                self.covered.entry(block.stream).or_default().extend(&ranges);
+                alloc::vec![Coverage { stream: block.stream, ranges, whole: false }]
+            }
+        };
+        self.inputs.push_back((at, Input::Region(FromRegion::Coverage(lines))));
+    }
+
+    /// Lets `millis` pass, in steps of the nearest deadline.
+    fn pass(&mut self, millis: u64) {
+        let end = Instant::from_micros(self.now.micros() + millis * 1000);
+        loop {
+            while let Some((at, input)) = self.inputs.pop_front() {
+                self.input(at, |node, now, out| match input {
+                    Input::Disk(done) => node.handle_disk(done, now, out),
+                    Input::Message(from, message) => node.handle_message(from, message, now, out),
+                    Input::Control(from, message) => node.handle_control(from, message, now, out),
+                    Input::RegionLink(up) => node.handle_region_link(up, now, out),
+                    Input::Region(message) => node.handle_region(message, now, out),
+                });
+            }
+            let next = self
+                .nodes
+                .iter()
+                .map(|(at, node)| (node.next_deadline(), *at))
+                .min_by_key(|(next, _)| next.at);
+            let Some((next, at)) = next.filter(|(next, _)| next.at <= end) else { break };
+            assert!(self.nodes[&at].next_deadline().at > self.now || next.at == self.now, "{} is over", next.why);
+            let before = self.now;
+            self.now = self.now.max(next.at);
+            self.input(at, |node, now, out| node.handle_deadline(now, out));
+            let after = self.nodes[&at].next_deadline();
+            assert!(after.at > before, "{at} spins on {}", after.why);
+        }
+        self.now = end;
+    }
+
+    fn kill(&mut self, dead: BoardId) {
+        self.nodes.remove(&dead);
+        if self.dialling == Some(dead) {
+            self.dialling = None;
+        }
+        let living: Vec<BoardId> = self.nodes.keys().copied().collect();
+        for at in living {
+            self.input(at, |node, now, out| node.handle_link(dead, false, now, out));
+        }
+    }
+
+    fn leader(&self) -> Option<BoardId> {
+        let mut leaders = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.holds(self.now).is_some())
+            .map(|(at, _)| *at);
+        let leader = leaders.next();
+        assert_eq!(leaders.next(), None, "two leaders");
+        leader
+    }
+
+    fn publish(&mut self, at: BoardId, first: u64, count: u64) {
+        let offers = (first..first + count).map(|seq| {
+            let record = Record {
+                class: Class::Event,
+                publisher: Bytes::from_static(b"loop-1"),
+                key: Key::Sequence { epoch: 0, seq },
+                taken: WallMillis(0),
+                topic: Bytes::from_static(b"det/1"),
+                payload: Bytes::from(alloc::vec![1; 200]),
+            };
+            Offer { ticket: Some(Ticket(seq)), record }
+        });
+        let offers = offers.collect();
+        self.input(at, |node, now, out| node.handle_offers(offers, now, out));
+    }
+
+    fn covered(&self) -> u64 {
+        self.covered.values().map(RangeSet::count).sum()
+    }
+}
+
+#[test]
+fn records_are_acknowledged_on_two_boards_and_reach_the_region_once() {
+    let mut town = Town::new(3);
+    town.pass(1500);
+    assert!(town.leader().is_some());
+    for round in 0..20 {
+        for number in 1..=3 {
+            town.publish(board(number), 1 + round * 30 + u64::from(number - 1) * 10, 10);
+        }
+        town.pass(20);
+    }
+    assert_eq!(town.answered.len(), 600);
+    town.pass(500);
+    assert_eq!(town.covered(), 600);
+    for node in town.nodes.values() {
+        let status = node.status(town.now);
+        assert_eq!((status.backlog, status.degraded_records, status.uncommitted), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_dead_leader_is_replaced_and_its_records_come_from_their_copies() {
+    let mut town = Town::new(3);
+    town.pass(1500);
+    let leader = town.leader().unwrap();
+    town.publish(leader, 1, 50);
+    town.pass(1);
+    assert_eq!(town.answered.len(), 50, "acknowledged before the block was even sealed");
+    assert_eq!(town.covered(), 0);
+    town.kill(leader);
+    town.pass(3000);
+    assert!(town.leader().is_some_and(|next| next != leader));
+    assert_eq!(town.covered(), 50);
+}
+
+#[test]
+fn one_board_left_goes_on_degraded_and_says_so() {
+    let mut town = Town::new(3);
+    town.pass(2500);
+    town.kill(board(1));
+    town.kill(board(2));
+    town.pass(1000);
+    town.publish(board(3), 1, 5);
+    town.pass(50);
+    assert_eq!(town.answered.len(), 5);
+    let status = town.nodes[&board(3)].status(town.now);
+    assert_eq!((status.degraded, status.degraded_records, status.owed), (true, 5, 5));
+    assert_eq!(town.leader(), None, "no majority, no lease");
+}
+
+#[test]
+fn a_site_of_one_board_works() {
+    let mut town = Town::new(1);
+    town.pass(2500);
+    town.publish(board(1), 1, 5);
+    town.pass(500);
+    assert_eq!((town.answered.len(), town.covered()), (5, 5));
+}
+
+#[test]
+fn a_long_run_recycles_its_segments() {
+    let mut town = Town::new(2);
+    town.pass(2500);
+    for round in 0..300 {
+        town.publish(board(1), 1 + round * 400, 400);
+        town.pass(30);
+    }
+    town.pass(1000);
+    assert_eq!((town.answered.len(), town.covered()), (120_000, 120_000));
+    assert!(town.disks.len() <= 2 * 5, "{} files", town.disks.len());
+}

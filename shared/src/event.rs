@@ -113,7 +113,7 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
-    /// Region: a block or part of it was new to the store.
+    /// Region: a block, or part of it, was stored before.
     Overlap {
         /// Of which stream.
         stream: Stream,

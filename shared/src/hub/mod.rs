@@ -10,7 +10,6 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::block::{BadBlock, check_numbers};
-use crate::event::Event;
 use crate::ids::{BoardId, Name, Stream, Term, Token};
 use crate::limits::{ASKS_MAX, HELLO_WITHIN, RANGES_MAX, SESSIONS_MAX, SITE_SESSIONS_MAX};
 use crate::outbox::Outbox;

@@ -1,0 +1,210 @@
+//! QUIC endpoints with the settings that each conversation wants: boards on a LAN, a board and its region over an
+//! uplink. Owns sockets and transport limits; knows nothing of messages.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::BbrConfig;
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::{
+    AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use shared::limits::{DATAGRAM_BYTES_MAX, UPLINK_WINDOW_BYTES};
+
+use crate::identity::{Identity, IdentityError};
+use crate::sites::Sites;
+use crate::strays::{CountingSocket, Strays};
+
+/// A board that says nothing for so long is gone. Twice the patience of the node's own membership (400 ms default)
+/// with room for a stalled machine: the node decides who is down, this only frees the connection.
+const MESH_IDLE: Duration = Duration::from_secs(2);
+/// First guess of the round trip between boards, so that a first packet lost on a LAN costs 6 ms and not a second.
+const MESH_RTT: Duration = Duration::from_millis(2);
+/// Bytes that a board takes from a peer ahead of reading: bounds memory a peer, and fills a gigabit at 8 ms.
+const MESH_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Datagrams kept until they are read: a burst of heartbeats and votes of 64 boards.
+const DATAGRAMS_RECEIVED_BYTES: usize = 64 * DATAGRAM_BYTES_MAX;
+/// Datagrams kept until they are sent. When full the oldest goes: the newest heartbeat says all.
+const DATAGRAMS_SENT_BYTES: usize = 4 * DATAGRAM_BYTES_MAX;
+
+/// An uplink that is silent for so long swallows packets and counts as down.
+const UPLINK_IDLE: Duration = Duration::from_secs(3);
+/// Makes silence mean something: six of these fit into the patience.
+const UPLINK_KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// Five times 20 Mbit/s x 80 ms (the measured uplink, notes: buffer-sync), so that loss does not stall the window.
+const UPLINK_WINDOW: u32 = 1024 * 1024;
+
+/// Handshakes that may wait to be looked at; more are refused.
+const INCOMING_MAX: usize = 64;
+/// Early bytes kept of one waiting handshake, and of all.
+const INCOMING_BYTES: u64 = 16 * 1024;
+
+/// Why an endpoint cannot be opened. The operator's to mend; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The address cannot be bound.
+    #[error("cannot listen on UDP {address}: another process has it, or it is not an address of this machine")]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The TLS settings cannot carry QUIC.
+    #[error("TLS and QUIC share no cipher suite")]
+    Suite(#[from] NoInitialCipherSuite),
+}
+
+/// An endpoint and what it counts.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// Dials, and hands out what comes in.
+    pub endpoint: Endpoint,
+    /// Datagrams that were not ours.
+    pub strays: Arc<Strays>,
+}
+
+/// The endpoint of a board among its peers: dials them and is dialled, on one UDP port. `own_site` is the board's
+/// site with its roots ([`Sites::one`]).
+pub fn mesh(identity: &Identity, own_site: &Arc<Sites>, listen: SocketAddr) -> Result<Listening, EndpointError> {
+    let transport = Arc::new(mesh_transport());
+    let mut listening = open(identity, Some((own_site, &transport)), listen)?;
+    dial_with(&mut listening.endpoint, identity, transport)?;
+    Ok(listening)
+}
+
+/// The endpoint of a board towards its region: dials only, from a port that the system chooses, over the family of
+/// addresses that `towards` has.
+pub fn uplink(identity: &Identity, towards: SocketAddr) -> Result<Listening, EndpointError> {
+    let any = match towards {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let mut listening = open(identity, None, any)?;
+    dial_with(&mut listening.endpoint, identity, Arc::new(uplink_transport()))?;
+    Ok(listening)
+}
+
+/// The endpoint of a gateway: accepts boards of `sites`, dials nobody.
+pub fn gateway(identity: &Identity, sites: &Arc<Sites>, listen: SocketAddr) -> Result<Listening, EndpointError> {
+    open(identity, Some((sites, &Arc::new(uplink_transport()))), listen)
+}
+
+fn dial_with(
+    endpoint: &mut Endpoint,
+    identity: &Identity,
+    transport: Arc<TransportConfig>,
+) -> Result<(), EndpointError> {
+    let tls = QuicClientConfig::try_from(identity.client_tls()?)?;
+    let mut client = ClientConfig::new(Arc::new(tls));
+    client.transport_config(transport);
+    endpoint.set_default_client_config(client);
+    Ok(())
+}
+
+fn open(
+    identity: &Identity,
+    accept: Option<(&Arc<Sites>, &Arc<TransportConfig>)>,
+    listen: SocketAddr,
+) -> Result<Listening, EndpointError> {
+    let server = match accept {
+        Some((sites, transport)) => Some(server_config(identity, sites, transport)?),
+        None => None,
+    };
+    let bind = |source| EndpointError::Bind { address: listen, source };
+    let socket = UdpSocket::bind(listen).map_err(bind)?;
+    let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
+    let strays = Arc::new(Strays::default());
+    let socket = CountingSocket::new(socket, ids(identity), Arc::clone(&strays));
+    let socket: Arc<dyn AsyncUdpSocket> = Arc::new(socket);
+    let endpoint =
+        Endpoint::new_with_abstract_socket(endpoint_config(identity), server, socket, Arc::new(TokioRuntime))
+            .map_err(bind)?;
+    Ok(Listening { endpoint, strays })
+}
+
+fn server_config(
+    identity: &Identity,
+    sites: &Arc<Sites>,
+    transport: &Arc<TransportConfig>,
+) -> Result<ServerConfig, EndpointError> {
+    let tls = QuicServerConfig::try_from(identity.server_tls(sites)?)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(tls));
+    server
+        .transport_config(Arc::clone(transport))
+        .migration(false)
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BYTES)
+        .incoming_buffer_size_total(INCOMING_BYTES * INCOMING_MAX as u64);
+    Ok(server)
+}
+
+/// A restarted process knows its earlier connection ids again and answers them with a reset that the peer can check
+/// (RFC 9000, 10.3): both come from the device's key, so the peer notices at its next packet.
+fn endpoint_config(identity: &Identity) -> EndpointConfig {
+    let secret = identity.secret(b"roadstead stateless reset");
+    let reset = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &secret);
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    let key = ids_key(identity);
+    config.cid_generator(move || Box::new(quinn_ids(key)));
+    // An unset fixed bit then means a stranger.
+    config.grease_quic_bit(false);
+    config
+}
+
+fn ids_key(identity: &Identity) -> u64 {
+    let secret = identity.secret(b"roadstead connection ids");
+    let mut key = [0; 8];
+    key.copy_from_slice(&secret[..8]);
+    u64::from_le_bytes(key)
+}
+
+fn ids(identity: &Identity) -> quinn_proto::HashedConnectionIdGenerator {
+    quinn_ids(ids_key(identity))
+}
+
+fn quinn_ids(key: u64) -> quinn_proto::HashedConnectionIdGenerator {
+    quinn_proto::HashedConnectionIdGenerator::from_key(key)
+}
+
+fn idle(after: Duration) -> IdleTimeout {
+    IdleTimeout::try_from(after).expect("a few seconds fit a QUIC timeout")
+}
+
+fn mesh_transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(idle(MESH_IDLE)))
+        .keep_alive_interval(None)
+        .initial_rtt(MESH_RTT)
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(MESH_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(MESH_WINDOW_BYTES))
+        .send_window(u64::from(MESH_WINDOW_BYTES))
+        .datagram_receive_buffer_size(Some(DATAGRAMS_RECEIVED_BYTES))
+        .datagram_send_buffer_size(DATAGRAMS_SENT_BYTES);
+    transport
+}
+
+fn uplink_transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(idle(UPLINK_IDLE)))
+        .keep_alive_interval(Some(UPLINK_KEEP_ALIVE))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .stream_receive_window(VarInt::from_u32(UPLINK_WINDOW))
+        .receive_window(VarInt::from_u32(UPLINK_WINDOW))
+        .send_window(UPLINK_WINDOW_BYTES as u64)
+        .datagram_receive_buffer_size(None)
+        // Measured on 20 Mbit/s, 80 ms, 1 % loss: CUBIC reaches a tenth of it, BBR nearly all (notes: buffer-sync).
+        .congestion_controller_factory(Arc::new(BbrConfig::default()));
+    transport
+}

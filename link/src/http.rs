@@ -1,0 +1,126 @@
+//! Serves HTTP/1.1 in bounds: connections, header time and size, body size, request time and a connection's life.
+//! A client that dawdles costs one slot for a moment; when all slots are taken the oldest gives way, so the newcomer
+//! (a health check) is always heard. Refusals are JSON: `{"error": "..."}`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::stop::Stop;
+
+/// Connections at once. At the limit the oldest is closed.
+pub const CONNECTIONS_MAX: usize = 128;
+/// A request's head must be complete this long after the connection was opened, or after the answer before it.
+pub const HEAD_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a request's head.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a request's body.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// An answer must be ready after so long.
+pub const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// A connection lives no longer: a client that never reads its answer holds nothing for ever.
+pub const CONNECTION_MAX: Duration = Duration::from_secs(120);
+/// Answers under way are given so long when the process stops.
+const STOP_MAX: Duration = Duration::from_millis(500);
+
+/// A refusal as its client sees it.
+#[derive(Debug)]
+pub struct Refused {
+    /// The status.
+    pub status: StatusCode,
+    /// What was wrong, and what would be right, in words.
+    pub error: String,
+}
+
+impl Refused {
+    /// A refusal with this status and these words.
+    pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into() }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, Json(serde_json::json!({ "error": self.error }))).into_response()
+    }
+}
+
+/// Serves `router` on `listener` until told to stop. What the router does not know is refused as JSON.
+pub async fn serve(listener: TcpListener, router: Router, mut stop: Stop) {
+    let router = router
+        .fallback(async || Refused::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            Refused::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+        })
+        .layer(middleware::from_fn(in_time))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
+    let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let stream = tokio::select! {
+            () = stop.stopped() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: those in use come back, so wait instead of spinning.
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        make_room(&mut oldest_first);
+        oldest_first.push_back(connections.spawn(connection(stream, router.clone(), stop.clone())));
+    }
+    let _ = tokio::time::timeout(STOP_MAX, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+fn make_room(oldest_first: &mut VecDeque<AbortHandle>) {
+    if oldest_first.len() < CONNECTIONS_MAX {
+        return;
+    }
+    oldest_first.retain(|connection| !connection.is_finished());
+    if oldest_first.len() >= CONNECTIONS_MAX
+        && let Some(oldest) = oldest_first.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refused::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, mut stop: Stop) {
+    // Only delays small answers where it cannot be set.
+    let _ = stream.set_nodelay(true);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(serving);
+    let life = tokio::time::sleep(CONNECTION_MAX);
+    // Errors here are the client's: it left, dawdled or spoke something else.
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        () = life => return,
+        () = stop.stopped() => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(STOP_MAX, serving).await;
+}

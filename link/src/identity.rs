@@ -1,0 +1,184 @@
+//! Who this process is and whom it believes: certificate, key and roots from PEM files, and TLS settings made from
+//! them. TLS 1.3 only, both ends prove who they are, a post-quantum key exchange first. Session resumption, tickets
+//! and 0-RTT are off in both directions, because a resumed session skips the verifier: a board that was thrown out
+//! would come back on an old ticket.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quinn::rustls;
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::sites::Sites;
+
+/// The protocol that both ends must name in the handshake.
+pub const ALPN: &[u8] = b"roadstead/1";
+
+/// Why an identity cannot be used. The operator's to mend; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file cannot be read or is not PEM.
+    #[error("cannot read {path}; `roadstead init` writes these files: check the path and its owner", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: pem::Error,
+    },
+    /// The file holds no certificate.
+    #[error("{path} holds no certificate; it must be PEM that begins with -----BEGIN CERTIFICATE-----", path = path.display())]
+    NoCertificate {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A root certificate is not one.
+    #[error("{path} holds a root certificate that cannot be used; make it again with `roadstead init`", path = path.display())]
+    Root {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// Certificate and key do not belong together, or the key's kind is not supported.
+    #[error("the key {key} does not go with the certificate {certificate}; use the pair that `roadstead init` wrote", key = key.display(), certificate = certificate.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// TLS refuses these settings.
+    #[error("TLS cannot be set up with this identity")]
+    Tls(#[from] rustls::Error),
+    /// Clients cannot be verified with these roots.
+    #[error("clients cannot be verified against the roots of site {site}")]
+    Verifier {
+        /// Whose roots.
+        site: String,
+        /// Why.
+        #[source]
+        source: rustls::server::VerifierBuilderError,
+    },
+}
+
+/// Certificate, key and roots of this process.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+/// A key is never printed.
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity")
+            .field("certificates", &self.chain.len())
+            .field("roots", &self.roots.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Reads the certificate chain, its key (PKCS#8, SEC 1 or PKCS#1) and the roots to believe, all PEM.
+    pub fn load(certificate: &Path, key: &Path, roots: &Path) -> Result<Self, IdentityError> {
+        let provider = provider();
+        let chain = certificates(certificate)?;
+        let roots = Arc::new(load_roots(roots)?);
+        let private =
+            PrivateKeyDer::from_pem_file(key).map_err(|source| IdentityError::Read { path: key.to_owned(), source })?;
+        CertifiedKey::from_der(chain.clone(), private.clone_key(), &provider).map_err(|source| {
+            IdentityError::Pair { certificate: certificate.to_owned(), key: key.to_owned(), source }
+        })?;
+        Ok(Self { chain, key: private, roots, provider })
+    }
+
+    /// The same certificate and key, believing other roots: a board dials its region under the region's roots.
+    pub fn with_roots(&self, roots: &Path) -> Result<Self, IdentityError> {
+        Ok(Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            roots: Arc::new(load_roots(roots)?),
+            provider: Arc::clone(&self.provider),
+        })
+    }
+
+    /// The roots that this process believes.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.roots)
+    }
+
+    /// TLS for dialling: proves itself, verifies the server's name against the roots.
+    pub fn client_tls(&self) -> Result<ClientConfig, IdentityError> {
+        let mut tls = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.resumption = Resumption::disabled();
+        tls.enable_early_data = false;
+        Ok(tls)
+    }
+
+    /// TLS for accepting: proves itself, and takes only boards of `sites`.
+    pub fn server_tls(&self, sites: &Arc<Sites>) -> Result<ServerConfig, IdentityError> {
+        let mut tls = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(Arc::clone(sites) as _)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.send_tls13_tickets = 0;
+        tls.max_early_data_size = 0;
+        Ok(tls)
+    }
+
+    /// A secret that only this key's holder can make, the same at every start, different for each `purpose`.
+    pub(crate) fn secret(&self, purpose: &[u8]) -> [u8; 32] {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, self.key.secret_der());
+        let tag = aws_lc_rs::hmac::sign(&key, purpose);
+        let mut secret = [0; 32];
+        secret.copy_from_slice(tag.as_ref());
+        secret
+    }
+}
+
+/// The cryptography of every connection: aws-lc-rs, X25519MLKEM768 preferred.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let read = |source| IdentityError::Read { path: path.to_owned(), source };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(read)?
+        .collect::<Result<_, _>>()
+        .map_err(read)?;
+    if chain.is_empty() {
+        return Err(IdentityError::NoCertificate { path: path.to_owned() });
+    }
+    Ok(chain)
+}
+
+/// The root certificates in the PEM file at `path`: at least one.
+pub(crate) fn load_roots(path: &Path) -> Result<RootCertStore, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|source| IdentityError::Root { path: path.to_owned(), source })?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,173 @@
+//! What is counted, and how Prometheus sees it: names with units, labels bounded by the configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::doorman::Admissions;
+use link::strays::Strays;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use shared::hub::Stored;
+use shared::wire::uplink::Refusal;
+
+use crate::store::Deposit;
+
+/// Commit times: a sync takes 0.1 ms on a server's disk and a second on a tired card.
+const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SiteLabel {
+    site: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    site: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// The gateway's counters; clones count together.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    records: Family<OutcomeLabels, Counter>,
+    blocks: Family<SiteLabel, Counter>,
+    blocks_bad: Family<SiteLabel, Counter>,
+    blocks_again: Family<SiteLabel, Counter>,
+    transactions: Counter,
+    transactions_failed: Counter,
+    seconds: Histogram,
+    sessions: Gauge,
+    sessions_refused: Family<ReasonLabel, Counter>,
+    bad_frames: Counter,
+    events_dropped: Counter,
+}
+
+impl Metrics {
+    /// Counters, registered under `roadstead_region_`.
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            records: Family::default(),
+            blocks: Family::default(),
+            blocks_bad: Family::default(),
+            blocks_again: Family::default(),
+            transactions: Counter::default(),
+            transactions_failed: Counter::default(),
+            seconds: Histogram::new(SECONDS),
+            sessions: Gauge::default(),
+            sessions_refused: Family::default(),
+            bad_frames: Counter::default(),
+            events_dropped: Counter::default(),
+        };
+        metrics.register(registry);
+        metrics
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let Self { records, blocks, blocks_bad, blocks_again, .. } = self;
+        registry.register("records", "Records of committed blocks, by what became of them", records.clone());
+        registry.register("blocks", "Blocks in committed transactions", blocks.clone());
+        registry.register("blocks_bad", "Blocks that did not hold together", blocks_bad.clone());
+        registry.register("blocks_again", "Blocks of which a part was stored before", blocks_again.clone());
+        registry.register("transactions", "Transactions committed", self.transactions.clone());
+        registry.register("transactions_failed", "Transactions not committed", self.transactions_failed.clone());
+        let help = "Time of a transaction, its sync included";
+        registry.register_with_unit("transaction", help, Unit::Seconds, self.seconds.clone());
+        registry.register("sessions", "Sessions that stand or are about to", self.sessions.clone());
+        registry.register("sessions_refused", "Sessions refused or ended", self.sessions_refused.clone());
+        registry.register("bad_frames", "Sessions that sent what is no message", self.bad_frames.clone());
+        registry.register("events_dropped", "Events not kept for want of room", self.events_dropped.clone());
+    }
+
+    pub(crate) fn committed(&self, took: Duration, deposits: &[Deposit], stored: &[Vec<Stored>]) {
+        self.transactions.inc();
+        self.seconds.observe(took.as_secs_f64());
+        for (deposit, stored) in deposits.iter().zip(stored) {
+            let site = deposit.site.to_string();
+            let label = SiteLabel { site: site.clone() };
+            self.blocks.get_or_create(&label).inc_by(stored.len() as u64);
+            for outcome in stored.iter().map(|stored| stored.outcome) {
+                let Ok(tally) = outcome else {
+                    self.blocks_bad.get_or_create(&label).inc();
+                    continue;
+                };
+                let record = |outcome, count| {
+                    self.records
+                        .get_or_create(&OutcomeLabels { site: site.clone(), outcome })
+                        .inc_by(count);
+                };
+                record("row", tally.rows);
+                record("duplicate", tally.duplicates);
+                record("gap", tally.gaps);
+                if tally.again.is_some() {
+                    self.blocks_again.get_or_create(&label).inc();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn not_committed(&self) {
+        self.transactions_failed.inc();
+    }
+
+    pub(crate) fn sessions(&self, count: usize) {
+        self.sessions.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A refusal's word in metrics.
+    pub(crate) const fn kind(reason: &Refusal) -> &'static str {
+        match reason {
+            Refusal::Fenced { .. } => "fenced",
+            Refusal::Identity => "identity",
+            Refusal::Full => "full",
+            Refusal::Protocol => "protocol",
+        }
+    }
+
+    pub(crate) fn refused(&self, reason: &Refusal) {
+        self.sessions_refused
+            .get_or_create(&ReasonLabel { reason: Self::kind(reason) })
+            .inc();
+    }
+
+    pub(crate) fn bad_frame(&self) {
+        self.bad_frames.inc();
+    }
+
+    pub(crate) fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+}
+
+/// What the doors of the QUIC port have counted, read when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    pub(crate) admissions: Arc<Admissions>,
+    pub(crate) strays: Arc<Strays>,
+}
+
+impl Collector for Doors {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counted = [
+            ("handshakes", "QUIC peers let in", self.admissions.accepted()),
+            ("handshakes_failed", "QUIC handshakes that failed", self.admissions.failed()),
+            ("handshakes_refused", "QUIC handshakes refused unheard", self.admissions.refused()),
+            ("stray_datagrams", "Datagrams that were not ours", self.strays.count()),
+        ];
+        for (name, help, count) in counted {
+            let counter = ConstCounter::new(count);
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        Ok(())
+    }
+}

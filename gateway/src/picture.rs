@@ -1,0 +1,47 @@
+//! How the sites are, as people are shown it: who speaks for each, and what it last told of itself. The owner task
+//! writes it, the API reads it; nothing decides by it.
+
+use std::collections::BTreeMap;
+
+use shared::ids::{BoardId, Name, Term};
+use shared::time::Instant;
+use shared::wire::uplink::SiteReport;
+
+/// All sites that are served.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Picture {
+    /// By name.
+    pub(crate) sites: BTreeMap<Name, SitePicture>,
+    /// When the owner task last came round: a process whose owner hangs is not alive.
+    pub(crate) beat: Instant,
+    /// Whether the last transaction was stored.
+    pub(crate) is_storing: bool,
+}
+
+/// One site.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SitePicture {
+    /// Its sessions, in order of opening.
+    pub(crate) sessions: Vec<Speaker>,
+    /// Blocks that wait for the store.
+    pub(crate) blocks_waiting: usize,
+    /// What it last told of itself.
+    pub(crate) told: Option<Told>,
+}
+
+/// A session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Speaker {
+    pub(crate) board: BoardId,
+    /// `None` before its hello.
+    pub(crate) term: Option<Term>,
+}
+
+/// A report, and when it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) at: Instant,
+    pub(crate) board: BoardId,
+    pub(crate) term: Term,
+    pub(crate) report: SiteReport,
+}

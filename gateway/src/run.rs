@@ -1,0 +1,207 @@
+//! Puts a gateway together and takes it down: store, owner, QUIC and HTTP. Owns the order of both; a part that fails
+//! for good takes the process down, and whoever supervises it starts it afresh.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::doorman::Doorman;
+use link::endpoint::{EndpointError, Listening};
+use link::identity::{Identity, IdentityError};
+use link::sites::Sites;
+use link::stop::{Stop, Stopper};
+use prometheus_client::registry::Registry;
+use quinn::VarInt;
+use shared::hub::{Hub, HubConfig, HubMemory, SessionId};
+use shared::limits::{ASKS_MAX, SESSIONS_MAX};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::api::{self, Shown};
+use crate::config::{GatewayConfig, SITES_MAX};
+use crate::metrics::{Doors, Metrics};
+use crate::owner::{Input, NOTES_MAX, Owner};
+use crate::picture::Picture;
+use crate::session;
+use crate::store::read::StoreReader;
+use crate::store::{Desk, Store, StoreError, StoreThread};
+
+/// Inputs that wait for the owner. At the limit sessions are not read.
+const INPUTS_MAX: usize = 256;
+/// All that the hub may ask of the store at once, and notes for people.
+const JOBS_MAX: usize = SITES_MAX + ASKS_MAX + NOTES_MAX;
+/// Closing connections are given so long when the process stops.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// Why a gateway cannot run (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Its certificate, key or roots cannot be used.
+    #[error("this gateway has no usable identity")]
+    Identity(#[from] IdentityError),
+    /// The QUIC port cannot be opened.
+    #[error("boards cannot dial in")]
+    Endpoint(#[from] EndpointError),
+    /// The HTTP port cannot be opened.
+    #[error("cannot listen on TCP {address}: another process has it, or it is not an address of this machine")]
+    Http {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("the system starts no more threads")]
+    Thread(#[source] std::io::Error),
+    /// The store cannot be opened, or has failed for good: nothing was acknowledged that is not in it.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// A task of this process ended by a bug.
+    #[error("a task of the gateway ended unexpectedly; please report this with the log")]
+    Bug,
+}
+
+/// A gateway that is ready to serve.
+#[derive(Debug)]
+pub struct Gateway {
+    listening: Listening,
+    http: TcpListener,
+    quic_address: SocketAddr,
+    http_address: SocketAddr,
+    sites: Arc<Sites>,
+    names: HubConfig,
+    store: Store,
+    memory: HubMemory,
+    reader: StoreReader,
+}
+
+/// Opens the store and the ports of `config`. Serves nobody yet.
+pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
+    let identity = Identity::load(&config.certificate, &config.key, &config.ca)?;
+    let mut sites = Sites::default();
+    for site in &config.sites {
+        sites.load(site.name.clone(), &site.ca)?;
+    }
+    let sites = Arc::new(sites);
+    let (store, memory) = Store::open(&config.data_dir)?;
+    let reader = StoreReader::open(&config.data_dir)?;
+    let unbound = |source| GatewayError::Http { address: config.listen_http, source };
+    let http = TcpListener::bind(config.listen_http).await.map_err(unbound)?;
+    let http_address = http.local_addr().map_err(unbound)?;
+    let listening = link::endpoint::gateway(&identity, &sites, config.listen_quic)?;
+    let unbound = |source| EndpointError::Bind { address: config.listen_quic, source };
+    let quic_address = listening.endpoint.local_addr().map_err(unbound)?;
+    let names = HubConfig { sites: config.sites.into_iter().map(|site| site.name).collect() };
+    Ok(Gateway { listening, http, quic_address, http_address, sites, names, store, memory, reader })
+}
+
+/// Opens a gateway and serves until `stop` is ready. All that was acknowledged is in the store, however this ends.
+pub async fn run(config: GatewayConfig, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
+    open(config).await?.serve(stop).await
+}
+
+impl Gateway {
+    /// Where boards dial in.
+    pub const fn quic_address(&self) -> SocketAddr {
+        self.quic_address
+    }
+
+    /// Where the API is.
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Serves until `stop` is ready, or a part fails for good.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
+        let mut registry = Registry::with_prefix("roadstead_region");
+        let metrics = Metrics::new(&mut registry);
+        let doorman = Doorman::new(self.listening.endpoint.clone());
+        let strays = Arc::clone(&self.listening.strays);
+        registry.register_collector(Box::new(Doors { admissions: doorman.admissions(), strays }));
+
+        let sites = self
+            .names
+            .sites
+            .iter()
+            .map(|site| (site.clone(), crate::picture::SitePicture::default()));
+        let now = link::clock::now();
+        let picture = Picture { sites: sites.collect(), beat: now, is_storing: true };
+        let (picture, seen) = watch::channel(picture);
+        let desk = Desk::start(self.reader).map_err(GatewayError::Thread)?;
+        let (store, done) = StoreThread::start(self.store, JOBS_MAX, metrics.clone()).map_err(GatewayError::Thread)?;
+        let hub = Hub::new(self.names, self.memory, now);
+        let (inputs, waiting) = mpsc::channel(INPUTS_MAX);
+
+        let (stopper, heard) = link::stop::signal();
+        let owner = tokio::spawn(Owner::new(hub, store.jobs(), metrics, picture).run(waiting, done));
+        let doors = tokio::spawn(admit(doorman, self.sites, inputs, heard.clone()));
+        let shown = Shown { picture: seen, desk, registry: Arc::new(registry) };
+        let http = tokio::spawn(link::http::serve(self.http, api::router(shown), heard));
+        tracing::info!(quic = %self.quic_address, http = %self.http_address, "serving");
+
+        let outcome = watch_over(owner, stop, &stopper).await;
+        // Both end by the signal; a panic in them was logged where it happened.
+        let _ = tokio::join!(doors, http);
+        self.listening.endpoint.close(VarInt::from_u32(0), b"the gateway stops");
+        let _ = tokio::time::timeout(FAREWELL_MAX, self.listening.endpoint.wait_idle()).await;
+        // The owner is gone, and with it whoever could ask the store.
+        let ended = tokio::task::spawn_blocking(move || store.join()).await;
+        tracing::info!("stopped");
+        ended.map_err(|_| GatewayError::Bug).and(outcome)
+    }
+}
+
+/// Waits for the signal, passes it on and waits for the owner; or for the owner to end by itself, which it does only
+/// where the store has failed.
+async fn watch_over(
+    mut owner: tokio::task::JoinHandle<Result<(), StoreError>>,
+    stop: impl Future<Output = ()>,
+    stopper: &Stopper,
+) -> Result<(), GatewayError> {
+    let ended = tokio::select! {
+        ended = &mut owner => Some(ended),
+        () = stop => None,
+    };
+    stopper.stop();
+    let ended = match ended {
+        Some(ended) => ended,
+        None => owner.await,
+    };
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(GatewayError::Bug),
+    }
+}
+
+/// Lets boards in until told to stop, each in a task of its own.
+async fn admit(mut doorman: Doorman, sites: Arc<Sites>, inputs: mpsc::Sender<Input>, mut stop: Stop) {
+    let slots = Arc::new(Semaphore::new(SESSIONS_MAX));
+    let mut sessions = JoinSet::new();
+    let mut next = 0;
+    loop {
+        let connection = tokio::select! {
+            () = stop.stopped() => break,
+            Some(_) = sessions.join_next() => continue,
+            accepted = doorman.accept() => match accepted {
+                Some(connection) => connection,
+                None => break,
+            },
+        };
+        let Some(identity) = sites.identify(&connection) else {
+            connection.close(VarInt::from_u32(1), b"the certificate names no board of a site served here");
+            continue;
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            connection.close(VarInt::from_u32(1), b"this gateway serves as many sessions as it can");
+            continue;
+        };
+        next += 1;
+        sessions.spawn(session::serve(SessionId(next), identity, connection, inputs.clone(), slot));
+    }
+    // Dropped with their tasks: the owner sees its inputs end.
+    sessions.shutdown().await;
+}

@@ -1,0 +1,298 @@
+//! What happens within one transaction: coverage is read, the block is settled against it, its fresh readings become
+//! rows or duplicates, the block and the coverage are written. Every judgement is `shared::region::ledger`'s.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use shared::hub::{Stored, Tally};
+use shared::ids::{BoardId, Class, Epoch, Name, Origin, Seq, Stream};
+use shared::ranges::{RangeSet, SeqRange};
+use shared::record::{Kind, Reading};
+use shared::region::ledger::{self, Filed, FilingKey, Settled, Verdict};
+use shared::time::WallMillis;
+use shared::wire::uplink::Block;
+
+use super::ids::{Ids, SiteId, StreamId};
+use super::{Deposit, EVENTS_MAX, Happening, StoreError};
+
+/// The filing of one transaction.
+pub(super) struct Filing<'t> {
+    sql: &'t Connection,
+    ids: &'t mut Ids,
+    now: WallMillis,
+    /// Coverage of the streams that this transaction touches, as it will be.
+    coverage: HashMap<StreamId, RangeSet>,
+}
+
+/// Where a block's readings go.
+struct Place<'b> {
+    site: SiteId,
+    id: StreamId,
+    stream: &'b Stream,
+    block: i64,
+}
+
+/// Whether a reading became a row.
+enum Outcome {
+    Row,
+    Duplicate,
+}
+
+impl<'t> Filing<'t> {
+    pub(super) fn new(sql: &'t Connection, ids: &'t mut Ids, now: WallMillis) -> Self {
+        Self { sql, ids, now, coverage: HashMap::new() }
+    }
+
+    /// Files one site's deposit; one outcome a block.
+    pub(super) fn deposit(&mut self, deposit: &Deposit) -> Result<Vec<Stored>, StoreError> {
+        let site = self.ids.site(self.sql, &deposit.site)?;
+        if let Some(term) = deposit.fence {
+            self.sql
+                .prepare_cached("UPDATE site SET fence = ?2 WHERE id = ?1")?
+                .execute(params![site, term.token().cast_signed()])?;
+        }
+        let mut stored = Vec::with_capacity(deposit.blocks.len());
+        for block in &deposit.blocks {
+            stored.push(self.block(site, block)?);
+        }
+        Ok(stored)
+    }
+
+    fn block(&mut self, site: SiteId, block: &Block) -> Result<Stored, StoreError> {
+        let id = self.ids.stream(self.sql, site, &block.stream)?;
+        let covered = match self.coverage.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(coverage(self.sql, id)?),
+        };
+        let settled = match ledger::settle(covered, block) {
+            Ok(settled) => settled,
+            Err(bad) => return Ok(Stored { stream: block.stream, outcome: Err(bad) }),
+        };
+        let mut tally = Tally { again: settled.again(), ..Tally::default() };
+        if !settled.fresh.is_empty() {
+            let block_id = self.insert_block(id, block)?;
+            let place = Place { site, id, stream: &block.stream, block: block_id };
+            self.readings(&place, &settled, &mut tally)?;
+            self.cover(id, settled.range)?;
+            self.sql
+                .prepare_cached(
+                    "UPDATE stream SET rows = rows + ?2, duplicates = duplicates + ?3, gaps = gaps + ?4 WHERE id = ?1",
+                )?
+                .execute(params![
+                    id,
+                    tally.rows.cast_signed(),
+                    tally.duplicates.cast_signed(),
+                    tally.gaps.cast_signed()
+                ])?;
+        }
+        Ok(Stored { stream: block.stream, outcome: Ok(tally) })
+    }
+
+    fn insert_block(&self, id: StreamId, block: &Block) -> Result<i64, StoreError> {
+        let inserted = self
+            .sql
+            .prepare_cached(
+                "INSERT INTO block (stream, first, count, codec, raw_len, crc, body, received_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .insert(params![
+                id,
+                block.first.cast_signed(),
+                block.count,
+                block.codec as u8,
+                block.raw_len,
+                block.crc,
+                &block.body[..],
+                millis(self.now)
+            ])?;
+        Ok(inserted)
+    }
+
+    fn readings(&mut self, place: &Place<'_>, settled: &Settled, tally: &mut Tally) -> Result<(), StoreError> {
+        for (seq, reading) in settled.readings() {
+            match (self.reading(place, seq, &reading)?, reading.kind) {
+                (Outcome::Row, Kind::Reading) => tally.rows += 1,
+                (Outcome::Row, Kind::Gap) => {
+                    tally.gaps += 1;
+                    self.shed(place.site, &reading)?;
+                }
+                (Outcome::Duplicate, Kind::Reading | Kind::Gap) => tally.duplicates += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn reading(&mut self, place: &Place<'_>, seq: Seq, reading: &Reading<'_>) -> Result<Outcome, StoreError> {
+        let publisher = self.ids.publisher(self.sql, place.site, reading.publisher)?;
+        let key = FilingKey::of(reading, place.stream, seq);
+        // Most readings are new: the unique index answers in the same step that files them, and only where it
+        // refuses is the row looked up that stands in the way.
+        if let Verdict::Insert { key, awaits_original } = ledger::file(None, reading, place.stream, seq)
+            && self.insert(place, seq, reading, publisher, key, awaits_original)?
+        {
+            return Ok(Outcome::Row);
+        }
+        let filed = self.filed(publisher, key)?;
+        match ledger::file(filed.as_ref(), reading, place.stream, seq) {
+            Verdict::Insert { key, awaits_original } => {
+                let is_new = self.insert(place, seq, reading, publisher, key, awaits_original)?;
+                Ok(if is_new { Outcome::Row } else { Outcome::Duplicate })
+            }
+            Verdict::Duplicate { meets } => {
+                if meets {
+                    self.sql
+                        .prepare_cached(
+                            "UPDATE record SET awaits_original = 0
+                             WHERE publisher = ?1 AND key_kind = ?2 AND key = ?3",
+                        )?
+                        .execute(params![publisher, key.kind, &key.bytes[..]])?;
+                }
+                Ok(Outcome::Duplicate)
+            }
+        }
+    }
+
+    /// Files a row; false where its key is taken.
+    fn insert(
+        &mut self,
+        place: &Place<'_>,
+        seq: Seq,
+        reading: &Reading<'_>,
+        publisher: i64,
+        key: FilingKey,
+        awaits_original: bool,
+    ) -> Result<bool, StoreError> {
+        let topic = self.ids.topic(self.sql, reading.topic)?;
+        let changed = self
+            .sql
+            .prepare_cached(
+                "INSERT INTO record (stream, seq, block, kind, publisher, key_kind, key, awaits_original, taken_ms,
+                                     topic, payload)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 ON CONFLICT (publisher, key_kind, key) DO NOTHING",
+            )?
+            .execute(params![
+                place.id,
+                seq.cast_signed(),
+                place.block,
+                reading.kind as u8,
+                publisher,
+                key.kind,
+                &key.bytes[..],
+                awaits_original,
+                millis(reading.taken),
+                topic,
+                reading.payload
+            ])?;
+        Ok(changed == 1)
+    }
+
+    fn filed(&self, publisher: i64, key: FilingKey) -> Result<Option<Filed>, StoreError> {
+        let found = self
+            .sql
+            .prepare_cached(
+                "SELECT s.board, s.boot, s.nonce, s.class, r.seq, r.awaits_original
+                 FROM record r JOIN stream s ON s.id = r.stream
+                 WHERE r.publisher = ?1 AND r.key_kind = ?2 AND r.key = ?3",
+            )?
+            .query_row(params![publisher, key.kind, &key.bytes[..]], |row| {
+                let seq: i64 = row.get(4)?;
+                Ok(Filed { stream: stream_at(row, 0)?, seq: seq.cast_unsigned(), awaits_original: row.get(5)? })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Notes what a gap record declares lost.
+    fn shed(&mut self, site: SiteId, reading: &Reading<'_>) -> Result<(), StoreError> {
+        // Settling has read it already.
+        let Ok(gap) = ledger::gap(reading) else { return Ok(()) };
+        let stream = self.ids.stream(self.sql, site, &gap.stream)?;
+        self.sql
+            .prepare_cached("INSERT INTO shed (stream, first, last, bytes, reason) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                stream,
+                gap.range.first.cast_signed(),
+                gap.range.last.cast_signed(),
+                i64::try_from(gap.bytes).unwrap_or(i64::MAX),
+                gap.reason as u8
+            ])?;
+        Ok(())
+    }
+
+    /// Extends the coverage: in memory for the blocks that follow, and in its table, where one row takes the place of
+    /// all that it joins.
+    fn cover(&mut self, id: StreamId, range: SeqRange) -> Result<(), StoreError> {
+        let covered = self.coverage.entry(id).or_default();
+        covered.insert(range);
+        let at = covered.ranges().partition_point(|have| have.last < range.first);
+        let joined = covered.ranges()[at];
+        self.sql
+            .prepare_cached("DELETE FROM coverage WHERE stream = ?1 AND first BETWEEN ?2 AND ?3")?
+            .execute(params![id, joined.first.cast_signed(), joined.last.cast_signed()])?;
+        self.sql
+            .prepare_cached("INSERT INTO coverage (stream, first, last) VALUES (?1, ?2, ?3)")?
+            .execute(params![id, joined.first.cast_signed(), joined.last.cast_signed()])?;
+        Ok(())
+    }
+
+    /// Remembers what happened, and forgets the oldest beyond [`EVENTS_MAX`].
+    pub(super) fn happenings(&mut self, happenings: &[Happening]) -> Result<(), StoreError> {
+        let mut newest = None;
+        for happening in happenings {
+            let site = match &happening.site {
+                Some(name) => Some(self.site_of(name)?),
+                None => None,
+            };
+            let id = self
+                .sql
+                .prepare_cached("INSERT INTO event (site, at_ms, name, detail) VALUES (?1, ?2, ?3, ?4)")?
+                .insert(params![site, millis(happening.at), happening.name, happening.detail])?;
+            newest = Some(id);
+        }
+        if let Some(newest) = newest {
+            self.sql
+                .prepare_cached("DELETE FROM event WHERE id <= ?1")?
+                .execute([newest - EVENTS_MAX.cast_signed()])?;
+        }
+        Ok(())
+    }
+
+    fn site_of(&mut self, name: &Name) -> Result<SiteId, StoreError> {
+        self.ids.site(self.sql, name)
+    }
+}
+
+/// What is covered of a stream.
+pub(super) fn coverage(sql: &Connection, id: StreamId) -> Result<RangeSet, StoreError> {
+    let mut select = sql.prepare_cached("SELECT first, last FROM coverage WHERE stream = ?1 ORDER BY first")?;
+    let mut rows = select.query([id])?;
+    let mut covered = RangeSet::EMPTY;
+    while let Some(row) = rows.next()? {
+        covered.insert(range_at(row, 0)?);
+    }
+    Ok(covered)
+}
+
+/// The range in two columns from `at` on.
+pub(super) fn range_at(row: &Row<'_>, at: usize) -> rusqlite::Result<SeqRange> {
+    let (first, last): (i64, i64) = (row.get(at)?, row.get(at + 1)?);
+    Ok(SeqRange { first: first.cast_unsigned(), last: last.cast_unsigned() })
+}
+
+/// The stream in the four columns board, boot, nonce, class from `at` on.
+pub(super) fn stream_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Stream> {
+    let (board, nonce, class): (u8, i64, u8) = (row.get(at)?, row.get(at + 2)?, row.get(at + 3)?);
+    let board = BoardId::new(board).ok_or(rusqlite::Error::IntegralValueOutOfRange(at, i64::from(board)))?;
+    let class = Class::ALL
+        .get(usize::from(class))
+        .ok_or(rusqlite::Error::IntegralValueOutOfRange(at + 3, i64::from(class)))?;
+    let epoch = Epoch { boot: row.get(at + 1)?, nonce: nonce.cast_unsigned() };
+    Ok(Stream { origin: Origin { board, epoch }, class: *class })
+}
+
+/// Wall time as a column; a label, so the end of time is good enough for what lies beyond it.
+pub(super) fn millis(at: WallMillis) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,153 @@
+//! Numbers for the names that rows repeat: sites, streams, publishers, topics. Keeps the ones in use at hand, bounded;
+//! what is not at hand is looked up in its table.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use shared::ids::{Name, Stream};
+
+use super::StoreError;
+
+/// Entries of one kind kept at hand. At the limit they are dropped together: the next uses look them up.
+const AT_HAND_MAX: usize = 64 * 1024;
+
+/// A row of the table `site`.
+pub(super) type SiteId = i64;
+/// A row of the table `stream`.
+pub(super) type StreamId = i64;
+
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    sites: HashMap<Name, SiteId>,
+    streams: HashMap<(SiteId, Stream), StreamId>,
+    publishers: HashMap<SiteId, HashMap<String, i64>>,
+    publishers_count: usize,
+    topics: HashMap<String, i64>,
+}
+
+impl Ids {
+    /// Drops what is at hand: a transaction that gave out numbers did not commit.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn site(&mut self, sql: &Connection, name: &Name) -> Result<SiteId, StoreError> {
+        if let Some(id) = self.sites.get(name) {
+            return Ok(*id);
+        }
+        let found = sql
+            .prepare_cached("SELECT id FROM site WHERE name = ?1")?
+            .query_row([name.as_str()], |row| row.get(0))
+            .optional()?;
+        let id = match found {
+            Some(id) => id,
+            None => sql
+                .prepare_cached("INSERT INTO site (name) VALUES (?1)")?
+                .insert([name.as_str()])?,
+        };
+        Ok(keep(&mut self.sites, name.clone(), id))
+    }
+
+    pub(super) fn stream(&mut self, sql: &Connection, site: SiteId, stream: &Stream) -> Result<StreamId, StoreError> {
+        if let Some(id) = self.streams.get(&(site, *stream)) {
+            return Ok(*id);
+        }
+        let id = match select_stream(sql, site, stream)? {
+            Some(id) => id,
+            None => {
+                let Stream { origin, class } = stream;
+                sql.prepare_cached("INSERT INTO stream (site, board, boot, nonce, class) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                    .insert(params![
+                        site,
+                        origin.board.get(),
+                        origin.epoch.boot,
+                        origin.epoch.nonce.cast_signed(),
+                        *class as u8
+                    ])?
+            }
+        };
+        Ok(keep(&mut self.streams, (site, *stream), id))
+    }
+
+    /// The stream, if the store knows it; gives out no number.
+    pub(super) fn find_stream(
+        &mut self,
+        sql: &Connection,
+        site: &Name,
+        stream: &Stream,
+    ) -> Result<Option<StreamId>, StoreError> {
+        let known = self.sites.get(site).and_then(|id| self.streams.get(&(*id, *stream)));
+        if let Some(id) = known {
+            return Ok(Some(*id));
+        }
+        let site = sql
+            .prepare_cached("SELECT id FROM site WHERE name = ?1")?
+            .query_row([site.as_str()], |row| row.get(0))
+            .optional()?;
+        match site {
+            Some(site) => select_stream(sql, site, stream),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn publisher(&mut self, sql: &Connection, site: SiteId, name: &str) -> Result<i64, StoreError> {
+        if let Some(id) = self.publishers.get(&site).and_then(|names| names.get(name)) {
+            return Ok(*id);
+        }
+        let found = sql
+            .prepare_cached("SELECT id FROM publisher WHERE site = ?1 AND name = ?2")?
+            .query_row(params![site, name], |row| row.get(0))
+            .optional()?;
+        let id = match found {
+            Some(id) => id,
+            None => sql
+                .prepare_cached("INSERT INTO publisher (site, name) VALUES (?1, ?2)")?
+                .insert(params![site, name])?,
+        };
+        if self.publishers_count >= AT_HAND_MAX {
+            self.publishers.clear();
+            self.publishers_count = 0;
+        }
+        self.publishers_count += 1;
+        self.publishers.entry(site).or_default().insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    pub(super) fn topic(&mut self, sql: &Connection, name: &str) -> Result<i64, StoreError> {
+        if let Some(id) = self.topics.get(name) {
+            return Ok(*id);
+        }
+        let found = sql
+            .prepare_cached("SELECT id FROM topic WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?;
+        let id = match found {
+            Some(id) => id,
+            None => sql.prepare_cached("INSERT INTO topic (name) VALUES (?1)")?.insert([name])?,
+        };
+        Ok(keep(&mut self.topics, name.to_owned(), id))
+    }
+}
+
+fn keep<K: Eq + Hash>(at_hand: &mut HashMap<K, i64>, key: K, id: i64) -> i64 {
+    if at_hand.len() >= AT_HAND_MAX {
+        at_hand.clear();
+    }
+    at_hand.insert(key, id);
+    id
+}
+
+fn select_stream(sql: &Connection, site: SiteId, stream: &Stream) -> Result<Option<StreamId>, StoreError> {
+    let Stream { origin, class } = stream;
+    let found = sql
+        .prepare_cached(
+            "SELECT id FROM stream WHERE site = ?1 AND board = ?2 AND boot = ?3 AND nonce = ?4 AND class = ?5",
+        )?
+        .query_row(
+            params![site, origin.board.get(), origin.epoch.boot, origin.epoch.nonce.cast_signed(), *class as u8],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(found)
+}

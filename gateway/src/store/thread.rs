@@ -1,0 +1,167 @@
+//! The one thread that writes: takes jobs in order, and puts the deposits of all sites that wait into one transaction.
+//! Blocking is its trade; the rest of the process never waits for the disk.
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use shared::hub::{StoreFailed, Stored};
+use shared::ids::{Name, Stream, Token};
+use shared::ranges::RangeSet;
+use shared::time::WallMillis;
+use tokio::sync::mpsc;
+
+use super::{Deposit, Happening, Store, StoreError};
+use crate::metrics::Metrics;
+
+/// Jobs looked at for one transaction: each site has one deposit on its way at most.
+const GATHERED_MAX: usize = 256;
+
+/// Something for the thread to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Store; answered by [`Done::Stored`].
+    Store(Token, Deposit),
+    /// Read coverage, after what was asked to be stored before; answered by [`Done::Loaded`].
+    Load(Token, Name, Vec<Stream>),
+    /// Remember for people. Not answered.
+    Note(Happening),
+}
+
+/// What the thread has done.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Committed and synced, or not.
+    Stored(Token, Result<Vec<Stored>, StoreFailed>),
+    /// What is covered.
+    Loaded(Token, Vec<(Stream, RangeSet)>),
+    /// The store failed for good. The thread has ended; the process must.
+    Broken(StoreError),
+}
+
+/// A running store thread.
+#[derive(Debug)]
+pub(crate) struct StoreThread {
+    jobs: mpsc::Sender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl StoreThread {
+    /// Starts the thread over `store`, with room for `jobs_max` jobs; what it has done comes out of the receiver.
+    pub(crate) fn start(store: Store, jobs_max: usize, metrics: Metrics) -> io::Result<(Self, mpsc::Receiver<Done>)> {
+        let (jobs, waiting) = mpsc::channel(jobs_max);
+        let (done, results) = mpsc::channel(jobs_max);
+        let writer = Writer { store, waiting, done, metrics };
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run())?;
+        Ok((Self { jobs, thread }, results))
+    }
+
+    /// Where jobs go in.
+    pub(crate) fn jobs(&self) -> mpsc::Sender<Job> {
+        self.jobs.clone()
+    }
+
+    /// Waits for the thread to end, which it does when every sender of jobs and the receiver of results are gone.
+    /// Blocks.
+    pub(crate) fn join(self) {
+        drop(self.jobs);
+        if self.thread.join().is_err() {
+            tracing::error!("the store thread ended in a panic");
+        }
+    }
+}
+
+struct Writer {
+    store: Store,
+    waiting: mpsc::Receiver<Job>,
+    done: mpsc::Sender<Done>,
+    metrics: Metrics,
+}
+
+/// Jobs that are done together.
+#[derive(Default)]
+struct Gathered {
+    tokens: Vec<Token>,
+    deposits: Vec<Deposit>,
+    happenings: Vec<Happening>,
+    loads: Vec<(Token, Name, Vec<Stream>)>,
+}
+
+impl Gathered {
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Store(token, deposit) => {
+                self.tokens.push(token);
+                self.deposits.push(deposit);
+            }
+            Job::Load(token, site, streams) => self.loads.push((token, site, streams)),
+            Job::Note(happening) => self.happenings.push(happening),
+        }
+    }
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(first) = self.waiting.blocking_recv() {
+            let mut gathered = Gathered::default();
+            gathered.add(first);
+            for _ in 1..GATHERED_MAX {
+                let Ok(job) = self.waiting.try_recv() else { break };
+                gathered.add(job);
+            }
+            if let Err(broken) = self.work(gathered) {
+                self.tell(Done::Broken(broken));
+                return;
+            }
+        }
+    }
+
+    fn work(&mut self, gathered: Gathered) -> Result<(), StoreError> {
+        let Gathered { tokens, deposits, happenings, loads } = gathered;
+        if !deposits.is_empty() || !happenings.is_empty() {
+            self.store(tokens, &deposits, &happenings)?;
+        }
+        // After the deposits that were asked for before them, and those that came with them.
+        for (token, site, streams) in loads {
+            let loaded = self.store.load(&site, &streams)?;
+            self.tell(Done::Loaded(token, loaded));
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, tokens: Vec<Token>, deposits: &[Deposit], happenings: &[Happening]) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        match self.store.transact(deposits, happenings, now()) {
+            Ok(stored) => {
+                self.metrics.committed(begun.elapsed(), deposits, &stored);
+                for (token, stored) in tokens.into_iter().zip(stored) {
+                    self.tell(Done::Stored(token, Ok(stored)));
+                }
+                Ok(())
+            }
+            Err(error) if error.is_passing() => {
+                self.metrics.not_committed();
+                tracing::error!(
+                    error = link::logging::whole_story(&error),
+                    "nothing is stored until this passes; sites keep their records"
+                );
+                for token in tokens {
+                    self.tell(Done::Stored(token, Err(StoreFailed)));
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tell(&self, done: Done) {
+        // Nobody listens any more: the process stops, and what is committed is found again.
+        let _ = self.done.blocking_send(done);
+    }
+}
+
+fn now() -> WallMillis {
+    link::clock::wall()
+}

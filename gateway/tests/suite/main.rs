@@ -1,0 +1,14 @@
+//! The gateway from outside: what its store promises, and whole sessions over loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
+
+mod deposits;
+mod filing;
+mod ingest;
+mod killed;
+mod scratch;
+mod sessions;
+mod store;

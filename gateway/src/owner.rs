@@ -242,7 +242,7 @@ impl Owner {
                 return;
             }
             other => {
-                let detail = format!("{other:?}");
+                let detail = format!("{other}");
                 tracing::info!(site = %shown, detail, "event");
                 detail
             }

@@ -1,6 +1,8 @@
 //! Everything a board or the region can notice. `shared` emits these; a shell turns each into a counter, a log
 //! line and an entry of its recent history. Rare by design: nothing here happens once a record.
 
+use core::fmt;
+
 use crate::frame::FrameRefusal;
 use crate::ids::{BoardId, Epoch, SegmentId, Stream, Term};
 use crate::ranges::SeqRange;
@@ -148,6 +150,48 @@ impl Event {
             Self::SessionOpened { .. } => "session_opened",
             Self::SessionRefused { .. } => "session_refused",
             Self::Overlap { .. } => "overlap",
+        }
+    }
+}
+
+/// The event in words, for logs and stories.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Degraded { copies, wanted } => {
+                write!(f, "records are committed on {copies} of {wanted} boards: too few live")
+            }
+            Self::Restored => f.write_str("records are committed on as many boards as they should be again"),
+            Self::JournalFull => f.write_str("the journal is full: nothing more is accepted until the region has some"),
+            Self::JournalRoom => f.write_str("the journal has room again"),
+            Self::JournalPoisoned => f.write_str("a write or sync failed: this process acknowledges nothing more"),
+            Self::JournalDamaged { segment, offset } => {
+                write!(f, "segment {:x} is damaged at byte {offset}: a copy must stand in", segment.0)
+            }
+            Self::TornTail { segment, offset } => {
+                write!(f, "segment {:x} had a torn tail at byte {offset}: never acknowledged, cut", segment.0)
+            }
+            Self::SegmentFreed { segment } => write!(f, "segment {:x} is free: the region has all of it", segment.0),
+            Self::CopyRefused { from } => write!(f, "a copy from {from} was not taken"),
+            Self::UplinkOpened { term } => write!(f, "the uplink is open under term {term}"),
+            Self::UplinkClosed => f.write_str("the uplink is closed"),
+            Self::UplinkRefused { reason } => write!(f, "the region refused the session: {reason}"),
+            Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
+            Self::BoardUp { board, epoch } => write!(f, "{board} is up, in its life {epoch}"),
+            Self::BoardDown { board } => write!(f, "{board} is down"),
+            Self::LeaseAcquired { term } => write!(f, "this board leads under term {term}"),
+            Self::LeaseLost { term, released: true } => write!(f, "this board gave up term {term}"),
+            Self::LeaseLost { term, released: false } => write!(f, "term {term} of this board has ended"),
+            Self::LeaderChanged { term } => match term.board() {
+                Some(board) => write!(f, "{board} leads under term {term}"),
+                None => write!(f, "term {term} began"),
+            },
+            Self::BadFrame { from, why } => write!(f, "{from} sent a frame that is none: {why}"),
+            Self::SessionOpened { board, term } => write!(f, "{board} speaks for the site under term {term}"),
+            Self::SessionRefused { reason } => write!(f, "a session was refused: {reason}"),
+            Self::Overlap { stream, range } => {
+                write!(f, "records {} to {} of {stream} came again", range.first, range.last)
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! region's coverage decides what is new.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,17 @@ pub enum Refusal {
     Full,
     /// A message that does not fit the conversation, or a block that does not hold together.
     Protocol,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fenced { highest } => write!(f, "a holder with the higher term {highest} has spoken for this site"),
+            Self::Identity => f.write_str("the certificate does not belong to the site or board that was named"),
+            Self::Full => f.write_str("this gateway serves as many as it can"),
+            Self::Protocol => f.write_str("a message did not fit the conversation"),
+        }
+    }
 }
 
 /// Who speaks for the site.

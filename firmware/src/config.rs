@@ -1,0 +1,356 @@
+//! A board's configuration: TOML text to raw to checked, once, at start. Owns what the shell needs beside the node's
+//! part (addresses, files, bridge) and how it all fits together. Pure: the text is passed in.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use shared::config::NodeConfig;
+use shared::config::site::{RawJournal, RawMembers, RawTiming};
+use shared::config::text::{ConfigError, Spanned, Text};
+use shared::ids::{BoardId, Name};
+use shared::limits::BOARDS_MAX;
+
+/// Gateways that one board knows. More are refused.
+pub const GATEWAYS_MAX: usize = 8;
+/// Topic filters that a bridge subscribes to. More are refused.
+pub const BRIDGE_TOPICS_MAX: usize = 64;
+
+/// What one board runs with. Paths are as usable from the process's working directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoardConfig {
+    /// What its node decides by.
+    pub node: NodeConfig,
+    /// Where state and journal live; made where it does not exist.
+    pub data_dir: PathBuf,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Who it is.
+    pub identity: IdentityFiles,
+    /// Where the other boards listen for the mesh: exactly the boards of `node.peers()`.
+    pub peers: BTreeMap<BoardId, SocketAddr>,
+    /// The region; `None` where the site keeps its records to itself.
+    pub region: Option<Region>,
+    /// An existing broker whose messages are taken in; `None` where there is none.
+    pub bridge: Option<Bridge>,
+}
+
+/// Addresses of this board's own ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Boards among themselves: QUIC, over UDP.
+    pub mesh: SocketAddr,
+    /// Sensors: MQTT, over TCP.
+    pub mqtt: SocketAddr,
+    /// People and monitoring: status, metrics, health, over TCP.
+    pub http: SocketAddr,
+}
+
+/// PEM files that say who this board is and whom it believes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// Its certificate.
+    pub certificate: PathBuf,
+    /// The certificate's key.
+    pub key: PathBuf,
+    /// The site's authority.
+    pub ca: PathBuf,
+}
+
+/// Where the region is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The region's authority, PEM.
+    pub ca: PathBuf,
+    /// Its gateways, tried in order: 1 to [`GATEWAYS_MAX`].
+    pub gateways: Vec<GatewayAddress>,
+}
+
+/// One gateway as a board dials it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayAddress {
+    /// Its name, which its certificate must carry.
+    pub name: Name,
+    /// Its QUIC address, UDP.
+    pub address: SocketAddr,
+}
+
+/// A broker that is read as one more publisher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Host name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Protocol spoken with it. Default 3.1.1, which every broker speaks.
+    pub protocol: BridgeProtocol,
+    /// Client identifier. Default `roadstead-<site>-board-<n>`: stable, so that the broker keeps the session.
+    pub client_id: String,
+    /// Topic filters subscribed to with QoS 1: 1 to [`BRIDGE_TOPICS_MAX`].
+    pub topics: Vec<String>,
+}
+
+/// MQTT's version towards a broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum BridgeProtocol {
+    /// MQTT 3.1.1.
+    #[default]
+    #[serde(rename = "3.1.1")]
+    V311,
+    /// MQTT 5.
+    #[serde(rename = "5")]
+    V5,
+}
+
+/// The text's shape, before anything is checked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBoard {
+    site: Spanned<String>,
+    board: Spanned<u8>,
+    data_dir: PathBuf,
+    voters: Option<Spanned<Vec<Spanned<u8>>>>,
+    copies: Option<Spanned<u8>>,
+    listen: RawListen,
+    identity: RawIdentity,
+    #[serde(default)]
+    peer: Vec<RawPeer>,
+    region: Option<Spanned<RawRegion>>,
+    bridge: Option<RawBridge>,
+    #[serde(default)]
+    timing: RawTiming,
+    #[serde(default)]
+    journal: RawJournal,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    mesh: Spanned<String>,
+    mqtt: Spanned<String>,
+    http: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawIdentity {
+    certificate: PathBuf,
+    key: PathBuf,
+    ca: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPeer {
+    board: Spanned<u8>,
+    mesh: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRegion {
+    ca: PathBuf,
+    #[serde(default)]
+    gateway: Vec<RawGatewayAddress>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGatewayAddress {
+    name: Spanned<String>,
+    address: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBridge {
+    broker: Spanned<String>,
+    #[serde(default)]
+    protocol: BridgeProtocol,
+    client_id: Option<Spanned<String>>,
+    topics: Spanned<Vec<Spanned<String>>>,
+}
+
+impl BoardConfig {
+    /// The configuration in `bytes`, read from `path`: the name is for refusals, and relative paths in the text are
+    /// relative to the directory that holds it. Touches no file.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let text = Text::new(&file, bytes)?;
+        let raw: RawBoard = text.parse()?;
+        let beside = path.parent().unwrap_or(Path::new(""));
+        let numbers: Vec<&Spanned<u8>> = raw.peer.iter().map(|peer| &peer.board).collect();
+        let members = RawMembers {
+            board: &raw.board,
+            peers: &numbers,
+            voters: raw.voters.as_ref(),
+            copies: raw.copies.as_ref(),
+        }
+        .check(&text)?;
+        let site = text.name("site", &raw.site)?;
+        let listen = raw.listen.check(&text)?;
+        let region = raw
+            .region
+            .as_ref()
+            .map(|region| check_region(&text, region, beside))
+            .transpose()?;
+        let bridge = raw
+            .bridge
+            .as_ref()
+            .map(|bridge| bridge.check(&text, &site, members.board))
+            .transpose()?;
+        Ok(Self {
+            peers: check_peers(&text, &raw.peer, listen.mesh)?,
+            node: NodeConfig {
+                site,
+                board: members.board,
+                boards: members.boards,
+                voters: members.voters,
+                copies: members.copies,
+                timing: raw.timing.check(&text)?,
+                journal: raw.journal.check(&text)?,
+                has_region: region.is_some(),
+            },
+            data_dir: beside.join(&raw.data_dir),
+            listen,
+            identity: IdentityFiles {
+                certificate: beside.join(&raw.identity.certificate),
+                key: beside.join(&raw.identity.key),
+                ca: beside.join(&raw.identity.ca),
+            },
+            region,
+            bridge,
+        })
+    }
+}
+
+impl RawListen {
+    fn check(&self, text: &Text<'_>) -> Result<Listen, ConfigError> {
+        let listen = Listen {
+            mesh: address(text, "listen.mesh", &self.mesh)?,
+            mqtt: address(text, "listen.mqtt", &self.mqtt)?,
+            http: address(text, "listen.http", &self.http)?,
+        };
+        if listen.mqtt == listen.http {
+            let message = format!("`listen.http` is {}, which `listen.mqtt` takes", listen.http);
+            return Err(text.refuse(self.http.span(), message).suggest("give each its own port"));
+        }
+        Ok(listen)
+    }
+}
+
+fn address(text: &Text<'_>, key: &str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
+    let address: SocketAddr = text.read(key, value, "an IP address and port such as \"192.0.2.11:7400\"")?;
+    if address.port() == 0 {
+        let message = format!("`{key}` has port 0: nobody could find it");
+        return Err(text.refuse(value.span(), message).suggest("give a port from 1 to 65535"));
+    }
+    Ok(address)
+}
+
+/// An address that is dialled, not listened on: it must name a machine.
+fn target(text: &Text<'_>, key: &str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
+    let target = address(text, key, value)?;
+    if target.ip().is_unspecified() {
+        let message = format!("`{key}` is {target}, which names no machine to dial");
+        return Err(text
+            .refuse(value.span(), message)
+            .suggest("give the other machine's own address"));
+    }
+    Ok(target)
+}
+
+/// The peers' numbers have been checked; here it is their addresses.
+fn check_peers(
+    text: &Text<'_>,
+    raw: &[RawPeer],
+    own: SocketAddr,
+) -> Result<BTreeMap<BoardId, SocketAddr>, ConfigError> {
+    let mut peers = BTreeMap::new();
+    for peer in raw.iter().take(BOARDS_MAX) {
+        let mesh = target(text, "peer.mesh", &peer.mesh)?;
+        if mesh == own || peers.values().any(|taken| *taken == mesh) {
+            let message = format!("`peer.mesh` is {mesh}, which another board of this file has");
+            return Err(text
+                .refuse(peer.mesh.span(), message)
+                .suggest("give each board its own address, this one's `listen.mesh` included"));
+        }
+        if let Some(board) = BoardId::new(*peer.board.get_ref()) {
+            peers.insert(board, mesh);
+        }
+    }
+    Ok(peers)
+}
+
+fn check_region(text: &Text<'_>, raw: &Spanned<RawRegion>, beside: &Path) -> Result<Region, ConfigError> {
+    let region = raw.get_ref();
+    if !(1..=GATEWAYS_MAX).contains(&region.gateway.len()) {
+        let message = format!("{} gateways, but a region has 1 to {GATEWAYS_MAX}", region.gateway.len());
+        return Err(text.refuse(raw.span(), message).suggest(
+            "add [[region.gateway]] with `name` and `address`, or take [region] out: then the site keeps its records",
+        ));
+    }
+    let gateways = region
+        .gateway
+        .iter()
+        .map(|gateway| {
+            Ok(GatewayAddress {
+                name: text.name("region.gateway.name", &gateway.name)?,
+                address: target(text, "region.gateway.address", &gateway.address)?,
+            })
+        })
+        .collect::<Result<_, ConfigError>>()?;
+    Ok(Region { ca: beside.join(&region.ca), gateways })
+}
+
+impl RawBridge {
+    fn check(&self, text: &Text<'_>, site: &Name, board: BoardId) -> Result<Bridge, ConfigError> {
+        let (host, port) = host_and_port(self.broker.get_ref()).ok_or_else(|| {
+            let message = format!("`bridge.broker` is \"{}\", which is no host and port", self.broker.get_ref());
+            text.refuse(self.broker.span(), message)
+                .suggest("such as \"192.0.2.5:1883\" or \"broker.local:1883\"")
+        })?;
+        let topics = self.topics.get_ref();
+        if !(1..=BRIDGE_TOPICS_MAX).contains(&topics.len()) {
+            let message = format!("{} topic filters, but 1 to {BRIDGE_TOPICS_MAX} can be bridged", topics.len());
+            return Err(text.refuse(self.topics.span(), message).suggest("`topics = [\"#\"]` takes all"));
+        }
+        if let Some(bad) = topics.iter().find(|topic| !is_filter(topic.get_ref())) {
+            let message = format!("\"{}\" is no topic filter", bad.get_ref());
+            return Err(text
+                .refuse(bad.span(), message)
+                .suggest("`+` and `#` stand for whole levels, and `#` only for the last ones"));
+        }
+        let client_id = match &self.client_id {
+            Some(given) if given.get_ref().is_empty() => {
+                let message = "`bridge.client_id` is empty: the broker could not keep its session";
+                return Err(text.refuse(given.span(), message));
+            }
+            Some(given) => given.get_ref().clone(),
+            None => format!("roadstead-{site}-{board}"),
+        };
+        let topics = topics.iter().map(|topic| topic.get_ref().clone()).collect();
+        Ok(Bridge { host: host.into(), port, protocol: self.protocol, client_id, topics })
+    }
+}
+
+fn host_and_port(broker: &str) -> Option<(&str, u16)> {
+    let (host, port) = broker.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let fits = !host.is_empty() && host.len() <= 253 && !host.contains(|c: char| c.is_whitespace() || c == '/');
+    fits.then_some((host, port))
+}
+
+/// MQTT 5, section 4.7.1: `#` is alone in the last level, `+` alone in its level.
+fn is_filter(filter: &str) -> bool {
+    let fits = !filter.is_empty() && filter.len() <= usize::from(u16::MAX) && !filter.contains('\0');
+    let (above, last) = filter.rsplit_once('/').unwrap_or(("", filter));
+    let level = |level: &str| level == "+" || !level.contains(['+', '#']);
+    fits && above.split('/').all(level) && (last == "#" || level(last))
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+//! Tests of [`super`]: a full file, and every way in which one can be wrong.
+
+use super::*;
+
+const FULL: &str = r##"
+site = "north"
+board = 1
+data_dir = "data"
+voters = [1]
+copies = 2
+
+[listen]
+mesh = "127.0.0.1:7410"
+mqtt = "127.0.0.1:7411"
+http = "127.0.0.1:7412"
+
+[identity]
+certificate = "certificate.pem"
+key = "/etc/keys/key.pem"
+ca = "site-ca.pem"
+
+[[peer]]
+board = 2
+mesh = "127.0.0.1:7420"
+
+[region]
+ca = "region-ca.pem"
+
+[[region.gateway]]
+name = "central"
+address = "127.0.0.1:7400"
+
+[bridge]
+broker = "[::1]:1883"
+protocol = "5"
+topics = ["det/+/on", "#"]
+
+[timing]
+lease_ms = 900
+
+[journal]
+segments_max = 8
+"##;
+
+fn parse(text: &str) -> Result<BoardConfig, ConfigError> {
+    BoardConfig::parse(Path::new("site/board-1/board.toml"), text.as_bytes())
+}
+
+/// The refusal of the full file with `from` replaced.
+fn refused(from: &str, to: &str) -> String {
+    assert!(FULL.contains(from), "{from}");
+    let text = FULL.replacen(from, to, 1);
+    parse(&text).expect_err("it is wrong").to_string()
+}
+
+fn has(shown: &str, words: &str) {
+    assert!(shown.contains(words), "{shown}");
+}
+
+#[test]
+fn a_full_file() {
+    let config = parse(FULL).unwrap();
+    assert_eq!(config.data_dir, Path::new("site/board-1/data"));
+    assert_eq!(config.identity.ca, Path::new("site/board-1/site-ca.pem"));
+    assert_eq!(config.identity.key, Path::new("/etc/keys/key.pem"));
+    assert_eq!(config.node.boards.len(), 2);
+    assert_eq!(config.node.timing.lease.as_millis(), 900);
+    assert_eq!(config.node.journal.segments_max, 8);
+    assert!(config.node.has_region);
+    let two = BoardId::new(2).unwrap();
+    assert_eq!(config.peers.get(&two), Some(&"127.0.0.1:7420".parse().unwrap()));
+    assert!(config.peers.keys().copied().eq(config.node.peers().iter()));
+    let region = config.region.unwrap();
+    assert_eq!(region.gateways[0].name.as_str(), "central");
+    let bridge = config.bridge.unwrap();
+    assert_eq!((bridge.host.as_str(), bridge.port), ("::1", 1883));
+    assert_eq!(bridge.client_id, "roadstead-north-board-1");
+    assert_eq!(bridge.protocol, BridgeProtocol::V5);
+}
+
+#[test]
+fn the_least_file() {
+    let (head, _) = FULL.split_once("[[peer]]").unwrap();
+    let config = parse(&head.replace("copies = 2\n", "").replace("voters = [1]\n", "")).unwrap();
+    assert_eq!((config.node.copies, config.node.voters.len()), (1, 1));
+    assert!(!config.node.has_region);
+    assert_eq!((config.region, config.bridge), (None, None));
+}
+
+#[test]
+fn keys_and_types() {
+    let shown = refused("voters", "votres");
+    has(&shown, "site/board-1/board.toml:5:1: unknown key `votres`");
+    has(&shown, "did you mean `voters`?");
+    has(&refused("mqtt =", "mtqt ="), "did you mean `mqtt`?");
+    has(&refused("site = \"north\"\n", ""), "missing key `site`");
+    has(&refused("mqtt = \"127.0.0.1:7411\"\n", ""), "add `mqtt = ...` in `listen`");
+    has(&refused("board = 1", "board = \"1\""), "expected a whole number from 0 to 255");
+    has(&refused("protocol = \"5\"", "protocol = \"4\""), "unknown value `4`");
+    has(&refused("site = \"north\"", "site = \"North\""), "`site` is no name: it has 'N'");
+    has(&parse("").unwrap_err().to_string(), ":1:1: missing key `site`");
+}
+
+#[test]
+fn addresses() {
+    has(&refused("127.0.0.1:7410", "localhost:7410"), ":9:8: `listen.mesh` is \"localhost:7410\"");
+    has(&refused("127.0.0.1:7411", "127.0.0.1:0"), "`listen.mqtt` has port 0");
+    has(&refused("127.0.0.1:7411", "127.0.0.1:65536"), "which is not an IP address and port");
+    has(&refused("127.0.0.1:7412", "127.0.0.1:7411"), "which `listen.mqtt` takes");
+    has(&refused("127.0.0.1:7420", "0.0.0.0:7420"), "names no machine to dial");
+    has(&refused("127.0.0.1:7420", "127.0.0.1:7410"), "which another board of this file has");
+    has(&refused("127.0.0.1:7400", "[::]:7400"), "names no machine to dial");
+}
+
+#[test]
+fn combinations() {
+    has(&refused("voters = [1]", "voters = [1, 3]"), "voter board-3 is no board of this site");
+    has(&refused("copies = 2", "copies = 3"), "3 copies, but the site has 2 boards");
+    has(&refused("lease_ms = 900", "lease_ms = 299"), "more than a third of the lease");
+    has(&refused("board = 2", "board = 1"), "peer board-1 is this board itself");
+    let (text, _) = FULL.split_once("[[region.gateway]]").unwrap();
+    has(&parse(text).unwrap_err().to_string(), "0 gateways, but a region has 1 to 8");
+}
+
+#[test]
+fn bridges() {
+    for broker in ["localhost", "localhost:0", ":1883", "a b:1883", "mqtt://a:1883", "a:99999"] {
+        has(&refused("[::1]:1883", broker), "which is no host and port");
+    }
+    has(&refused(r##"["det/+/on", "#"]"##, "[]"), "0 topic filters");
+    for filter in ["", "a/#/b", "a#", "+a/b", "#/a"] {
+        has(&refused("\"#\"", &format!("\"{filter}\"")), "is no topic filter");
+    }
+    for filter in ["#", "+", "a", "/", "+/#", "a//b", "+/+/x"] {
+        parse(&FULL.replacen("\"#\"", &format!("\"{filter}\""), 1)).unwrap();
+    }
+}

@@ -1,0 +1,170 @@
+//! Journal segments as files: made whole before they are used, written in place, synced by data alone. Knows nothing
+//! of what stands in them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use shared::ids::SegmentId;
+
+use super::{DiskError, FILE_MODE};
+
+/// Files kept open: the one written, the next, and those being read.
+const OPEN_MAX: usize = 8;
+/// Zeros written at once while a segment is made.
+const ZEROS_BYTES: usize = 256 * 1024;
+/// Ending of a segment that is still being made; such files are removed at the start.
+const UNFINISHED: &str = "tmp";
+
+/// The segments of one directory.
+#[derive(Debug)]
+pub(super) struct Files {
+    path: PathBuf,
+    directory: File,
+    open: BTreeMap<SegmentId, File>,
+}
+
+impl Files {
+    pub(super) fn open(path: &Path) -> Result<Self, DiskError> {
+        let directory = File::open(path).map_err(DiskError::system("open", path))?;
+        Ok(Self { path: path.to_owned(), directory, open: BTreeMap::new() })
+    }
+
+    fn segment_path(&self, segment: SegmentId) -> PathBuf {
+        self.path.join(format!("{:016x}.seg", segment.0))
+    }
+
+    /// The segments that are there, in rising order. Removes what a crash left half-made.
+    pub(super) fn list(&self) -> Result<Vec<SegmentId>, DiskError> {
+        let read = || DiskError::system("read", &self.path);
+        let mut segments = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(read())? {
+            let path = entry.map_err(read())?.path();
+            if path.extension().is_some_and(|ending| ending == UNFINISHED) {
+                fs::remove_file(&path).map_err(DiskError::system("remove", &path))?;
+            } else if let Some(segment) = parse(&path) {
+                segments.push(segment);
+            }
+        }
+        segments.sort_unstable();
+        Ok(segments)
+    }
+
+    /// Makes what was made, renamed and removed in the directory durable.
+    pub(super) fn sync_directory(&self) -> Result<(), DiskError> {
+        self.directory.sync_all().map_err(DiskError::system("sync", &self.path))
+    }
+
+    /// Makes `segment` exist with `bytes` bytes. A freed segment's file is only renamed: the blocks in it name their
+    /// own segment, so they are not taken for this one's.
+    pub(super) fn prepare(&mut self, segment: SegmentId, from: Option<SegmentId>, bytes: u32) -> Result<(), DiskError> {
+        let path = self.segment_path(segment);
+        let recycled = match from {
+            Some(from) => self.recycle(from, &path, bytes)?,
+            None => false,
+        };
+        if !recycled {
+            self.make(&path, bytes)?;
+        }
+        self.sync_directory()
+    }
+
+    /// False where the freed file has another length: then it is removed and a new one must be made.
+    fn recycle(&mut self, from: SegmentId, to: &Path, bytes: u32) -> Result<bool, DiskError> {
+        self.open.remove(&from);
+        let old = self.segment_path(from);
+        let length = fs::metadata(&old).map_err(DiskError::system("look at", &old))?.len();
+        if length == u64::from(bytes) {
+            fs::rename(&old, to).map_err(DiskError::system("rename", &old))?;
+            return Ok(true);
+        }
+        fs::remove_file(&old).map_err(DiskError::system("remove", &old))?;
+        Ok(false)
+    }
+
+    fn make(&self, path: &Path, bytes: u32) -> Result<(), DiskError> {
+        let unfinished = path.with_extension(UNFINISHED);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(&unfinished)
+            .map_err(DiskError::system("make", &unfinished))?;
+        let zeros = vec![0; ZEROS_BYTES.min(bytes as usize)];
+        let mut at = 0;
+        while at < u64::from(bytes) {
+            let left = usize::try_from(u64::from(bytes) - at).expect("a segment's length fits memory");
+            let part = &zeros[..zeros.len().min(left)];
+            file.write_all_at(part, at).map_err(DiskError::system("write", &unfinished))?;
+            at += part.len() as u64;
+        }
+        file.sync_all().map_err(DiskError::system("sync", &unfinished))?;
+        fs::rename(&unfinished, path).map_err(DiskError::system("rename", &unfinished))
+    }
+
+    /// Writes `bytes` at `offset` and makes them durable.
+    pub(super) fn append(&mut self, segment: SegmentId, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {
+        let path = self.segment_path(segment);
+        let file = self.file(segment)?;
+        file.write_all_at(bytes, u64::from(offset))
+            .map_err(DiskError::system("write", &path))
+    }
+
+    /// Makes what was written to `segment` durable.
+    pub(super) fn sync(&mut self, segment: SegmentId) -> Result<(), DiskError> {
+        let path = self.segment_path(segment);
+        self.file(segment)?.sync_data().map_err(DiskError::system("sync", &path))
+    }
+
+    /// Reads `length` bytes at `offset`.
+    pub(super) fn read(&mut self, segment: SegmentId, offset: u32, length: u32) -> Result<Vec<u8>, DiskError> {
+        let path = self.segment_path(segment);
+        let mut bytes = vec![0; length as usize];
+        self.file(segment)?
+            .read_exact_at(&mut bytes, u64::from(offset))
+            .map_err(DiskError::system("read", &path))?;
+        Ok(bytes)
+    }
+
+    /// Reads all of `segment` into `bytes`, whose contents go.
+    pub(super) fn read_whole(&mut self, segment: SegmentId, bytes: &mut Vec<u8>) -> Result<(), DiskError> {
+        let path = self.segment_path(segment);
+        let file = self.file(segment)?;
+        let length = file.metadata().map_err(DiskError::system("look at", &path))?.len();
+        bytes.clear();
+        bytes.resize(usize::try_from(length).expect("a segment's length fits memory"), 0);
+        file.read_exact_at(bytes, 0).map_err(DiskError::system("read", &path))
+    }
+
+    /// Removes `segment`. Not synced: where a crash brings it back, what it holds is known to be covered.
+    pub(super) fn delete(&mut self, segment: SegmentId) -> Result<(), DiskError> {
+        self.open.remove(&segment);
+        let path = self.segment_path(segment);
+        fs::remove_file(&path).map_err(DiskError::system("remove", &path))
+    }
+
+    fn file(&mut self, segment: SegmentId) -> Result<&File, DiskError> {
+        if !self.open.contains_key(&segment) {
+            let path = self.segment_path(segment);
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(DiskError::system("open", &path))?;
+            if self.open.len() >= OPEN_MAX {
+                // The oldest: writing is at the newest, and reading moves on from old to new.
+                self.open.pop_first();
+            }
+            self.open.insert(segment, file);
+        }
+        Ok(self.open.get(&segment).expect("it was put there just now"))
+    }
+}
+
+fn parse(path: &Path) -> Option<SegmentId> {
+    let digits = path.file_name()?.to_str()?.strip_suffix(".seg")?;
+    let is_ours = digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(digits, 16).ok().filter(|_| is_ours).map(SegmentId)
+}

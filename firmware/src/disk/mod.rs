@@ -1,0 +1,146 @@
+//! A board's directory on disk: journal segments, the state that must outlive a power cut, and a lock. Does what the
+//! node asks, in order, on one thread of its own, and stops for good at the first failure: after a failed sync nobody
+//! knows what the disk holds until it is read again, so the process ends and recovers.
+//!
+//! ```text
+//! <data_dir>/              0700, this board's alone
+//!   lock                   held (flock) as long as the process lives
+//!   state                  two slots of one page: start counter, nonce, reserved election terms
+//!   NNNNNNNNNNNNNNNN.seg   a journal segment, its number in hexadecimal
+//! ```
+
+mod files;
+mod recover;
+mod state;
+mod worker;
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use shared::ids::{BoardId, Epoch, Name};
+use shared::journal::recover::Recovered;
+use shared::limits::TERMS_RESERVED;
+
+use files::Files;
+use state::{State, StateFile};
+pub(crate) use worker::SYNC_BUCKETS_MICROS;
+pub use worker::{Disk, DiskGauge};
+
+/// Bits that keep everyone but the owner out.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// A failed effect on the board's directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The system refused. What the disk holds of the effect is unknown until it is read again.
+    #[error("cannot {verb} {path}", path = path.display())]
+    System {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has the directory. Nothing was changed.
+    #[error("{path} is in use by another process: one board, one directory, one process", path = path.display())]
+    Locked {
+        /// The lock's file.
+        path: PathBuf,
+    },
+    /// Neither copy of the state can be read. Nothing was changed.
+    #[error("both copies in {path} are damaged, so it is unknown what this board has promised; set the directory \
+             aside and start with an empty one: the board then refills from its peers", path = path.display())]
+    StateDamaged {
+        /// The state's file.
+        path: PathBuf,
+    },
+    /// There are segments but no state. Nothing was changed.
+    #[error("{path} is missing although journal segments stand beside it; restore it with them, or set the whole \
+             directory aside", path = path.display())]
+    StateMissing {
+        /// The state's file.
+        path: PathBuf,
+    },
+    /// The directory belongs to another board. Nothing was changed.
+    #[error("{path} belongs to {board} of site {site}; each board needs its own data_dir", path = path.display())]
+    AnotherBoard {
+        /// The state's file.
+        path: PathBuf,
+        /// Whose it is.
+        board: BoardId,
+        /// Of which site.
+        site: String,
+    },
+}
+
+impl DiskError {
+    fn system<P: AsRef<Path>>(verb: &'static str, path: P) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { verb, path: path.as_ref().to_owned(), source }
+    }
+}
+
+/// What a start of the board finds, all of it durable.
+#[derive(Debug)]
+pub struct Opened {
+    /// This life of the journal.
+    pub epoch: Epoch,
+    /// Election terms reserved for this life.
+    pub term_ceiling: u64,
+    /// What earlier lives left.
+    pub recovered: Recovered,
+    /// The directory, ready for jobs.
+    pub disk: Disk,
+}
+
+/// Opens `data_dir` for `board` of `site`, making it where it does not exist: takes the lock, reads the journal,
+/// makes what was read durable, and begins a new life of the journal with `nonce`. Blocks until the disk has done it.
+pub fn open(data_dir: &Path, site: &Name, board: BoardId, nonce: u64) -> Result<Opened, DiskError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(data_dir)
+        .map_err(DiskError::system("make the directory", data_dir))?;
+    let lock = lock(data_dir)?;
+    let mut files = Files::open(data_dir)?;
+    let recovered = recover::recover(&mut files)?;
+    let mut state_file = StateFile::open(data_dir, site, board, !recovered.segments.is_empty())?;
+    let last = state_file.state();
+    let state = State {
+        boot: last.boot.checked_add(1).expect("a board does not start four billion times"),
+        nonce,
+        term_ceiling: last.term_ceiling + TERMS_RESERVED,
+    };
+    state_file.write(state)?;
+    files.sync_directory()?;
+    Ok(Opened {
+        epoch: Epoch { boot: state.boot, nonce },
+        term_ceiling: state.term_ceiling,
+        recovered,
+        disk: Disk::start(files, state_file, lock),
+    })
+}
+
+fn lock(data_dir: &Path) -> Result<File, DiskError> {
+    let path = data_dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(FILE_MODE)
+        .open(&path)
+        .map_err(DiskError::system("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DiskError::Locked { path }),
+        Err(errno) => Err(DiskError::system("lock", &path)(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

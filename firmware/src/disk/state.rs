@@ -1,0 +1,147 @@
+//! What a board must never forget: how often it started and which election terms it may have used. Kept twice, each
+//! copy on its own page, both written and synced at every change: one torn or rotten page costs nothing, and never
+//! brings an older promise back.
+//!
+//! ```text
+//!  0        8        16      20       28        36      37       38      70        4092    4096
+//!  | magic  | change | boot  | nonce  | ceiling | board | length | site  | zeros   | crc32c |
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use shared::checksum::crc32c;
+use shared::ids::{BoardId, Name};
+use shared::limits::PAGE_BYTES;
+
+use super::{DiskError, FILE_MODE};
+
+const MAGIC: &[u8; 8] = b"RSSTATE1";
+const CRC_AT: usize = PAGE_BYTES - 4;
+const SITE_AT: usize = 38;
+
+/// The part that changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// Starts of the board so far.
+    pub(super) boot: u32,
+    /// Drawn at the last start.
+    pub(super) nonce: u64,
+    /// Election terms below it may have been used.
+    pub(super) term_ceiling: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Slot {
+    change: u64,
+    state: State,
+    board: BoardId,
+    site: Name,
+}
+
+/// The file with both copies.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    path: PathBuf,
+    file: File,
+    last: Slot,
+}
+
+impl StateFile {
+    /// Opens the state of `board` of `site`. A directory without state is a new board's, unless `has_segments`.
+    pub(super) fn open(directory: &Path, site: &Name, board: BoardId, has_segments: bool) -> Result<Self, DiskError> {
+        let path = directory.join("state");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(&path)
+            .map_err(DiskError::system("open", &path))?;
+        let length = file.metadata().map_err(DiskError::system("look at", &path))?.len();
+        let newest = [0, 1]
+            .into_iter()
+            .filter_map(|slot| read(&file, slot))
+            .max_by_key(|slot| slot.change);
+        let last = match newest {
+            Some(last) => last,
+            None if has_segments && length == 0 => return Err(DiskError::StateMissing { path }),
+            // The first write is cut short only before the first record: nothing was promised yet.
+            None if !has_segments && length < 2 * PAGE_BYTES as u64 => {
+                Slot { change: 0, state: State::default(), board, site: site.clone() }
+            }
+            None => return Err(DiskError::StateDamaged { path }),
+        };
+        if (last.board, &last.site) != (board, site) {
+            return Err(DiskError::AnotherBoard { path, board: last.board, site: last.site.to_string() });
+        }
+        Ok(Self { path, file, last })
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.last.state
+    }
+
+    /// Reserves terms up to `ceiling`; never fewer than before.
+    pub(super) fn reserve(&mut self, ceiling: u64) -> Result<(), DiskError> {
+        let term_ceiling = ceiling.max(self.last.state.term_ceiling);
+        self.write(State { term_ceiling, ..self.last.state })
+    }
+
+    /// Writes and syncs one copy, then the other.
+    pub(super) fn write(&mut self, state: State) -> Result<(), DiskError> {
+        let next = Slot { change: self.last.change + 1, state, ..self.last.clone() };
+        let page = encode(&next);
+        for slot in [0, 1] {
+            self.file
+                .write_all_at(&page, slot * PAGE_BYTES as u64)
+                .and_then(|()| self.file.sync_all())
+                .map_err(DiskError::system("write", &self.path))?;
+        }
+        self.last = next;
+        Ok(())
+    }
+}
+
+fn encode(slot: &Slot) -> Vec<u8> {
+    let mut page = vec![0; PAGE_BYTES];
+    page[..8].copy_from_slice(MAGIC);
+    page[8..16].copy_from_slice(&slot.change.to_le_bytes());
+    page[16..20].copy_from_slice(&slot.state.boot.to_le_bytes());
+    page[20..28].copy_from_slice(&slot.state.nonce.to_le_bytes());
+    page[28..36].copy_from_slice(&slot.state.term_ceiling.to_le_bytes());
+    page[36] = slot.board.get();
+    let site = slot.site.as_bytes();
+    page[37] = u8::try_from(site.len()).expect("a name is at most 32 bytes");
+    page[SITE_AT..SITE_AT + site.len()].copy_from_slice(site);
+    let crc = crc32c(&page[..CRC_AT]);
+    page[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    page
+}
+
+fn read(file: &File, slot: u64) -> Option<Slot> {
+    let mut page = [0; PAGE_BYTES];
+    file.read_exact_at(&mut page, slot * PAGE_BYTES as u64).ok()?;
+    decode(&page)
+}
+
+fn decode(page: &[u8; PAGE_BYTES]) -> Option<Slot> {
+    let crc = u32::from_le_bytes(page[CRC_AT..].try_into().ok()?);
+    if &page[..8] != MAGIC || crc != crc32c(&page[..CRC_AT]) {
+        return None;
+    }
+    let length = usize::from(page[37]);
+    let site = core::str::from_utf8(page.get(SITE_AT..SITE_AT + length)?).ok()?;
+    Some(Slot {
+        change: u64::from_le_bytes(page[8..16].try_into().ok()?),
+        state: State {
+            boot: u32::from_le_bytes(page[16..20].try_into().ok()?),
+            nonce: u64::from_le_bytes(page[20..28].try_into().ok()?),
+            term_ceiling: u64::from_le_bytes(page[28..36].try_into().ok()?),
+        },
+        board: BoardId::new(page[36])?,
+        site: Name::try_from(site).ok()?,
+    })
+}

@@ -1,0 +1,220 @@
+//! The directory through stops of every kind, on a real file system.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::action::{DiskDone, DiskJob};
+use shared::ids::{BoardId, Class, Epoch, Name, Origin, SegmentId, Stream, Token};
+use shared::journal::format::{self, Place};
+use shared::limits::{PAGE_BYTES, TERMS_RESERVED};
+use shared::wire::peer::Run;
+
+use super::*;
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(std::env::temp_dir().join(format!("roadstead-disk-{}-{number}", std::process::id())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn board(number: u8) -> BoardId {
+    BoardId::new(number).unwrap()
+}
+
+fn site() -> Name {
+    Name::try_from("north").unwrap()
+}
+
+fn start(scratch: &Scratch) -> Result<Opened, DiskError> {
+    open(&scratch.0, &site(), board(1), 7)
+}
+
+async fn answer(disk: &mut Disk, job: DiskJob) -> DiskDone {
+    disk.submit(job);
+    tokio::time::timeout(Duration::from_secs(20), disk.done()).await.unwrap()
+}
+
+const SEGMENT_BYTES: u32 = 64 * 4096;
+
+fn prepare(segment: u64, from: Option<u64>) -> DiskJob {
+    DiskJob::Prepare { segment: SegmentId(segment), from: from.map(SegmentId), bytes: SEGMENT_BYTES }
+}
+
+fn append(segment: u64, offset: u32, bytes: Vec<u8>) -> DiskJob {
+    DiskJob::Append { token: Token(9), segment: SegmentId(segment), offset, bytes: bytes.into() }
+}
+
+fn read(segment: u64, offset: u32, length: u32) -> DiskJob {
+    DiskJob::Read { token: Token(5), segment: SegmentId(segment), offset, length }
+}
+
+fn stream() -> Stream {
+    let epoch = Epoch { boot: 1, nonce: 7 };
+    Stream { origin: Origin { board: board(1), epoch }, class: Class::Event }
+}
+
+/// A block of three records, and its header checksum.
+fn commit_block(segment: u64, offset: u32, number: u64, previous: u32) -> (Vec<u8>, u32) {
+    let run = Run::new(stream(), number * 3 - 2, 3, Bytes::from_static(b"three records"));
+    let place = Place { segment: SegmentId(segment), offset, epoch: stream().origin.epoch, number, previous };
+    format::encode(&place, &[run])
+}
+
+#[tokio::test]
+async fn what_was_appended_is_there_after_a_restart() {
+    let scratch = Scratch::new();
+    let (first, crc) = commit_block(1, 0, 1, 0);
+    let after = u32::try_from(first.len()).unwrap();
+    {
+        let mut opened = start(&scratch).unwrap();
+        assert_eq!((opened.epoch, opened.term_ceiling), (Epoch { boot: 1, nonce: 7 }, TERMS_RESERVED));
+        assert_eq!(answer(&mut opened.disk, prepare(1, None)).await, DiskDone::Prepared { segment: SegmentId(1) });
+        for (offset, block) in [(0, first.clone()), (after, commit_block(1, after, 2, crc).0)] {
+            let done = answer(&mut opened.disk, append(1, offset, block)).await;
+            assert_eq!(done, DiskDone::Appended { token: Token(9) });
+        }
+        let times = opened.disk.gauge().sync_times();
+        assert_eq!((times.buckets.iter().sum::<u64>(), times.bytes), (2, u64::from(2 * after)));
+        let done = answer(&mut opened.disk, read(1, 0, after)).await;
+        assert_eq!(done, DiskDone::Read { token: Token(5), bytes: first.into() });
+    }
+    let opened = start(&scratch).unwrap();
+    assert_eq!((opened.epoch.boot, opened.term_ceiling), (2, 2 * TERMS_RESERVED));
+    let segment = &opened.recovered.segments[&SegmentId(1)];
+    assert_eq!(segment.end, 2 * after);
+    assert_eq!(segment.streams[&stream()].last(), Some(6));
+}
+
+#[tokio::test]
+async fn a_recycled_file_holds_nothing_of_its_earlier_life() {
+    let scratch = Scratch::new();
+    {
+        let mut opened = start(&scratch).unwrap();
+        answer(&mut opened.disk, prepare(1, None)).await;
+        answer(&mut opened.disk, append(1, 0, commit_block(1, 0, 1, 0).0)).await;
+        answer(&mut opened.disk, prepare(2, Some(1))).await;
+        assert!(!scratch.0.join("0000000000000001.seg").exists());
+        let metadata = fs::metadata(scratch.0.join("0000000000000002.seg")).unwrap();
+        assert_eq!((metadata.len(), metadata.permissions().mode() & 0o777), (u64::from(SEGMENT_BYTES), 0o600));
+    }
+    fs::write(scratch.0.join("0000000000000003.tmp"), "half made").unwrap();
+    fs::write(scratch.0.join("notes.seg"), "somebody's").unwrap();
+    let opened = start(&scratch).unwrap();
+    assert_eq!(opened.recovered.segments.keys().copied().collect::<Vec<_>>(), [SegmentId(2)]);
+    assert_eq!(opened.recovered.segments[&SegmentId(2)].end, 0);
+    assert!(!scratch.0.join("0000000000000003.tmp").exists());
+    assert!(scratch.0.join("notes.seg").exists());
+    assert_eq!(fs::metadata(&scratch.0).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn the_first_failure_is_final() {
+    let scratch = Scratch::new();
+    let mut opened = start(&scratch).unwrap();
+    answer(&mut opened.disk, prepare(1, None)).await;
+    // A disk that is full for ever.
+    symlink("/dev/full", scratch.0.join("0000000000000002.seg")).unwrap();
+    assert_eq!(answer(&mut opened.disk, append(2, 0, vec![1; PAGE_BYTES])).await, DiskDone::Failed);
+    assert!(opened.disk.gauge().has_failed());
+    opened.disk.submit(append(1, 0, vec![7; PAGE_BYTES]));
+    let silence = tokio::time::timeout(Duration::from_millis(100), opened.disk.done()).await;
+    assert!(silence.is_err(), "a failure is said once, and nothing is done after it: {silence:?}");
+    drop(opened);
+    let written = fs::read(scratch.0.join("0000000000000001.seg")).unwrap();
+    assert!(written.iter().all(|byte| *byte == 0), "it was written after the failure");
+}
+
+#[tokio::test]
+async fn a_segment_that_is_not_there_fails_the_disk() {
+    let scratch = Scratch::new();
+    let mut opened = start(&scratch).unwrap();
+    assert_eq!(answer(&mut opened.disk, read(4, 0, 4096)).await, DiskDone::Failed);
+}
+
+#[tokio::test]
+async fn reserved_terms_are_never_taken_back() {
+    let scratch = Scratch::new();
+    {
+        let mut opened = start(&scratch).unwrap();
+        for ceiling in [9_000, 8_000] {
+            let done = answer(&mut opened.disk, DiskJob::Reserve { ceiling }).await;
+            assert_eq!(done, DiskDone::Reserved { ceiling });
+        }
+    }
+    assert_eq!(start(&scratch).unwrap().term_ceiling, 9_000 + TERMS_RESERVED);
+}
+
+#[test]
+fn one_damaged_copy_of_the_state_costs_nothing() {
+    for slot in [0, 1] {
+        let scratch = Scratch::new();
+        drop(start(&scratch).unwrap());
+        let state = fs::OpenOptions::new().write(true).open(scratch.0.join("state")).unwrap();
+        state.write_all_at(b"rot", slot * PAGE_BYTES as u64 + 18).unwrap();
+        let opened = start(&scratch).unwrap();
+        assert_eq!((opened.epoch.boot, opened.term_ceiling), (2, 2 * TERMS_RESERVED));
+    }
+}
+
+#[test]
+fn two_damaged_copies_are_refused_with_a_remedy() {
+    let scratch = Scratch::new();
+    drop(start(&scratch).unwrap());
+    let path = scratch.0.join("state");
+    let state = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for slot in [0, 1] {
+        state.write_all_at(b"rot", slot * PAGE_BYTES as u64 + 18).unwrap();
+    }
+    let error = start(&scratch).unwrap_err();
+    assert!(matches!(error, DiskError::StateDamaged { .. }), "{error}");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+}
+
+#[tokio::test]
+async fn segments_without_state_are_refused() {
+    let scratch = Scratch::new();
+    {
+        let mut opened = start(&scratch).unwrap();
+        answer(&mut opened.disk, prepare(1, None)).await;
+    }
+    fs::remove_file(scratch.0.join("state")).unwrap();
+    let error = start(&scratch).unwrap_err();
+    assert!(matches!(error, DiskError::StateMissing { .. }), "{error}");
+    // A second try must not take the first one's empty file for a new board's.
+    let error = start(&scratch).unwrap_err();
+    assert!(matches!(error, DiskError::StateMissing { .. }), "{error}");
+}
+
+#[test]
+fn one_directory_one_board_one_process() {
+    let scratch = Scratch::new();
+    let opened = start(&scratch).unwrap();
+    let error = start(&scratch).unwrap_err();
+    assert!(matches!(error, DiskError::Locked { .. }), "{error}");
+    drop(opened);
+    let error = open(&scratch.0, &site(), board(2), 7).unwrap_err();
+    assert!(matches!(error, DiskError::AnotherBoard { .. }), "{error}");
+    assert!(start(&scratch).is_ok());
+}
+
+#[test]
+fn a_start_cut_short_before_the_state_stood_is_a_start() {
+    let scratch = Scratch::new();
+    fs::create_dir(&scratch.0).unwrap();
+    fs::write(scratch.0.join("state"), vec![0; PAGE_BYTES]).unwrap();
+    assert_eq!(start(&scratch).unwrap().epoch.boot, 1);
+}

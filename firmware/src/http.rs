@@ -1,0 +1,174 @@
+//! The board's status over HTTP: for machines `/livez`, `/readyz`, `/metrics` and `/status`, for people `/`. Reads
+//! snapshots that the node's owner publishes; asks the node nothing.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use link::clock;
+use link::http::Refused;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use shared::node::status::Status;
+use tokio::sync::watch;
+
+use crate::drive::Snapshot;
+use crate::page;
+
+/// A node that has published nothing for so long hangs: it does so every 50 ms. Long enough for a slow disk's stall.
+const HUNG_AFTER: Duration = Duration::from_secs(10);
+
+/// What the pages are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Pages {
+    pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// Set once everything that is measured has started.
+    pub(crate) registry: Arc<OnceLock<Registry>>,
+}
+
+impl Pages {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshots.borrow().clone()
+    }
+}
+
+/// The board's pages.
+pub(crate) fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/", get(people))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .with_state(pages)
+}
+
+/// Alive: the process starts, or its node moves on.
+async fn live(State(pages): State<Pages>) -> Response {
+    match pages.snapshot() {
+        Some(snapshot) if clock::now().since(snapshot.at) >= HUNG_AFTER => {
+            Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the node stands still").into_response()
+        }
+        Some(_) | None => Json(json!({ "alive": true })).into_response(),
+    }
+}
+
+/// Ready: a publisher that connects now will be served.
+async fn ready(State(pages): State<Pages>) -> Response {
+    let Some(snapshot) = pages.snapshot() else {
+        return not_ready(&["the journal is being read"]);
+    };
+    let why = unready(&snapshot.status);
+    if why.is_empty() {
+        Json(json!({ "ready": true })).into_response()
+    } else {
+        not_ready(&why)
+    }
+}
+
+fn unready(status: &Status) -> Vec<&'static str> {
+    let causes = [
+        (status.leader.is_none(), "no leader is known"),
+        (status.poisoned, "the journal is not writable"),
+        (!status.accepts, "records are not taken in: the journal is full, busy or stopping"),
+    ];
+    causes.into_iter().filter_map(|(holds, why)| holds.then_some(why)).collect()
+}
+
+fn not_ready(why: &[&str]) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "error": why.join("; ") }))).into_response()
+}
+
+async fn status(State(pages): State<Pages>) -> Response {
+    match pages.snapshot() {
+        Some(snapshot) => Json(&snapshot.status).into_response(),
+        None => Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the journal is being read").into_response(),
+    }
+}
+
+async fn people(State(pages): State<Pages>) -> Html<String> {
+    Html(page::render(pages.snapshot().as_deref().map(|snapshot| &snapshot.status)))
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    let Some(registry) = pages.registry.get() else {
+        return Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the journal is being read").into_response();
+    };
+    let mut text = String::new();
+    match encode(&mut text, registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::node::status::Status;
+
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            site: "north".into(),
+            board: 1,
+            epoch: "1.0".into(),
+            leader: Some(1),
+            term: 257,
+            lease_remaining_ms: Some(500),
+            duties: vec!["uplink"],
+            uplink: "closed",
+            region: "idle",
+            accepts: true,
+            degraded: false,
+            poisoned: false,
+            accepted: 3,
+            committed: 2,
+            degraded_records: 0,
+            unacknowledged: 0,
+            owed: 0,
+            refused: 0,
+            uncommitted: 1,
+            hedged: 0,
+            backlog: 3,
+            segments: 1,
+            segments_max: 4,
+            boards: Vec::new(),
+            waits_for: "nothing",
+            deadlines: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_cause_alone_makes_a_board_unready() {
+        assert!(unready(&status()).is_empty());
+        for (spoil, cause) in [
+            ((|status: &mut Status| status.leader = None) as fn(&mut Status), "leader"),
+            (|status| status.poisoned = true, "writable"),
+            (|status| status.accepts = false, "taken in"),
+        ] {
+            let mut status = status();
+            spoil(&mut status);
+            let why = unready(&status);
+            assert!(why.len() == 1 && why[0].contains(cause), "{why:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hung_node_is_not_alive() {
+        let age = |age: Duration| {
+            let at = shared::time::Instant::from_micros(clock::now().micros() - age.as_micros() as u64);
+            let (_, snapshots) = watch::channel(Some(Arc::new(Snapshot { status: status(), at })));
+            Pages { snapshots, registry: Arc::default() }
+        };
+        assert_eq!(live(State(age(HUNG_AFTER / 2))).await.status(), StatusCode::OK);
+        assert_eq!(live(State(age(HUNG_AFTER))).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

@@ -1,0 +1,225 @@
+//! Lets peers in and reads what they send. A peer is who its certificate says, one connection each: the newest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::doorman::{Admissions, Doorman};
+use link::endpoint::Listening;
+use link::frames::{FrameReader, ReadError};
+use link::logging::whole_story;
+use link::once::OncePerPeer;
+use link::sites::Sites;
+use quinn::Connection;
+use shared::event::Event;
+use shared::frame::{Conversation, FrameRefusal, decode_whole};
+use shared::ids::BoardId;
+use shared::limits::DATAGRAM_BYTES_MAX;
+use shared::wire::control::ControlMessage;
+use shared::wire::peer::{Hello, PeerMessage};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinSet;
+
+use super::{Close, MeshOutputs, count};
+
+/// A peer that let itself in says hello within so long.
+const HELLO_MAX: Duration = Duration::from_secs(3);
+/// Messages handed to the node at once.
+const BATCH_MAX: usize = 256;
+
+/// Accepts peers.
+pub(super) struct Acceptor {
+    door: Doorman,
+    sites: Arc<Sites>,
+    own: Hello,
+    peers: BTreeSet<BoardId>,
+    outputs: MeshOutputs,
+    standing: BTreeMap<BoardId, Connection>,
+    readers: JoinSet<(BoardId, Result<(), String>)>,
+    said: OncePerPeer<(u8, String)>,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        listening: &Listening,
+        sites: Arc<Sites>,
+        own: Hello,
+        peers: BTreeSet<BoardId>,
+        outputs: MeshOutputs,
+    ) -> Self {
+        Self {
+            door: Doorman::new(listening.endpoint.clone()),
+            sites,
+            own,
+            peers,
+            outputs,
+            standing: BTreeMap::new(),
+            readers: JoinSet::new(),
+            said: OncePerPeer::default(),
+        }
+    }
+
+    pub(super) fn admissions(&self) -> Arc<Admissions> {
+        self.door.admissions()
+    }
+
+    /// Runs until the endpoint is closed.
+    pub(super) async fn run(&mut self) {
+        loop {
+            tokio::select! {
+                connection = self.door.accept() => match connection {
+                    Some(connection) => self.admit(connection),
+                    None => return,
+                },
+                Some(read) = self.readers.join_next() => {
+                    if let Ok((peer, Err(why))) = read {
+                        self.refused(peer.get(), why);
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, connection: Connection) {
+        let known = self.sites.identify(&connection).filter(|(_, board)| self.peers.contains(board));
+        let Some((_, peer)) = known else {
+            let from = connection.remote_address().ip();
+            Close::Refused.connection(&connection, "this site has no such board");
+            self.refused(0, format!("a board that this site does not have, from {from}"));
+            return;
+        };
+        if let Some(older) = self.standing.insert(peer, connection.clone()) {
+            Close::Replaced.connection(&older, "a newer connection took its place");
+        }
+        let reader = Reader { peer, connection, outputs: self.outputs.clone() };
+        let own = self.own.clone();
+        self.readers.spawn(async move { (peer, reader.run(&own).await) });
+    }
+
+    fn refused(&mut self, peer: u8, why: String) {
+        count(&self.outputs.counts.refused);
+        if self.said.is_first((peer, why.clone())) {
+            tracing::warn!(board = peer, why, "a peer was refused; further times are only counted");
+        }
+    }
+}
+
+struct Reader {
+    peer: BoardId,
+    connection: Connection,
+    outputs: MeshOutputs,
+}
+
+impl Reader {
+    /// Reads until the connection falls; an error is a refusal of the peer.
+    async fn run(&self, own: &Hello) -> Result<(), String> {
+        let Ok(accepted) = tokio::time::timeout(HELLO_MAX, self.greet()).await else {
+            return Err(self.close("it did not say hello"));
+        };
+        let Some((mut frames, hello)) = accepted else {
+            return Ok(());
+        };
+        if let Some(why) = difference(own, &hello, self.peer) {
+            return Err(self.close(&why));
+        }
+        tracing::info!(peer = %self.peer, epoch = %hello.epoch, "the peer is connected");
+        // Only now: two boards that refuse each other must not call each other on.
+        if let Some(came) = self.outputs.came.get(&self.peer) {
+            came.notify_one();
+        }
+        tokio::select! {
+            () = self.messages(&mut frames) => {}
+            () = self.datagrams() => {}
+        }
+        Ok(())
+    }
+
+    fn close(&self, why: &str) -> String {
+        Close::Refused.connection(&self.connection, why);
+        why.to_owned()
+    }
+
+    /// The peer's stream and its hello; `None` where it left or sent something else.
+    async fn greet(&self) -> Option<(FrameReader, Hello)> {
+        let stream = self.connection.accept_uni().await.ok()?;
+        let mut frames = FrameReader::new(stream, Conversation::Peer);
+        match frames.read().await {
+            Ok(Some(PeerMessage::Hello(hello))) => Some((frames, hello)),
+            Ok(Some(_)) => {
+                self.bad_frame(FrameRefusal::Body);
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.broke(&error);
+                None
+            }
+        }
+    }
+
+    async fn messages(&self, frames: &mut FrameReader) {
+        loop {
+            match frames.read_batch(BATCH_MAX).await {
+                Ok(Some(batch)) => {
+                    if self.outputs.messages.send((self.peer, batch)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.broke(&error),
+            }
+        }
+    }
+
+    async fn datagrams(&self) {
+        while let Ok(datagram) = self.connection.read_datagram().await {
+            if datagram.len() > DATAGRAM_BYTES_MAX {
+                self.bad_frame(FrameRefusal::TooLong(u32::try_from(datagram.len()).unwrap_or(u32::MAX)));
+                continue;
+            }
+            match decode_whole::<ControlMessage>(Conversation::Control, &datagram) {
+                Ok(message) => match self.outputs.control.try_send((self.peer, message)) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(_)) => count(&self.outputs.counts.datagrams_dropped),
+                    Err(TrySendError::Closed(_)) => return,
+                },
+                Err(why) => self.bad_frame(why),
+            }
+        }
+    }
+
+    fn broke(&self, error: &ReadError) {
+        match error {
+            ReadError::Refused(why) => {
+                self.bad_frame(*why);
+                Close::BadFrame.connection(&self.connection, &why.to_string());
+            }
+            ReadError::Stream(error) => {
+                tracing::info!(peer = %self.peer, why = whole_story(error), "the peer's connection fell");
+            }
+        }
+    }
+
+    fn bad_frame(&self, why: FrameRefusal) {
+        count(&self.outputs.counts.bad_frames);
+        // Counted above; where many wait to be told, one line less harms nobody.
+        let _ = self.outputs.events.try_send(Event::BadFrame { from: self.peer, why });
+    }
+}
+
+/// Why a peer's hello does not fit: its certificate has the last word on who it is.
+pub(super) fn difference(own: &Hello, theirs: &Hello, certified: BoardId) -> Option<String> {
+    if theirs.site != own.site {
+        return Some(format!("it says it belongs to site {}, this is site {}", theirs.site, own.site));
+    }
+    if theirs.board != certified {
+        return Some(format!("it says it is {}, its certificate says {certified}", theirs.board));
+    }
+    if theirs.fingerprint != own.fingerprint {
+        return Some(
+            "its configuration of the site differs: boards, voters, copies and lease must be equal on all boards"
+                .to_owned(),
+        );
+    }
+    None
+}

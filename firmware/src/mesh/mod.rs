@@ -1,0 +1,248 @@
+//! This board among its peers. Each board dials every other and sends on the connection that it dialled; what it
+//! receives comes on the connections that it accepted. So one direction may be cut without the other.
+//!
+//! ```text
+//!  node ─Send─► Link ─queue─► outgoing ══ one stream of frames, heartbeats as datagrams ══► the peer's incoming ─► its node
+//! ```
+//!
+//! Certificates decide who a peer is; a hello must agree with them. Owns connections, decides nothing.
+
+mod incoming;
+mod outgoing;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use link::endpoint::{self, EndpointError, Listening};
+use link::frames::encode;
+use link::identity::Identity;
+use link::sites::Sites;
+use link::stop::Stop;
+use quinn::Connection;
+use shared::event::Event;
+use shared::frame::Conversation;
+use shared::ids::BoardId;
+use shared::limits::{DATAGRAM_BYTES_MAX, PEER_QUEUE_MAX};
+use shared::wire::control::ControlMessage;
+use shared::wire::peer::{Hello, PeerMessage};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+/// Bytes that may wait for one peer's connection: four times what the front door accepts ahead of commits, so that
+/// only a peer that reads nothing reaches it. At the limit the connection is dropped and counted.
+const LINK_BYTES_MAX: usize = 4 * shared::limits::UNCOMMITTED_BYTES_MAX;
+/// Batches of messages from peers that wait for the node. At the limit streams are left unread, and QUIC pushes back.
+const BATCHES_MAX: usize = 16;
+/// Datagrams that wait for the node. At the limit further ones are dropped and counted, as the network may do.
+const DATAGRAMS_MAX: usize = 1024;
+/// Changes of links that wait for the node: a few a peer.
+const CHANGES_MAX: usize = 256;
+
+/// The codes with which a connection is closed; the reason says it in words.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(crate) enum Close {
+    /// This board stops.
+    Stopping = 0,
+    /// The peer is not who it should be.
+    Refused = 1,
+    /// A newer connection took this one's place.
+    Replaced = 2,
+    /// The peer sent what is no message.
+    BadFrame = 3,
+    /// The peer reads too slowly.
+    QueueFull = 4,
+}
+
+impl Close {
+    /// Closes `connection`, unless it is closed: the first cause is the one to be told.
+    pub(crate) fn connection(self, connection: &Connection, why: &str) {
+        if connection.close_reason().is_none() {
+            connection.close((self as u32).into(), why.as_bytes());
+        }
+    }
+}
+
+/// What the mesh counts, since the start.
+#[derive(Debug, Default)]
+pub(crate) struct MeshCounts {
+    /// Connections dialled that came to stand.
+    pub(crate) dialled: AtomicU64,
+    /// Connections dropped because too much waited for them.
+    pub(crate) queue_full: AtomicU64,
+    /// Accepted connections closed because the peer is not who it should be.
+    pub(crate) refused: AtomicU64,
+    /// Frames and datagrams that were no messages.
+    pub(crate) bad_frames: AtomicU64,
+    /// Datagrams from peers dropped because too many waited.
+    pub(crate) datagrams_dropped: AtomicU64,
+    /// Messages for peers dropped because no connection stood.
+    pub(crate) unsent: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A connection to a peer that stands: the node's way to send to it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    messages: mpsc::Sender<PeerMessage>,
+    waiting_bytes: Arc<AtomicUsize>,
+    connection: Connection,
+    counts: Arc<MeshCounts>,
+}
+
+impl Link {
+    /// Queues `message`. Where too much waits the connection is closed, and its fall will be told.
+    pub(crate) fn send(&self, message: PeerMessage) {
+        let bytes = weight(&message);
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before > LINK_BYTES_MAX || self.messages.try_send(message).is_err() {
+            // Also met when the connection fell a moment ago: then closing it again changes nothing.
+            if self.connection.close_reason().is_none() {
+                count(&self.counts.queue_full);
+                Close::QueueFull.connection(&self.connection, "it reads too slowly");
+            }
+        }
+    }
+
+    /// Sends `message` as a datagram; where too many wait, the oldest is dropped.
+    pub(crate) fn tell(&self, message: &ControlMessage) {
+        let frame = encode(Conversation::Control, message);
+        debug_assert!(frame.len() <= DATAGRAM_BYTES_MAX, "a control message is longer than its limit");
+        // Lost, as a datagram may be: the connection is falling, which will be told.
+        let _ = self.connection.send_datagram(frame);
+    }
+}
+
+/// Bytes that a message is likely to have as a frame.
+fn weight(message: &PeerMessage) -> usize {
+    const REST: usize = 64;
+    match message {
+        PeerMessage::Copy(run) => REST + run.bytes.len(),
+        PeerMessage::Block(block) => REST + block.body.len(),
+        PeerMessage::Durable(ranges) => REST + 32 * ranges.len(),
+        PeerMessage::Ask(streams) => REST + 32 * streams.len(),
+        PeerMessage::Coverage(coverage) => REST + 64 * coverage.len(),
+        PeerMessage::Hello(_)
+        | PeerMessage::UplinkOpen { .. }
+        | PeerMessage::UplinkClosed { .. }
+        | PeerMessage::Report(_) => REST,
+    }
+}
+
+/// A link came to stand, or fell.
+#[derive(Debug)]
+pub(crate) struct LinkChange {
+    /// To whom.
+    pub(crate) peer: BoardId,
+    /// The link, where it stands now.
+    pub(crate) link: Option<Link>,
+}
+
+/// What the mesh brings to the node, each in its own bounded queue.
+#[derive(Debug)]
+pub(crate) struct MeshInputs {
+    /// Links that came to stand or fell, in order for each peer.
+    pub(crate) changes: mpsc::Receiver<LinkChange>,
+    /// Messages from peers, in order for each connection.
+    pub(crate) messages: mpsc::Receiver<(BoardId, Vec<PeerMessage>)>,
+    /// Heartbeats and votes.
+    pub(crate) control: mpsc::Receiver<(BoardId, ControlMessage)>,
+    /// What peers did wrong, to be told.
+    pub(crate) events: mpsc::Receiver<Event>,
+}
+
+/// Where the tasks of the mesh put what they bring.
+#[derive(Clone, Debug)]
+struct MeshOutputs {
+    changes: mpsc::Sender<LinkChange>,
+    messages: mpsc::Sender<(BoardId, Vec<PeerMessage>)>,
+    control: mpsc::Sender<(BoardId, ControlMessage)>,
+    events: mpsc::Sender<Event>,
+    counts: Arc<MeshCounts>,
+    /// Rings when a peer has dialled us: so it is there, and need not be waited for.
+    came: Arc<BTreeMap<BoardId, Notify>>,
+}
+
+/// The running mesh.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    /// Its endpoint, with the strays it counts.
+    pub(crate) listening: Listening,
+    /// What it counts.
+    pub(crate) counts: Arc<MeshCounts>,
+    /// What the door to it counts.
+    pub(crate) admissions: Arc<link::doorman::Admissions>,
+    tasks: JoinSet<()>,
+}
+
+impl Mesh {
+    /// Opens the endpoint at `listen`, begins to dial `peers`, and lets them in.
+    pub(crate) fn start(
+        identity: &Identity,
+        hello: Hello,
+        listen: SocketAddr,
+        peers: &BTreeMap<BoardId, SocketAddr>,
+        stop: &Stop,
+    ) -> Result<(Self, MeshInputs), EndpointError> {
+        let sites = Arc::new(Sites::one(hello.site.clone(), identity.roots())?);
+        let listening = endpoint::mesh(identity, &sites, listen)?;
+        let (outputs, inputs) = queues(peers.keys().copied());
+        let mut tasks = JoinSet::new();
+        for (peer, address) in peers {
+            let dialler = outgoing::Dialler {
+                endpoint: listening.endpoint.clone(),
+                peer: *peer,
+                address: *address,
+                hello: hello.clone(),
+                outputs: outputs.clone(),
+            };
+            tasks.spawn(dialler.run(stop.clone()));
+        }
+        let counts = Arc::clone(&outputs.counts);
+        let mut acceptor = incoming::Acceptor::new(&listening, sites, hello, peers.keys().copied().collect(), outputs);
+        let admissions = acceptor.admissions();
+        let mut accept_stop = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = acceptor.run() => {}
+                () = accept_stop.stopped() => {}
+            }
+        });
+        Ok((Self { listening, counts, admissions, tasks }, inputs))
+    }
+
+    /// Says good-bye to the peers, so that they need not wait for silence. Call after the stop was given.
+    pub(crate) async fn finish(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+        self.listening
+            .endpoint
+            .close((Close::Stopping as u32).into(), b"this board stops");
+        self.listening.endpoint.wait_idle().await;
+    }
+}
+
+fn queues(peers: impl Iterator<Item = BoardId>) -> (MeshOutputs, MeshInputs) {
+    let (changes_in, changes) = mpsc::channel(CHANGES_MAX);
+    let (messages_in, messages) = mpsc::channel(BATCHES_MAX);
+    let (control_in, control) = mpsc::channel(DATAGRAMS_MAX);
+    let (events_in, events) = mpsc::channel(CHANGES_MAX);
+    let outputs = MeshOutputs {
+        changes: changes_in,
+        messages: messages_in,
+        control: control_in,
+        events: events_in,
+        counts: Arc::default(),
+        came: Arc::new(peers.map(|peer| (peer, Notify::new())).collect()),
+    };
+    (outputs, MeshInputs { changes, messages, control, events })
+}
+
+const _: () = assert!(PEER_QUEUE_MAX >= 1024, "a burst of copies fits a link's queue");
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! What `/metrics` says, in the OpenMetrics text form. Read at each scrape from where it is counted anyway: nothing is
+//! counted twice.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use link::doorman::Admissions;
+use link::strays::Strays;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use shared::node::status::Status;
+use tokio::sync::watch;
+
+use crate::bridge::BridgeCounters;
+use crate::disk::{DiskGauge, SYNC_BUCKETS_MICROS};
+use crate::drive::Snapshot;
+use crate::front_door::{DoorCount, DoorCounters};
+use crate::mesh::MeshCounts;
+use crate::notices::Notices;
+use crate::uplink::UplinkCounts;
+
+/// Where the numbers stand.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    pub(crate) notices: Arc<Notices>,
+    pub(crate) disk: Arc<DiskGauge>,
+    pub(crate) mesh: Arc<MeshCounts>,
+    pub(crate) mesh_admissions: Arc<Admissions>,
+    pub(crate) mesh_strays: Arc<Strays>,
+    pub(crate) uplink: Option<Arc<UplinkCounts>>,
+    pub(crate) door: Arc<DoorCounters>,
+    pub(crate) bridge: Option<Arc<BridgeCounters>>,
+}
+
+/// The registry that `/metrics` encodes.
+pub(crate) fn registry(sources: Sources) -> Registry {
+    let mut registry = Registry::with_prefix("roadstead");
+    registry.register_collector(Box::new(sources));
+    registry
+}
+
+impl Collector for Sources {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        if let Some(snapshot) = self.snapshots.borrow().clone() {
+            page.records(&snapshot.status)?;
+            page.control(&snapshot.status)?;
+        }
+        page.events(&self.notices)?;
+        page.disk(&self.disk)?;
+        self.connections(&mut page)?;
+        page.door(&self.door)?;
+        match &self.bridge {
+            Some(bridge) => page.bridge(bridge),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sources {
+    fn connections(&self, page: &mut Page<'_>) -> fmt::Result {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (mesh, door) = (&self.mesh, &self.mesh_admissions);
+        page.counter("mesh_connections_dialled", "Connections to peers that came to stand", read(&mesh.dialled))?;
+        page.counter("mesh_connections_accepted", "Connections from peers that came to stand", door.accepted())?;
+        page.counter("mesh_connections_refused", "Connections from strangers closed", read(&mesh.refused))?;
+        page.counter("mesh_handshakes_refused", "Handshakes refused unheard because of too many", door.refused())?;
+        page.counter("mesh_handshakes_failed", "Handshakes that failed", door.failed())?;
+        page.counter("mesh_queue_full", "Connections dropped because a peer reads too slowly", read(&mesh.queue_full))?;
+        page.counter("mesh_bad_frames", "Frames from peers that were no messages", read(&mesh.bad_frames))?;
+        page.counter("mesh_datagrams_stray", "Datagrams that were no QUIC packet of ours", self.mesh_strays.count())?;
+        page.counter("mesh_datagrams_dropped", "Datagrams dropped at the full queue", read(&mesh.datagrams_dropped))?;
+        page.counter("mesh_messages_unsent", "Messages for peers to whom no connection stood", read(&mesh.unsent))?;
+        let Some(uplink) = &self.uplink else { return Ok(()) };
+        page.counter("uplink_sessions_opened", "Sessions with the region that came to stand", read(&uplink.opened))?;
+        page.counter("uplink_dials_failed", "Dials of the region that failed", read(&uplink.failed))?;
+        page.counter(
+            "uplink_queue_full",
+            "Sessions dropped because the region reads too slowly",
+            read(&uplink.queue_full),
+        )?;
+        page.counter("uplink_bad_frames", "Frames from the region that were no messages", read(&uplink.bad_frames))
+    }
+}
+
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let counter = ConstCounter::new(value);
+        let encoder = self.0.encode_descriptor(name, help, None, counter.metric_type())?;
+        counter.encode(encoder)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let gauge = ConstGauge::new(value);
+        let encoder = self.0.encode_descriptor(name, help, None, gauge.metric_type())?;
+        gauge.encode(encoder)
+    }
+
+    fn records(&mut self, status: &Status) -> fmt::Result {
+        self.counter("records_accepted", "Records numbered by this board", status.accepted)?;
+        self.counter("records_committed", "Records committed by this board", status.committed)?;
+        self.counter("records_degraded", "Records committed on fewer boards than wanted", status.degraded_records)?;
+        self.counter("records_unacknowledged", "Records that nobody waits for (QoS 0)", status.unacknowledged)?;
+        self.counter("records_refused", "Publishes refused for what they are", status.refused)?;
+        self.counter("copies_hedged", "Runs sent to one more peer because a copy was late", status.hedged)?;
+        // Nothing is shed yet: a full journal stops accepting instead.
+        self.counter("records_shed", "Records shed, each in a gap record", 0)?;
+        self.gauge("records_uncommitted", "Records that wait for their commit", status.uncommitted as u64)?;
+        self.gauge("records_owed", "Records whose missing copies are still to be made", status.owed)?;
+        self.gauge("records_backlog", "Records in the journal that the region does not cover", status.backlog)?;
+        self.gauge("journal_segments", "Journal segments in use", status.segments as u64)?;
+        self.gauge("journal_segments_max", "Journal segments there may be", status.segments_max as u64)
+    }
+
+    fn control(&mut self, status: &Status) -> fmt::Result {
+        self.gauge(
+            "leader_board",
+            "Number of the board that leads, 0 where none is known",
+            status.leader.unwrap_or(0).into(),
+        )?;
+        self.gauge("leader_term", "Fencing token of the leadership", status.term)?;
+        self.gauge("leads", "Whether this board leads", status.lease_remaining_ms.is_some().into())?;
+        self.gauge("accepting", "Whether records are taken in", status.accepts.into())?;
+        self.gauge("degraded", "Whether fewer boards live than copies are wanted", status.degraded.into())?;
+        self.gauge(
+            "uplink_open",
+            "Whether this board's session with the region is open",
+            (status.region == "open").into(),
+        )?;
+        let gauge = ConstGauge::new(0_u64);
+        let mut family =
+            self.0
+                .encode_descriptor("board_alive", "Whether a board is heard", None, gauge.metric_type())?;
+        for board in &status.boards {
+            let number = board.board.to_string();
+            let label = [("board", number.as_str())];
+            ConstGauge::new(u64::from(board.alive)).encode(family.encode_family(&label)?)?;
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, notices: &Notices) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor("events", "What the node noticed", None, MetricType::Counter)?;
+        for (event, count) in notices.counts() {
+            let label = [("event", event)];
+            ConstCounter::new(count).encode(family.encode_family(&label)?)?;
+        }
+        Ok(())
+    }
+
+    fn disk(&mut self, disk: &DiskGauge) -> fmt::Result {
+        let times = disk.sync_times();
+        let ends = SYNC_BUCKETS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = ends.zip(times.buckets).collect();
+        let unit = Unit::Seconds;
+        let help = "Time that the disk takes to make a group of records durable";
+        let mut encoder = self
+            .0
+            .encode_descriptor("journal_fdatasync", help, Some(&unit), MetricType::Histogram)?;
+        let count = times.buckets.iter().sum();
+        encoder.encode_histogram::<NoLabelSet>(times.total.as_secs_f64(), count, &buckets, None)?;
+        self.counter("journal_synced_bytes", "Bytes made durable in the journal", times.bytes)?;
+        self.gauge("journal_failed", "Whether the disk has failed", disk.has_failed().into())
+    }
+
+    fn bridge(&mut self, bridge: &BridgeCounters) -> fmt::Result {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.gauge("bridge_connected", "Whether the broker's connection stands", read(&bridge.connected))?;
+        self.counter("bridge_connections", "Connections to the broker that stood", read(&bridge.connections))?;
+        self.counter("bridge_messages", "Messages taken from the broker", read(&bridge.messages))?;
+        self.counter("bridge_acknowledged", "Messages acknowledged to the broker", read(&bridge.acknowledged))?;
+        self.counter("bridge_rejected", "Messages that are no records", read(&bridge.rejected))?;
+        self.counter("bridge_filters_granted", "Filters that the broker granted", read(&bridge.filters_granted))?;
+        self.counter("bridge_filters_refused", "Filters that the broker refused", read(&bridge.filters_refused))
+    }
+
+    fn door(&mut self, door: &DoorCounters) -> fmt::Result {
+        let all = door.all();
+        // Those of one name stand together and form one family.
+        for family in all.chunk_by(|left, right| left.name == right.name) {
+            let first = &family[0];
+            let name = format!("mqtt_{}", first.name);
+            let kind = if first.is_gauge { MetricType::Gauge } else { MetricType::Counter };
+            let mut encoder = self.0.encode_descriptor(&name, "Of the MQTT front door", None, kind)?;
+            if first.label.is_none() {
+                number(first, encoder)?;
+                continue;
+            }
+            for count in family {
+                if let Some(label) = count.label {
+                    number(count, encoder.encode_family(&[label])?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(count: &DoorCount, encoder: MetricEncoder<'_>) -> fmt::Result {
+    if count.is_gauge {
+        ConstGauge::new(count.value).encode(encoder)
+    } else {
+        ConstCounter::new(count.value).encode(encoder)
+    }
+}

@@ -1,0 +1,60 @@
+//! What the node noticed, turned into a counter and a log line. Rare by design: nothing here happens once a record.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use shared::event::Event;
+use tracing::Level;
+
+/// Counts and logs events.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Notices {
+    pub(crate) fn note(&self, event: &Event) {
+        *self
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(event.name())
+            .or_insert(0) += 1;
+        match level(event) {
+            Level::ERROR => tracing::error!(event = event.name(), "{event}"),
+            Level::WARN => tracing::warn!(event = event.name(), "{event}"),
+            Level::INFO => tracing::info!(event = event.name(), "{event}"),
+            _ => tracing::debug!(event = event.name(), "{event}"),
+        }
+    }
+
+    /// How often each event came since the start.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Error: somebody must act. Warning: a promise is weaker than it should be. Information: the site changed.
+const fn level(event: &Event) -> Level {
+    match event {
+        Event::JournalPoisoned | Event::JournalDamaged { .. } => Level::ERROR,
+        Event::Degraded { .. }
+        | Event::JournalFull
+        | Event::UplinkRefused { .. }
+        | Event::CoverageWentBack { .. }
+        | Event::BoardDown { .. }
+        | Event::BadFrame { .. }
+        | Event::SessionRefused { .. } => Level::WARN,
+        Event::Restored
+        | Event::JournalRoom
+        | Event::TornTail { .. }
+        | Event::UplinkOpened { .. }
+        | Event::UplinkClosed
+        | Event::BoardUp { .. }
+        | Event::LeaseAcquired { .. }
+        | Event::LeaseLost { .. }
+        | Event::LeaderChanged { .. }
+        | Event::SessionOpened { .. } => Level::INFO,
+        Event::CopyRefused { .. } | Event::SegmentFreed { .. } | Event::Overlap { .. } => Level::DEBUG,
+    }
+}

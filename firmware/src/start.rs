@@ -1,0 +1,275 @@
+//! Brings a board up in order and down in order: identity, status page, journal, mesh, uplink, node, front door.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::clock;
+use link::endpoint::EndpointError;
+use link::identity::{Identity, IdentityError};
+use link::stop::{Stop, signal};
+use shared::action::Offer;
+use shared::ids::Epoch;
+use shared::limits::OFFER_BATCHES_MAX;
+use shared::node::{Node, Start};
+use shared::wire::peer::Hello;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::bridge::{Bridge, BridgeConfig, BridgeCounters};
+use crate::config::BoardConfig;
+use crate::disk::{self, DiskError, Opened};
+use crate::drive::{Driver, Effects, Ended, Inputs, Snapshot};
+use crate::front_door::{DoorAnswers, DoorConfig, DoorError, FrontDoor};
+use crate::http::{Pages, router};
+use crate::mesh::Mesh;
+use crate::metrics::{Sources, registry};
+use crate::notices::Notices;
+use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE};
+use crate::uplink::Uplink;
+
+/// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
+/// that the workloads beside it keep theirs.
+const THREADS: usize = 2;
+/// Publishers are given so long to take their last answers.
+const ANSWERS_MAX: Duration = Duration::from_secs(2);
+/// Peers are given so long to hear that this board stops.
+const GOOD_BYE_MAX: Duration = Duration::from_millis(500);
+
+/// Why a board does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum FirmwareError {
+    /// The certificate, key or roots cannot be used.
+    #[error("this board's identity cannot be used")]
+    Identity(#[from] IdentityError),
+    /// A QUIC endpoint cannot be opened.
+    #[error("this board cannot reach its peers")]
+    Endpoint(#[from] EndpointError),
+    /// The directory cannot be used.
+    #[error("this board's directory cannot be used")]
+    Disk(#[from] DiskError),
+    /// The MQTT port cannot be opened.
+    #[error("the front door cannot be opened")]
+    Door(#[from] DoorError),
+    /// The status port cannot be opened.
+    #[error("cannot listen for HTTP on {address}: another process has it, or it is not an address of this machine")]
+    Http {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The runtime or the system's entropy is not to be had.
+    #[error("the system does not give what a process needs")]
+    System(#[source] std::io::Error),
+    /// A write or sync of the journal failed. Nothing was acknowledged that is not durable. A restart recovers.
+    #[error("the journal in {data_dir} is poisoned; it must be recovered by a restart", data_dir = data_dir.display())]
+    Poisoned {
+        /// The board's directory.
+        data_dir: PathBuf,
+    },
+}
+
+impl FirmwareError {
+    /// The process's exit status: tells the supervisor whether a restart can help.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Poisoned { .. } => EXIT_POISONED.into(),
+            Self::Identity(_)
+            | Self::Endpoint(EndpointError::Identity(_) | EndpointError::Suite(_))
+            | Self::Disk(
+                DiskError::StateDamaged { .. } | DiskError::StateMissing { .. } | DiskError::AnotherBoard { .. },
+            ) => EXIT_UNUSABLE.into(),
+            Self::Endpoint(EndpointError::Bind { .. })
+            | Self::Disk(DiskError::System { .. } | DiskError::Locked { .. })
+            | Self::Door(_)
+            | Self::Http { .. }
+            | Self::System(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs a board on a runtime of its own until `stop` is given, then stops it in order: the lease is handed back, what
+/// was accepted is committed and answered. Blocks the calling thread.
+pub fn run(config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .max_blocking_threads(THREADS)
+        .thread_name("board")
+        .enable_all()
+        .build()
+        .map_err(FirmwareError::System)?;
+    runtime.block_on(async { tokio::spawn(serve(config, stop)).await.expect("a board's task does not panic") })
+}
+
+/// Runs a board on the calling task's runtime, as [`run`] does on its own.
+pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareError> {
+    let identity = Identity::load(&config.identity.certificate, &config.identity.key, &config.identity.ca)?;
+    let (stop_shell, shell_stopped) = signal();
+    let (snapshots, seen) = watch::channel(None);
+    let pages = Pages { snapshots: seen, registry: Arc::default() };
+    let serving = serve_pages(config.listen.http, &pages, shell_stopped.clone()).await?;
+    let opened = tokio::select! {
+        opened = open_disk(&config) => opened?,
+        // Nothing was accepted in this life.
+        () = stop.stopped() => return Ok(()),
+    };
+    let Board { driver, mesh, stop_door, sources } = assemble(&config, identity, opened, snapshots, &shell_stopped)?;
+    pages.registry.get_or_init(|| registry(sources));
+    let (ended, inputs, effects) = driver.run(stop).await;
+    tracing::info!(?ended, "the node has ended");
+    close_door(&stop_door, inputs).await;
+    stop_shell.stop();
+    let good_bye = async {
+        if let Some(uplink) = effects.uplink {
+            uplink.finish().await;
+        }
+        mesh.finish().await;
+    };
+    // A peer that does not listen finds out by our silence.
+    let _ = tokio::time::timeout(GOOD_BYE_MAX, good_bye).await;
+    // A page being read when the process ends is no loss.
+    let _ = serving.await;
+    // The disk's thread finishes the job in hand.
+    let disk = effects.disk;
+    tokio::task::spawn_blocking(move || drop(disk))
+        .await
+        .expect("closing the disk does not panic");
+    match ended {
+        Ended::Stopped | Ended::StoppedWaiting => Ok(()),
+        Ended::Poisoned => Err(FirmwareError::Poisoned { data_dir: config.data_dir }),
+    }
+}
+
+async fn serve_pages(
+    address: SocketAddr,
+    pages: &Pages,
+    stop: Stop,
+) -> Result<tokio::task::JoinHandle<()>, FirmwareError> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| FirmwareError::Http { address, source })?;
+    Ok(tokio::spawn(link::http::serve(listener, router(pages.clone()), stop)))
+}
+
+/// Lets the publishers take their last answers. What they offer now is not taken in, so not acknowledged either.
+async fn close_door(stop: &watch::Sender<bool>, mut inputs: Inputs) {
+    stop.send_replace(true);
+    let closed = async { while inputs.offers.recv().await.is_some() {} };
+    if tokio::time::timeout(ANSWERS_MAX, closed).await.is_err() {
+        tracing::warn!("a publisher did not take its answers in time");
+    }
+}
+
+async fn open_disk(config: &BoardConfig) -> Result<Opened, FirmwareError> {
+    let (data_dir, site, board) = (config.data_dir.clone(), config.node.site.clone(), config.node.board);
+    let nonce = random()?;
+    let opening = tokio::task::spawn_blocking(move || disk::open(&data_dir, &site, board, nonce));
+    Ok(opening.await.expect("opening the disk does not panic")?)
+}
+
+/// 64 bits from the system's entropy.
+fn random() -> Result<u64, FirmwareError> {
+    let mut bytes = [0; 8];
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    let drawn = drawn.map_err(|errno| FirmwareError::System(errno.into()))?;
+    // The system gives up to 256 bytes whole.
+    assert_eq!(drawn, bytes.len(), "entropy came short");
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// A board ready to run.
+struct Board {
+    driver: Driver,
+    mesh: Mesh,
+    stop_door: watch::Sender<bool>,
+    sources: Sources,
+}
+
+fn assemble(
+    config: &BoardConfig,
+    identity: Identity,
+    opened: Opened,
+    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    stop: &Stop,
+) -> Result<Board, FirmwareError> {
+    let hello = hello(config, opened.epoch);
+    let start = Start {
+        epoch: opened.epoch,
+        term_ceiling: opened.term_ceiling,
+        seed: random()?,
+        recovered: opened.recovered,
+    };
+    let (mesh, from_mesh) = Mesh::start(&identity, hello, config.listen.mesh, &config.peers, stop)?;
+    let (uplink, region) = match &config.region {
+        Some(region) => {
+            let identity = identity.with_roots(&region.ca)?;
+            let (uplink, region) = Uplink::start(identity, region.gateways.clone(), stop.clone());
+            (Some(uplink), Some(region))
+        }
+        None => (None, None),
+    };
+    let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config)?;
+    let notices = Arc::<Notices>::default();
+    let sources = Sources {
+        snapshots: snapshots.subscribe(),
+        notices: Arc::clone(&notices),
+        disk: opened.disk.gauge(),
+        mesh: Arc::clone(&mesh.counts),
+        mesh_admissions: Arc::clone(&mesh.admissions),
+        mesh_strays: Arc::clone(&mesh.listening.strays),
+        uplink: uplink.as_ref().map(|uplink| Arc::clone(&uplink.counts)),
+        door: Arc::clone(answers.counters()),
+        bridge,
+    };
+    let effects = Effects { disk: opened.disk, uplink, answers, notices, mesh: Arc::clone(&mesh.counts), snapshots };
+    let node = Node::new(config.node.clone(), start, clock::now());
+    let driver = Driver::new(node, Inputs { mesh: from_mesh, region, offers }, effects);
+    Ok(Board { driver, mesh, stop_door, sources })
+}
+
+fn hello(config: &BoardConfig, epoch: Epoch) -> Hello {
+    Hello {
+        site: config.node.site.clone(),
+        board: config.node.board,
+        epoch,
+        fingerprint: config.node.fingerprint(),
+    }
+}
+
+/// Where publishes come in, and how answers go back.
+struct Entrances {
+    stop: watch::Sender<bool>,
+    answers: DoorAnswers,
+    bridge: Option<Arc<BridgeCounters>>,
+    offers: mpsc::Receiver<Vec<Offer>>,
+}
+
+fn open_entrances(config: &BoardConfig) -> Result<Entrances, FirmwareError> {
+    let (stop, stopped) = watch::channel(false);
+    let (offers_in, offers) = mpsc::channel(OFFER_BATCHES_MAX);
+    let answers = FrontDoor::start(DoorConfig::new(config.listen.mqtt), offers_in.clone(), stopped.clone())?;
+    tracing::info!(address = %answers.address(), "the front door is open");
+    let bridge = config
+        .bridge
+        .as_ref()
+        .map(|bridge| Bridge::start(bridge_config(bridge), offers_in, &answers, stopped));
+    Ok(Entrances { stop, answers, bridge, offers })
+}
+
+/// What a bridge needs beside its configuration. Its name is the broker's address, which is the same on all boards.
+fn bridge_config(bridge: &crate::config::Bridge) -> BridgeConfig {
+    BridgeConfig {
+        name: format!("{}:{}", bridge.host, bridge.port),
+        host: bridge.host.clone(),
+        port: bridge.port,
+        protocol: bridge.protocol,
+        client_id: bridge.client_id.clone(),
+        topics: bridge.topics.clone(),
+        qos: 1,
+        credentials: None,
+    }
+}

@@ -1,0 +1,181 @@
+//! The session with a region that this test plays: real sockets and certificates, over loopback.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+
+use link::doorman::Doorman;
+use link::sites::{Sites, board_name};
+use link::stop::signal;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use shared::ids::{BoardId, Epoch, Name, Term};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Identities of board 1 of site north and of the gateway, under one authority.
+fn identities() -> (Identity, Identity, Scratch) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let scratch = Scratch(std::env::temp_dir().join(format!("roadstead-uplink-{}-{number}", std::process::id())));
+    fs::create_dir_all(&scratch.0).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    fs::write(scratch.0.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(params, key);
+    let make = |name: String| {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([name.clone()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        let path = |ending| scratch.0.join(format!("{name}.{ending}"));
+        fs::write(path("pem"), certificate.pem()).unwrap();
+        fs::write(path("key"), key.serialize_pem()).unwrap();
+        Identity::load(&path("pem"), &path("key"), &scratch.0.join("ca.pem")).unwrap()
+    };
+    let board = make(board_name("north", BoardId::new(1).unwrap()));
+    let gateway = make(gateway_name("central"));
+    (board, gateway, scratch)
+}
+
+fn hello(counter: u64) -> Hello {
+    let board = BoardId::new(1).unwrap();
+    let site = Name::try_from("north").unwrap();
+    Hello { site, board, epoch: Epoch { boot: 1, nonce: 1 }, term: Term::new(counter, board) }
+}
+
+fn open(gateway: &Identity) -> (Listening, SocketAddr) {
+    let sites = Arc::new(Sites::one(Name::try_from("north").unwrap(), gateway.roots()).unwrap());
+    let listening = endpoint::gateway(gateway, &sites, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listening.endpoint.local_addr().unwrap();
+    (listening, address)
+}
+
+fn at(address: SocketAddr) -> GatewayAddress {
+    GatewayAddress { name: Name::try_from("central").unwrap(), address }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
+}
+
+/// The region's end of the next session, and the hello on it.
+async fn next_session(door: &mut Doorman) -> (Connection, SendStream, FrameReader, Hello) {
+    let connection = within(door.accept()).await.unwrap();
+    let (back, stream) = within(connection.accept_bi()).await.unwrap();
+    let mut frames = FrameReader::new(stream, Conversation::ToRegion);
+    match within(frames.read()).await.unwrap() {
+        Some(ToRegion::Hello(hello)) => (connection, back, frames, hello),
+        other => panic!("not a hello: {other:?}"),
+    }
+}
+
+async fn up(brought: &mut mpsc::Receiver<RegionInput>) -> Session {
+    match within(brought.recv()).await.unwrap() {
+        RegionInput::Up(session) => session,
+        other => panic!("not up: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_kept_while_it_is_wanted_and_begun_anew_for_another_term() {
+    let (board, gateway, _scratch) = identities();
+    let (listening, address) = open(&gateway);
+    let mut door = Doorman::new(listening.endpoint.clone());
+    let (stopper, stop) = signal();
+    let (uplink, mut brought) = Uplink::start(board, vec![at(address)], stop);
+    uplink.dial(hello(1));
+    let (_connection, mut back, mut frames, heard) = next_session(&mut door).await;
+    assert_eq!(heard, hello(1));
+    let session = up(&mut brought).await;
+
+    session.send(ToRegion::Ask(Vec::new()));
+    assert_eq!(within(frames.read()).await.unwrap(), Some(ToRegion::Ask(Vec::new())));
+    let welcome = FromRegion::Welcome { incarnation: 9 };
+    back.write_all(&encode(Conversation::FromRegion, &welcome)).await.unwrap();
+    let said = within(brought.recv()).await.unwrap();
+    assert!(matches!(&said, RegionInput::Said(said) if *said == [welcome]), "{said:?}");
+
+    uplink.dial(hello(2));
+    assert!(matches!(within(brought.recv()).await.unwrap(), RegionInput::Down));
+    let (connection, _back, _frames, heard) = next_session(&mut door).await;
+    assert_eq!(heard, hello(2));
+    up(&mut brought).await;
+
+    uplink.hang_up();
+    assert!(matches!(within(brought.recv()).await.unwrap(), RegionInput::Down));
+    within(connection.closed()).await;
+    stopper.stop();
+    within(uplink.finish()).await;
+}
+
+#[tokio::test]
+async fn garbage_from_the_region_ends_the_session_and_the_next_is_dialled() {
+    let (board, gateway, _scratch) = identities();
+    let (listening, address) = open(&gateway);
+    let mut door = Doorman::new(listening.endpoint.clone());
+    let (_stopper, stop) = signal();
+    let (uplink, mut brought) = Uplink::start(board, vec![at(address)], stop);
+    uplink.dial(hello(1));
+    let (_connection, mut back, _frames, _) = next_session(&mut door).await;
+    up(&mut brought).await;
+    back.write_all(b"HTTP/1.1 200 OK").await.unwrap();
+    assert!(matches!(within(brought.recv()).await.unwrap(), RegionInput::Down));
+    assert_eq!(uplink.counts.bad_frames.load(Ordering::Relaxed), 1);
+    let _again = next_session(&mut door).await;
+    up(&mut brought).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_swallows_everything_is_passed_over() {
+    let (board, gateway, _scratch) = identities();
+    let swallows = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (listening, address) = open(&gateway);
+    let mut door = Doorman::new(listening.endpoint.clone());
+    let (_stopper, stop) = signal();
+    let gateways = vec![at(swallows.local_addr().unwrap()), at(address)];
+    let (uplink, mut brought) = Uplink::start(board, gateways, stop);
+    uplink.dial(hello(1));
+    let _session = next_session(&mut door).await;
+    up(&mut brought).await;
+    assert_eq!(uplink.counts.failed.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_path_that_falls_silent_counts_as_down() {
+    let (board, gateway, _scratch) = identities();
+    let (tell, told) = std::sync::mpsc::channel();
+    let (thaw, frozen) = std::sync::mpsc::channel::<()>();
+    // The region's process stands still once the session stands: its socket is open and nothing answers.
+    let region = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (listening, address) = open(&gateway);
+            tell.send(address).unwrap();
+            let mut door = Doorman::new(listening.endpoint.clone());
+            let _session = next_session(&mut door).await;
+            let _ = frozen.recv_timeout(PATIENCE);
+        });
+    });
+    let (_stopper, stop) = signal();
+    let (uplink, mut brought) = Uplink::start(board, vec![at(told.recv().unwrap())], stop);
+    uplink.dial(hello(1));
+    let _session = up(&mut brought).await;
+    let began = Instant::now();
+    assert!(matches!(within(brought.recv()).await.unwrap(), RegionInput::Down));
+    assert!(began.elapsed() < PATIENCE / 2, "silence was not noticed by itself");
+    let _ = thaw.send(());
+    tokio::task::spawn_blocking(|| region.join().unwrap()).await.unwrap();
+}

@@ -1,0 +1,211 @@
+//! The tiers of `cargo xtask test`, in the order in which they run: cheap and telling first. All share one target
+//! folder and two profiles (dev for tests, release for whole processes), always for the whole workspace, so that
+//! features are the same everywhere and nothing is compiled twice.
+
+use std::time::Duration;
+
+use crate::steps::{Step, Stop};
+use crate::tools;
+use crate::workshop::Workshop;
+
+/// One kind of test.
+pub(crate) struct Tier {
+    /// What `--tier` calls it.
+    pub(crate) name: &'static str,
+    /// What it shows.
+    pub(crate) about: &'static str,
+    /// Runs it; what was left out of it comes back as notes.
+    pub(crate) run: fn(&Workshop) -> Result<Vec<String>, Stop>,
+}
+
+/// Every tier.
+pub(crate) const TIERS: &[Tier] = &[
+    Tier { name: "fmt", about: "the code is formatted", run: fmt },
+    Tier { name: "clippy", about: "no compiler or clippy warning in any target", run: clippy },
+    Tier { name: "doc", about: "the documentation builds without a warning", run: doc },
+    Tier {
+        name: "deny",
+        about: "licences, versions, sources and known holes of what is built in",
+        run: deny,
+    },
+    Tier {
+        name: "tidy",
+        about: "the project's own rules: sizes, ranks, names, promises, links",
+        run: tidy,
+    },
+    Tier { name: "unit", about: "each crate by itself", run: unit },
+    Tier { name: "build", about: "the release build that the next tiers run", run: build },
+    Tier {
+        name: "sim",
+        about: "whole sites in simulation, by seed, against a reference model",
+        run: sim,
+    },
+    Tier { name: "scenarios", about: "named stories in simulation", run: scenarios },
+    Tier {
+        name: "process",
+        about: "real processes over loopback: killed, cut off, fed garbage",
+        run: process,
+    },
+    Tier {
+        name: "demo",
+        about: "the demo, short: a dead leader, a cut uplink, nothing lost",
+        run: demo,
+    },
+    Tier {
+        name: "interop",
+        about: "publishers that others wrote: mosquitto_pub, Paho, rumqttc",
+        run: interop,
+    },
+];
+
+/// Seeds of one run: enough that a common fault shows, few enough for every push.
+const SEEDS: &str = "200";
+/// Programs of the release build.
+const PROGRAMS: [&str; 2] = ["roadstead", "sim"];
+/// Suites with a tier of their own; the unit tier leaves them out.
+const SUITES: [&str; 4] = ["tidy", "simulation", "scenarios", "process"];
+/// Tests of the front door with publishers that others wrote; they have a tier of their own too.
+const CLIENTS: &str = "front_door::tests::clients";
+/// A stalled download of the advisory database is given up after so long.
+const ADVISORIES_MAX: Duration = Duration::from_secs(60);
+/// A simulation or a demo that takes longer hangs.
+const RUN_MAX: Duration = Duration::from_secs(10 * 60);
+
+type Done = Result<Vec<String>, Stop>;
+
+fn fmt(workshop: &Workshop) -> Done {
+    tools::component(workshop, "cargo-fmt", "rustfmt")?;
+    nothing_left_out(Step::new("cargo fmt --all --check").run(workshop))
+}
+
+fn clippy(workshop: &Workshop) -> Done {
+    tools::c_compiler(workshop)?;
+    tools::component(workshop, "cargo-clippy", "clippy")?;
+    let step = Step::new("cargo clippy --locked --workspace --all-targets -- -D warnings");
+    nothing_left_out(step.run(workshop))
+}
+
+fn doc(workshop: &Workshop) -> Done {
+    tools::c_compiler(workshop)?;
+    let step = Step::new("cargo doc --locked --workspace --no-deps").set("RUSTDOCFLAGS", "-D warnings");
+    nothing_left_out(step.run(workshop))
+}
+
+fn deny(workshop: &Workshop) -> Done {
+    tools::cargo_deny(workshop)?;
+    Step::new("cargo deny --locked check --hide-inclusion-graph bans licenses sources").run(workshop)?;
+    // git gives up a stalled transfer by itself; the limit is for a network that swallows packets.
+    let fetched = Step::new("cargo deny --locked fetch db")
+        .set("GIT_HTTP_LOW_SPEED_LIMIT", "1000")
+        .set("GIT_HTTP_LOW_SPEED_TIME", "15")
+        .within(ADVISORIES_MAX)
+        .run(workshop);
+    match fetched {
+        Ok(()) => {
+            let step = Step::new("cargo deny --locked check --hide-inclusion-graph --disable-fetch advisories");
+            nothing_left_out(step.run(workshop))
+        }
+        Err(stop) => {
+            let note = format!("known holes (advisories): their database could not be fetched: {stop}");
+            println!("{note}");
+            Ok(vec![note])
+        }
+    }
+}
+
+fn tidy(workshop: &Workshop) -> Done {
+    nothing_left_out(suite(workshop, "tidy", &[]))
+}
+
+fn unit(workshop: &Workshop) -> Done {
+    tools::c_compiler(workshop)?;
+    if workshop.which("cargo-nextest").is_some() {
+        let but_others = format!("not (binary(/^({})$/) | test({CLIENTS}))", SUITES.join("|"));
+        Step::new("cargo nextest run --locked --workspace -E")
+            .args([but_others])
+            .run(workshop)?;
+    } else {
+        Step::new("cargo test --locked --workspace --lib --bins --test suite -- --skip")
+            .args([CLIENTS])
+            .run(workshop)?;
+    }
+    nothing_left_out(Step::new("cargo test --locked --workspace --doc").run(workshop))
+}
+
+fn build(workshop: &Workshop) -> Done {
+    tools::c_compiler(workshop)?;
+    let mut line = String::from("cargo build --locked --release --workspace");
+    for program in PROGRAMS {
+        line.push_str(" --bin ");
+        line.push_str(program);
+    }
+    nothing_left_out(Step::new(&line).run(workshop))
+}
+
+/// Builds one program for release, with the features that the whole workspace gives it.
+pub(crate) fn build_release(workshop: &Workshop, program: &str) -> Result<(), Stop> {
+    tools::c_compiler(workshop)?;
+    Step::new("cargo build --locked --release --workspace --bin")
+        .args([program])
+        .run(workshop)
+}
+
+fn sim(workshop: &Workshop) -> Done {
+    build_release(workshop, "sim")?;
+    Step::program(workshop.release("sim"))
+        .args(["--seeds", SEEDS])
+        .within(RUN_MAX)
+        .run(workshop)?;
+    nothing_left_out(suite(workshop, "simulation", &[]))
+}
+
+fn scenarios(workshop: &Workshop) -> Done {
+    nothing_left_out(suite(workshop, "scenarios", &[]))
+}
+
+fn process(workshop: &Workshop) -> Done {
+    let binary = release_binary(workshop)?;
+    nothing_left_out(suite(workshop, "process", &[binary]))
+}
+
+fn demo(workshop: &Workshop) -> Done {
+    let (_, roadstead) = release_binary(workshop)?;
+    let verdict = workshop.target.join("demo.json");
+    let step = Step::program(roadstead)
+        .args(["demo", "--seconds", "20", "--json"])
+        .args([verdict.to_string_lossy()])
+        .within(RUN_MAX);
+    nothing_left_out(step.run(workshop))
+}
+
+fn interop(workshop: &Workshop) -> Done {
+    tools::c_compiler(workshop)?;
+    tools::mosquitto_clients(workshop)?;
+    tools::python_with_paho(workshop)?;
+    let step = if workshop.which("cargo-nextest").is_some() {
+        Step::new("cargo nextest run --locked --workspace -E").args([format!("test({CLIENTS})")])
+    } else {
+        Step::new("cargo test --locked --workspace --lib").args([CLIENTS])
+    };
+    nothing_left_out(step.set("ROADSTEAD_CLIENTS", "required").run(workshop))
+}
+
+/// The release build's `roadstead`, as the variable by which suites are told of it.
+fn release_binary(workshop: &Workshop) -> Result<(&'static str, String), Stop> {
+    build_release(workshop, "roadstead")?;
+    Ok(("ROADSTEAD_BIN", workshop.release("roadstead").to_string_lossy().into_owned()))
+}
+
+/// Runs the test binary `name` and builds nothing else; fails where there is none. `settings` go into its environment.
+fn suite(workshop: &Workshop, name: &str, settings: &[(&'static str, String)]) -> Result<(), Stop> {
+    tools::c_compiler(workshop)?;
+    let step = Step::new("cargo test --locked --workspace --test").args([name]);
+    settings
+        .iter()
+        .fold(step, |step, (name, value)| step.set(name, value))
+        .run(workshop)
+}
+
+fn nothing_left_out(done: Result<(), Stop>) -> Done {
+    done.map(|()| Vec::new())
+}

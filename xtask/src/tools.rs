@@ -1,0 +1,122 @@
+//! What the tiers need beside cargo: each is looked for, then fetched where that is possible without asking, else
+//! the line that fetches it is reported. Nothing is put outside `target/` except by the system's package manager,
+//! and by that only when this process is root.
+
+use std::time::Duration;
+
+use crate::steps::{Step, Stop};
+use crate::workshop::{Workshop, is_root};
+
+/// The licence and advisory checker's version, built once into `target/tools`.
+const DENY_VERSION: &str = "0.20.2";
+/// The Python client that publishes to the front door in the interoperability tier.
+const PAHO: &str = "paho-mqtt==2.1.0";
+/// Fetching a package takes no longer, or the network is closed.
+const FETCH_MAX: Duration = Duration::from_secs(180);
+
+/// A cargo subcommand that comes with the toolchain.
+pub(crate) fn component(workshop: &Workshop, command: &str, component: &str) -> Result<(), Stop> {
+    if workshop.which(command).is_some() {
+        return Ok(());
+    }
+    Err(Stop::Lacking {
+        what: format!("the toolchain has no {component}"),
+        remedy: format!("rustup component add {component}"),
+    })
+}
+
+/// The C compiler that SQLite and the cryptography need.
+pub(crate) fn c_compiler(workshop: &Workshop) -> Result<(), Stop> {
+    package(workshop, "cc", "build-essential")
+}
+
+/// The command-line publishers of the Mosquitto project.
+pub(crate) fn mosquitto_clients(workshop: &Workshop) -> Result<(), Stop> {
+    package(workshop, "mosquitto_pub", "mosquitto-clients")
+}
+
+/// A Python of our own with the Paho client, below `target/`; every step finds it as `python3`.
+pub(crate) fn python_with_paho(workshop: &Workshop) -> Result<(), Stop> {
+    package(workshop, "python3", "python3")?;
+    let folder = workshop.python();
+    let python = folder.join("bin").join("python3");
+    let import = || Step::program(&python).args(["-c", "import paho.mqtt.client"]).run(workshop);
+    if python.is_file() && import().is_ok() {
+        return Ok(());
+    }
+    // An environment that lacks something is made anew, by the machine's Python and not by its own.
+    if folder.exists()
+        && let Err(error) = std::fs::remove_dir_all(&folder)
+    {
+        println!("cannot remove {}: {error}", folder.display());
+    }
+    let make = Step::new("python3 -m venv").args([folder.to_string_lossy()]);
+    if make.run(workshop).is_err() {
+        install(workshop, "python3-venv")?;
+        make.run(workshop)
+            .map_err(lacking("Python cannot make a private environment"))?;
+    }
+    Step::program(&python)
+        .args(["-m", "pip", "install", "--quiet", PAHO])
+        .within(FETCH_MAX)
+        .run(workshop)
+        .map_err(lacking("the Paho client could not be fetched"))
+}
+
+/// The licence and advisory checker. Its own release profile (fat LTO) takes many minutes; this one takes a minute
+/// and a half on two cores, and is good enough for a tool.
+pub(crate) fn cargo_deny(workshop: &Workshop) -> Result<(), Stop> {
+    if workshop.which("cargo-deny").is_some() {
+        return Ok(());
+    }
+    let root = workshop.tools();
+    Step::new("cargo install --locked --quiet cargo-deny --no-default-features --version")
+        .args([DENY_VERSION, "--root", &root.to_string_lossy()])
+        .set("CARGO_PROFILE_RELEASE_LTO", "off")
+        .set("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+        .set("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .run(workshop)
+        .map_err(lacking("cargo-deny could not be built"))
+}
+
+/// `program`, from the system's package `package`.
+fn package(workshop: &Workshop, program: &str, package: &str) -> Result<(), Stop> {
+    if workshop.which(program).is_some() {
+        return Ok(());
+    }
+    install(workshop, package)
+}
+
+/// Installs a package of the system where this process may.
+fn install(workshop: &Workshop, package: &str) -> Result<(), Stop> {
+    let by_hand = Stop::Lacking {
+        what: format!("this machine lacks {package}"),
+        remedy: format!("sudo apt-get install -y {package}"),
+    };
+    if workshop.which("apt-get").is_none() || !is_root() {
+        return Err(by_hand);
+    }
+    let apt = |line: &str| {
+        Step::new(line)
+            .set("DEBIAN_FRONTEND", "noninteractive")
+            .within(FETCH_MAX)
+            .run(workshop)
+    };
+    let line = format!("apt-get -qq install -y --no-install-recommends {package}");
+    if apt(&line).is_ok() {
+        return Ok(());
+    }
+    // The lists may be missing or old, as in a fresh container.
+    if apt("apt-get -qq update").and_then(|()| apt(&line)).is_err() {
+        return Err(by_hand);
+    }
+    Ok(())
+}
+
+/// Turns a failed step of the set-up into something the machine lacks.
+fn lacking(what: &'static str) -> impl Fn(Stop) -> Stop {
+    move |stop| match stop {
+        Stop::Failed { line, why } => Stop::Lacking { what: format!("{what} ({why})"), remedy: line },
+        Stop::Lacking { .. } => stop,
+    }
+}

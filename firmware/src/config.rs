@@ -1,5 +1,8 @@
 //! A board's configuration: TOML text to raw to checked, once, at start. Owns what the shell needs beside the node's
-//! part (addresses, files, bridge) and how it all fits together. Pure: the text is passed in.
+//! part (addresses, files, publishers, bridge) and how it all fits together. Pure: the text is passed in.
+
+mod broker;
+mod publishers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,10 +15,11 @@ use shared::config::text::{ConfigError, Spanned, Text};
 use shared::ids::{BoardId, Name};
 use shared::limits::BOARDS_MAX;
 
+pub use broker::{BRIDGE_TOPICS_MAX, Bridge, BridgeLogin, BridgeProtocol};
+pub use publishers::Publishers;
+
 /// Gateways that one board knows. More are refused.
 pub const GATEWAYS_MAX: usize = 8;
-/// Topic filters that a bridge subscribes to. More are refused.
-pub const BRIDGE_TOPICS_MAX: usize = 64;
 
 /// What one board runs with. Paths are as usable from the process's working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct BoardConfig {
     pub data_dir: PathBuf,
     /// Where it listens.
     pub listen: Listen,
+    /// Who may publish.
+    pub publishers: Publishers,
     /// Who it is.
     pub identity: IdentityFiles,
     /// Where the other boards listen for the mesh: exactly the boards of `node.peers()`.
@@ -76,33 +82,6 @@ pub struct GatewayAddress {
     pub address: SocketAddr,
 }
 
-/// A broker that is read as one more publisher.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bridge {
-    /// Host name or IP address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Protocol spoken with it. Default 3.1.1, which every broker speaks.
-    pub protocol: BridgeProtocol,
-    /// Client identifier. Default `roadstead-<site>-board-<n>`: stable, so that the broker keeps the session.
-    pub client_id: String,
-    /// Topic filters subscribed to with QoS 1: 1 to [`BRIDGE_TOPICS_MAX`].
-    pub topics: Vec<String>,
-}
-
-/// MQTT's version towards a broker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub enum BridgeProtocol {
-    /// MQTT 3.1.1.
-    #[default]
-    #[serde(rename = "3.1.1")]
-    V311,
-    /// MQTT 5.
-    #[serde(rename = "5")]
-    V5,
-}
-
 /// The text's shape, before anything is checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,11 +92,13 @@ struct RawBoard {
     voters: Option<Spanned<Vec<Spanned<u8>>>>,
     copies: Option<Spanned<u8>>,
     listen: RawListen,
+    #[serde(default)]
+    mqtt: publishers::RawPublishers,
     identity: RawIdentity,
     #[serde(default)]
     peer: Vec<RawPeer>,
     region: Option<Spanned<RawRegion>>,
-    bridge: Option<RawBridge>,
+    bridge: Option<broker::RawBridge>,
     #[serde(default)]
     timing: RawTiming,
     #[serde(default)]
@@ -162,16 +143,6 @@ struct RawGatewayAddress {
     address: Spanned<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawBridge {
-    broker: Spanned<String>,
-    #[serde(default)]
-    protocol: BridgeProtocol,
-    client_id: Option<Spanned<String>>,
-    topics: Spanned<Vec<Spanned<String>>>,
-}
-
 impl BoardConfig {
     /// The configuration in `bytes`, read from `path`: the name is for refusals, and relative paths in the text are
     /// relative to the directory that holds it. Touches no file.
@@ -190,6 +161,8 @@ impl BoardConfig {
         .check(&text)?;
         let site = text.name("site", &raw.site)?;
         let listen = raw.listen.check(&text)?;
+        let publishers = raw.mqtt.check(&text, beside)?;
+        publishers.check_reachable(&text, &raw.listen.mqtt, listen.mqtt)?;
         let region = raw
             .region
             .as_ref()
@@ -198,7 +171,7 @@ impl BoardConfig {
         let bridge = raw
             .bridge
             .as_ref()
-            .map(|bridge| bridge.check(&text, &site, members.board))
+            .map(|bridge| bridge.check(&text, beside, &site, members.board))
             .transpose()?;
         Ok(Self {
             peers: check_peers(&text, &raw.peer, listen.mesh)?,
@@ -214,6 +187,7 @@ impl BoardConfig {
             },
             data_dir: beside.join(&raw.data_dir),
             listen,
+            publishers,
             identity: IdentityFiles {
                 certificate: beside.join(&raw.identity.certificate),
                 key: beside.join(&raw.identity.key),
@@ -247,6 +221,17 @@ fn address(text: &Text<'_>, key: &str, value: &Spanned<String>) -> Result<Socket
         return Err(text.refuse(value.span(), message).suggest("give a port from 1 to 65535"));
     }
     Ok(address)
+}
+
+/// A file that the text names, relative to `beside`.
+fn file(text: &Text<'_>, key: &str, value: &Spanned<PathBuf>, beside: &Path) -> Result<PathBuf, ConfigError> {
+    if value.get_ref().as_os_str().is_empty() {
+        let message = format!("`{key}` is empty: it names no file");
+        return Err(text
+            .refuse(value.span(), message)
+            .suggest("give a path, relative to this file's directory"));
+    }
+    Ok(beside.join(value.get_ref()))
 }
 
 /// An address that is dialled, not listened on: it must name a machine.
@@ -302,53 +287,6 @@ fn check_region(text: &Text<'_>, raw: &Spanned<RawRegion>, beside: &Path) -> Res
         })
         .collect::<Result<_, ConfigError>>()?;
     Ok(Region { ca: beside.join(&region.ca), gateways })
-}
-
-impl RawBridge {
-    fn check(&self, text: &Text<'_>, site: &Name, board: BoardId) -> Result<Bridge, ConfigError> {
-        let (host, port) = host_and_port(self.broker.get_ref()).ok_or_else(|| {
-            let message = format!("`bridge.broker` is \"{}\", which is no host and port", self.broker.get_ref());
-            text.refuse(self.broker.span(), message)
-                .suggest("such as \"192.0.2.5:1883\" or \"broker.local:1883\"")
-        })?;
-        let topics = self.topics.get_ref();
-        if !(1..=BRIDGE_TOPICS_MAX).contains(&topics.len()) {
-            let message = format!("{} topic filters, but 1 to {BRIDGE_TOPICS_MAX} can be bridged", topics.len());
-            return Err(text.refuse(self.topics.span(), message).suggest("`topics = [\"#\"]` takes all"));
-        }
-        if let Some(bad) = topics.iter().find(|topic| !is_filter(topic.get_ref())) {
-            let message = format!("\"{}\" is no topic filter", bad.get_ref());
-            return Err(text
-                .refuse(bad.span(), message)
-                .suggest("`+` and `#` stand for whole levels, and `#` only for the last ones"));
-        }
-        let client_id = match &self.client_id {
-            Some(given) if given.get_ref().is_empty() => {
-                let message = "`bridge.client_id` is empty: the broker could not keep its session";
-                return Err(text.refuse(given.span(), message));
-            }
-            Some(given) => given.get_ref().clone(),
-            None => format!("roadstead-{site}-{board}"),
-        };
-        let topics = topics.iter().map(|topic| topic.get_ref().clone()).collect();
-        Ok(Bridge { host: host.into(), port, protocol: self.protocol, client_id, topics })
-    }
-}
-
-fn host_and_port(broker: &str) -> Option<(&str, u16)> {
-    let (host, port) = broker.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    let fits = !host.is_empty() && host.len() <= 253 && !host.contains(|c: char| c.is_whitespace() || c == '/');
-    fits.then_some((host, port))
-}
-
-/// MQTT 5, section 4.7.1: `#` is alone in the last level, `+` alone in its level.
-fn is_filter(filter: &str) -> bool {
-    let fits = !filter.is_empty() && filter.len() <= usize::from(u16::MAX) && !filter.contains('\0');
-    let (above, last) = filter.rsplit_once('/').unwrap_or(("", filter));
-    let level = |level: &str| level == "+" || !level.contains(['+', '#']);
-    fits && above.split('/').all(level) && (last == "#" || level(last))
 }
 
 #[cfg(test)]

@@ -53,6 +53,12 @@ fn refused(from: &str, to: &str) -> String {
     parse(&text).expect_err("it is wrong").to_string()
 }
 
+/// What is parsed from the full file with `from` replaced.
+fn changed(from: &str, to: &str) -> BoardConfig {
+    assert!(FULL.contains(from), "{from}");
+    parse(&FULL.replacen(from, to, 1)).unwrap()
+}
+
 fn has(shown: &str, words: &str) {
     assert!(shown.contains(words), "{shown}");
 }
@@ -75,7 +81,42 @@ fn a_full_file() {
     let bridge = config.bridge.unwrap();
     assert_eq!((bridge.host.as_str(), bridge.port), ("::1", 1883));
     assert_eq!(bridge.client_id, "roadstead-north-board-1");
-    assert_eq!(bridge.protocol, BridgeProtocol::V5);
+    assert_eq!((bridge.protocol, bridge.qos), (BridgeProtocol::V5, 1));
+    assert_eq!(bridge.login, None);
+    assert_eq!(config.publishers, Publishers::default());
+}
+
+#[test]
+fn who_may_publish() {
+    let section = "[mqtt]\nanonymous = true\nusers_file = \"users\"\nconnections_max = 65536\n[identity]";
+    let publishers = changed("[identity]", section).publishers;
+    let users_file = Some(PathBuf::from("site/board-1/users"));
+    assert_eq!(publishers, Publishers { anonymous: true, users_file, connections_max: 65_536 });
+    let with = |line: &str| refused("[identity]", &format!("[mqtt]\n{line}\n[identity]"));
+    has(&with("connections_max = 0"), ":14:19: `mqtt.connections_max` is too small: 0");
+    has(&with("connections_max = 65537"), "the nearest allowed value is 65536");
+    has(&with("users_file = \"\""), ":14:14: `mqtt.users_file` is empty");
+    has(&with("user_file = \"a\""), "did you mean `users_file`?");
+    has(&with("anonymous = 1"), "expected true or false");
+}
+
+#[test]
+fn a_front_door_that_nobody_may_use_is_refused() {
+    for address in ["192.0.2.11", "0.0.0.0", "[::]", "[2001:db8::1]", "[::ffff:192.0.2.11]"] {
+        let address = format!("{address}:7411");
+        let shown = refused("127.0.0.1:7411", &address);
+        has(&shown, &format!(":10:8: `listen.mqtt` is {address}, but no client of another host may publish"));
+        has(&shown, "`users_file = \"mqtt-users\"` (lines of name:password) or `anonymous = true`");
+        let section = |line: &str| format!("{address}\"\nhttp = \"127.0.0.1:7412\"\n[mqtt]\n{line}\n");
+        let listens = "127.0.0.1:7411\"\nhttp = \"127.0.0.1:7412\"\n";
+        has(&refused(listens, &section("anonymous = false")), "no client of another host may publish");
+        for line in ["anonymous = true", "users_file = \"users\""] {
+            assert_eq!(changed(listens, &section(line)).listen.mqtt.to_string(), address);
+        }
+    }
+    for address in ["127.0.0.2:7411", "[::1]:7411", "[::ffff:127.0.0.1]:7411"] {
+        assert_eq!(changed("127.0.0.1:7411", address).publishers, Publishers::default());
+    }
 }
 
 #[test]
@@ -134,4 +175,24 @@ fn bridges() {
     for filter in ["#", "+", "a", "/", "+/#", "a//b", "+/+/x"] {
         parse(&FULL.replacen("\"#\"", &format!("\"{filter}\""), 1)).unwrap();
     }
+}
+
+#[test]
+fn what_a_bridge_asks_for_and_says() {
+    let with = |lines: &str| FULL.replacen("protocol = \"5\"", lines, 1);
+    let login = "qos = 2\nusername = \"roadside\"\npassword_file = \"broker-password\"";
+    let bridge = parse(&with(login)).unwrap().bridge.unwrap();
+    let password_file = PathBuf::from("site/board-1/broker-password");
+    assert_eq!(bridge.login, Some(BridgeLogin { username: "roadside".into(), password_file }));
+    assert_eq!((bridge.qos, bridge.protocol), (2, BridgeProtocol::V311));
+    assert_eq!(parse(&with("qos = 0")).unwrap().bridge.unwrap().qos, 0);
+    let refused = |lines: &str| parse(&with(lines)).expect_err("it is wrong").to_string();
+    has(&refused("qos = 3"), "`bridge.qos` is too large: 3, but it must be 0 to 2");
+    has(&refused("username = \"a\""), "add `password_file = ");
+    has(&refused("password_file = \"a\""), "add `username = ");
+    has(&refused("username = \"a\"\npassword_file = \"\""), "`bridge.password_file` is empty");
+    has(&refused("username = \"\"\npassword_file = \"a\""), "`bridge.username` is no user name: it is empty");
+    let name = |bytes: usize| format!("username = \"{}\"\npassword_file = \"a\"", "n".repeat(bytes));
+    has(&refused(&name(257)), "it has more than 256 bytes");
+    assert!(parse(&with(&name(256))).is_ok());
 }

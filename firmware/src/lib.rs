@@ -20,6 +20,7 @@ mod mesh;
 mod metrics;
 mod notices;
 mod page;
+pub mod secrets;
 mod start;
 pub mod supervise;
 mod uplink;

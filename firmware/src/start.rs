@@ -10,29 +10,33 @@ use link::clock;
 use link::endpoint::EndpointError;
 use link::identity::{Identity, IdentityError};
 use link::stop::{Stop, signal};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use shared::action::Offer;
 use shared::ids::Epoch;
-use shared::limits::OFFER_BATCHES_MAX;
+use shared::limits::{DOOR_SESSIONS_MAX, OFFER_BATCHES_MAX};
 use shared::node::{Node, Start};
 use shared::wire::peer::Hello;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::bridge::{Bridge, BridgeConfig, BridgeCounters};
-use crate::config::BoardConfig;
+use crate::config::{BoardConfig, Publishers};
 use crate::disk::{self, DiskError, Opened};
 use crate::drive::{Driver, Effects, Ended, Inputs, Snapshot};
-use crate::front_door::{DoorAnswers, DoorConfig, DoorError, FrontDoor};
+use crate::front_door::{DoorAnswers, DoorConfig, DoorError, DoorUser, FrontDoor};
 use crate::http::{Pages, router};
 use crate::mesh::Mesh;
 use crate::metrics::{Sources, registry};
 use crate::notices::Notices;
+use crate::secrets::{SecretError, Secrets};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE};
 use crate::uplink::Uplink;
 
 /// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
 /// that the workloads beside it keep theirs.
 const THREADS: usize = 2;
+/// Files open beside connections: journal, state, sockets, log.
+const FILES_BESIDE: u64 = 64;
 /// Publishers are given so long to take their last answers.
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// Peers are given so long to hear that this board stops.
@@ -44,6 +48,9 @@ pub enum FirmwareError {
     /// The certificate, key or roots cannot be used.
     #[error("this board's identity cannot be used")]
     Identity(#[from] IdentityError),
+    /// A file of passwords cannot be used.
+    #[error("this board's passwords cannot be used")]
+    Secrets(#[from] SecretError),
     /// A QUIC endpoint cannot be opened.
     #[error("this board cannot reach its peers")]
     Endpoint(#[from] EndpointError),
@@ -79,6 +86,7 @@ impl FirmwareError {
         match self {
             Self::Poisoned { .. } => EXIT_POISONED.into(),
             Self::Identity(_)
+            | Self::Secrets(_)
             | Self::Endpoint(EndpointError::Identity(_) | EndpointError::Suite(_))
             | Self::Disk(
                 DiskError::StateDamaged { .. } | DiskError::StateMissing { .. } | DiskError::AnotherBoard { .. },
@@ -95,6 +103,7 @@ impl FirmwareError {
 /// Runs a board on a runtime of its own until `stop` is given, then stops it in order: the lease is handed back, what
 /// was accepted is committed and answered. Blocks the calling thread.
 pub fn run(config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
+    raise_open_files(config.publishers.connections_max);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(THREADS)
@@ -105,9 +114,26 @@ pub fn run(config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
     runtime.block_on(async { tokio::spawn(serve(config, stop)).await.expect("a board's task does not panic") })
 }
 
+/// Lets the process open as many files as the front door may have connections, as far as its hard limit goes: the
+/// soft one is 1024 on most systems, and a thousand idle sensors would meet it.
+fn raise_open_files(connections_max: usize) {
+    let wanted = connections_max as u64 + FILES_BESIDE;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|soft| soft >= wanted) {
+        return;
+    }
+    let possible = limit.maximum.map_or(wanted, |hard| hard.min(wanted));
+    limit.current = Some(possible);
+    let raised = setrlimit(Resource::Nofile, limit);
+    if raised.is_err() || possible < wanted {
+        tracing::warn!(wanted, possible, "fewer files may be open than connections are configured: raise `ulimit -n`");
+    }
+}
+
 /// Runs a board on the calling task's runtime, as [`run`] does on its own.
 pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareError> {
     let identity = Identity::load(&config.identity.certificate, &config.identity.key, &config.identity.ca)?;
+    let secrets = Secrets::read(&config)?;
     let (stop_shell, shell_stopped) = signal();
     let (snapshots, seen) = watch::channel(None);
     let pages = Pages { snapshots: seen, registry: Arc::default() };
@@ -117,7 +143,8 @@ pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareEr
         // Nothing was accepted in this life.
         () = stop.stopped() => return Ok(()),
     };
-    let Board { driver, mesh, stop_door, sources } = assemble(&config, identity, opened, snapshots, &shell_stopped)?;
+    let Board { driver, mesh, stop_door, sources } =
+        assemble(&config, (identity, secrets), opened, snapshots, &shell_stopped)?;
     pages.registry.get_or_init(|| registry(sources));
     let (ended, inputs, effects) = driver.run(stop).await;
     tracing::info!(?ended, "the node has ended");
@@ -191,7 +218,7 @@ struct Board {
 
 fn assemble(
     config: &BoardConfig,
-    identity: Identity,
+    (identity, secrets): (Identity, Secrets),
     opened: Opened,
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     stop: &Stop,
@@ -212,7 +239,7 @@ fn assemble(
         }
         None => (None, None),
     };
-    let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config)?;
+    let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config, secrets)?;
     let notices = Arc::<Notices>::default();
     let sources = Sources {
         snapshots: snapshots.subscribe(),
@@ -248,20 +275,29 @@ struct Entrances {
     offers: mpsc::Receiver<Vec<Offer>>,
 }
 
-fn open_entrances(config: &BoardConfig) -> Result<Entrances, FirmwareError> {
+fn open_entrances(config: &BoardConfig, secrets: Secrets) -> Result<Entrances, FirmwareError> {
     let (stop, stopped) = watch::channel(false);
     let (offers_in, offers) = mpsc::channel(OFFER_BATCHES_MAX);
-    let answers = FrontDoor::start(DoorConfig::new(config.listen.mqtt), offers_in.clone(), stopped.clone())?;
-    tracing::info!(address = %answers.address(), "the front door is open");
+    let door = door_config(config, secrets.users);
+    let (anonymous, users) = (door.anonymous, door.users.len());
+    let answers = FrontDoor::start(door, offers_in.clone(), stopped.clone())?;
+    tracing::info!(address = %answers.address(), users, anonymous, "the front door is open");
     let bridge = config
         .bridge
         .as_ref()
-        .map(|bridge| Bridge::start(bridge_config(bridge), offers_in, &answers, stopped));
+        .map(|bridge| Bridge::start(bridge_config(bridge, secrets.bridge), offers_in, &answers, stopped));
     Ok(Entrances { stop, answers, bridge, offers })
 }
 
+/// What the front door is told. Where more connections are allowed than by default, more sessions are kept too.
+fn door_config(config: &BoardConfig, users: Vec<DoorUser>) -> DoorConfig {
+    let Publishers { anonymous, connections_max, .. } = config.publishers;
+    let sessions_max = DOOR_SESSIONS_MAX.max(2 * connections_max);
+    DoorConfig { anonymous, users, connections_max, sessions_max, ..DoorConfig::new(config.listen.mqtt) }
+}
+
 /// What a bridge needs beside its configuration. Its name is the broker's address, which is the same on all boards.
-fn bridge_config(bridge: &crate::config::Bridge) -> BridgeConfig {
+fn bridge_config(bridge: &crate::config::Bridge, credentials: Option<(String, String)>) -> BridgeConfig {
     BridgeConfig {
         name: format!("{}:{}", bridge.host, bridge.port),
         host: bridge.host.clone(),
@@ -269,7 +305,7 @@ fn bridge_config(bridge: &crate::config::Bridge) -> BridgeConfig {
         protocol: bridge.protocol,
         client_id: bridge.client_id.clone(),
         topics: bridge.topics.clone(),
-        qos: 1,
-        credentials: None,
+        qos: bridge.qos,
+        credentials,
     }
 }

@@ -40,7 +40,7 @@ pub struct Publish<'a> {
     pub said: Said<'a>,
 }
 
-/// What [`derive`] finds.
+/// What [`derive()`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity<'a> {
     /// How much the record matters.

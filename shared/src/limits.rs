@@ -50,8 +50,18 @@ pub const COPY_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const CONTENT_SCAN_BYTES_MAX: usize = 4096;
 /// MQTT connections of one board by default (redundant detectors of a corridor plus a margin). Further ones are refused.
 pub const DOOR_CONNECTIONS_MAX: usize = 4096;
+/// MQTT connections that a board's configuration may allow. More are refused by it.
+pub const DOOR_CONNECTIONS_CEILING: u32 = 65_536;
 /// MQTT sessions of one board, connected or kept. At the limit the one that would end soonest ends, counted.
 pub const DOOR_SESSIONS_MAX: usize = 2 * DOOR_CONNECTIONS_MAX;
+/// Users that may publish on one board. Each CONNECT is compared with all of them. More are refused by the start.
+pub const DOOR_USERS_MAX: usize = 1024;
+/// Bytes of an MQTT user name in a board's files. Longer ones are refused by the start.
+pub const MQTT_USER_BYTES_MAX: usize = 256;
+/// Bytes of an MQTT password in a board's files: tokens of cloud brokers have some 2 KiB. Longer ones are refused.
+pub const MQTT_PASSWORD_BYTES_MAX: usize = 4096;
+/// Bytes of a file with passwords. A longer one is refused unread.
+pub const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
 /// Publishes of one connection that wait for their acknowledgement: announced as Receive Maximum (two per record of a
 /// pipeline 1024 deep). Past it MQTT 5 clients are disconnected (0x93), and older ones are not read.
 pub const DOOR_IN_FLIGHT_MAX: usize = 2048;
@@ -150,6 +160,11 @@ pub const CAMPAIGN_SENDS: u32 = 3;
 pub const CAMPAIGN_DOUBLINGS_MAX: u32 = 5;
 
 const _: () = assert!(RECORD_BYTES_MAX < RUN_BYTES_MAX, "a record fits a run");
+const _: () = assert!(
+    MQTT_USER_BYTES_MAX + MQTT_PASSWORD_BYTES_MAX + PUBLISHER_BYTES_MAX + 4096 < DOOR_PACKET_BYTES_MAX,
+    "a CONNECT fits a packet"
+);
+const _: () = assert!(DOOR_CONNECTIONS_MAX <= DOOR_CONNECTIONS_CEILING as usize, "the default is allowed");
 const _: () = assert!(RUN_BYTES_MAX + RECORD_BYTES_MAX < COMMIT_BYTES_MAX, "a run fits a write");
 const _: () = assert!(COMMIT_BYTES_MAX * 2 < SEGMENT_BYTES as usize, "a write fits a segment");
 const _: () = assert!(BLOCK_BODY_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a block fits a frame");

@@ -116,6 +116,7 @@ impl Bridge {
             flights: VecDeque::new(),
             batch: Vec::new(),
             has_subscribed: false,
+            is_loss_told: false,
             counters: Arc::clone(&counters),
         };
         tokio::spawn(reader.run(stop));
@@ -134,6 +135,8 @@ struct Reader {
     flights: VecDeque<Flight>,
     batch: Vec<Offer>,
     has_subscribed: bool,
+    /// Whether the log knows that there is no connection: it is told once, not at every attempt.
+    is_loss_told: bool,
     counters: Arc<BridgeCounters>,
 }
 
@@ -236,6 +239,7 @@ impl Reader {
         match heard {
             Heard::Connected { session_present } => {
                 *stood = true;
+                self.is_loss_told = false;
                 self.counters.connections.fetch_add(1, Relaxed);
                 self.counters.connected.store(1, Relaxed);
                 tracing::info!(bridge = self.config.name, "the broker is connected");
@@ -260,11 +264,12 @@ impl Reader {
                 true
             }
             Heard::Lost(reason) => {
-                if *stood {
-                    tracing::warn!(bridge = self.config.name, reason, "the broker's connection is lost");
+                if self.is_loss_told {
+                    tracing::debug!(bridge = self.config.name, reason, "still no connection with the broker");
                 } else {
-                    tracing::debug!(bridge = self.config.name, reason, "the broker cannot be reached");
+                    tracing::warn!(bridge = self.config.name, reason, "no connection with the broker; trying on");
                 }
+                self.is_loss_told = true;
                 false
             }
         }

@@ -85,7 +85,7 @@ impl Disk {
     /// Hands a job over without waiting. After a failure it is dropped: the answer `Failed` was the last.
     ///
     /// # Panics
-    /// Where [`JOBS_MAX`] wait: the node never asks for so many, so it has a bug.
+    /// Where `JOBS_MAX` wait: the node never asks for so many, so it has a bug.
     pub fn submit(&self, job: DiskJob) {
         let Some(jobs) = &self.jobs else { return };
         let full = matches!(jobs.try_send(job), Err(TrySendError::Full(_)));

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use firmware::FirmwareError;
-use firmware::config::{BoardConfig, Listen};
+use firmware::config::{BoardConfig, Listen, Publishers};
 use link::stop::{Stopper, signal};
 use serde_json::Value;
 use shared::config::{JournalConfig, NodeConfig, Timing};
@@ -71,6 +71,7 @@ impl Site {
                 },
                 data_dir: directory.join(board.to_string()),
                 listen: Listen { mesh: meshes[&board], mqtt: free_tcp(), http: free_tcp() },
+                publishers: Publishers::default(),
                 identity: authority.board("north", board),
                 peers: meshes
                     .iter()

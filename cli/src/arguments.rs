@@ -1,0 +1,199 @@
+//! The command line's shape and its help. Owns words and examples; does nothing.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use shared::config::text::check_name;
+use shared::ids::Name;
+
+use crate::bench::arguments::Bench;
+use crate::demo::arguments::Demo;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 the command line was not understood.
+Data goes to stdout, everything else to stderr.";
+
+/// High availability for the boards at the roadside.
+#[derive(Debug, Parser)]
+#[command(name = "roadstead", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(long_about = "\
+High availability for the boards at the roadside.
+
+The boards of an intersection form a site. They elect a leader, keep every acknowledged record on two boards while \
+the uplink is down, and deliver each record to the region exactly once when it returns. Without a command, \
+`roadstead` says where to begin.")]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// See a site survive on this machine: boards die, the uplink is cut, nothing is lost
+    #[command(long_about = crate::demo::arguments::STORY)]
+    Demo(Demo),
+    /// Make a site: keys, certificates and a checked configuration for every machine
+    Init(Init),
+    /// Run one board, under a supervisor that starts it again when it fails
+    Node(Node),
+    /// Run a gateway: the region's end
+    Gateway(Gateway),
+    /// Look at configurations
+    Config(Config),
+    /// Ask boards and gateways how they are
+    Status(Status),
+    /// Measure how fast boards are on this machine
+    Bench(Bench),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  roadstead completions bash > /etc/bash_completion.d/roadstead
+  roadstead completions fish > ~/.config/fish/completions/roadstead.fish")]
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+}
+
+/// `roadstead init`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead init site --boards 3
+      three boards and a gateway on this machine, ports from 7400 on
+  roadstead init north --boards 4 --site north-4 --host-base 10.1.4.11 --gateway-host 10.1.0.1
+      board 1 at 10.1.4.11 to board 4 at 10.1.4.14, the gateway at 10.1.0.1; sensors publish
+      with the user name and password that are told at the end
+
+Each directory in DIR is all that one machine needs: copy board-1 to board 1, and so on. Keep DIR/ca offline: \
+whoever has its keys can make boards.
+
+Certificates do not expire, because a board without a clock must still find its site. To throw a board out, make \
+the site anew.")]
+pub struct Init {
+    /// Where the site's files go: a new or empty directory.
+    pub dir: PathBuf,
+    /// How many boards: 1 to 64.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub boards: u8,
+    /// The site's name: a to z, 0 to 9 and -, up to 32.
+    #[arg(long, default_value = "site", value_parser = check_name)]
+    pub site: Name,
+    /// The gateway's name, likewise.
+    #[arg(long, default_value = "central", value_parser = check_name)]
+    pub gateway: Name,
+    /// Address of board 1; the others follow. A loopback address puts all of them on this machine, on different
+    /// ports.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub host_base: IpAddr,
+    /// Address of the gateway. Default: this machine, or the address after the last board's.
+    #[arg(long, value_name = "IP")]
+    pub gateway_host: Option<IpAddr>,
+    /// First port: mesh (UDP) on it, MQTT on the next, HTTP on the one after. On one machine the gateway has it, and
+    /// board n begins 10 n later.
+    #[arg(long, value_name = "PORT", default_value_t = 7400, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port_base: u16,
+    /// Write into a directory that is not empty, replacing the keys and passwords in it. Boards beyond N lose their
+    /// keys and configurations, and keep their records.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `roadstead node`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead node --config site/board-1/board.toml
+  ROADSTEAD_LOG=debug roadstead node --config board.toml
+  ROADSTEAD_LOG_FORM=json roadstead node --config board.toml
+
+Stops cleanly on SIGTERM and Ctrl-C. The log goes to stderr.")]
+pub struct Node {
+    /// The board's configuration, as `roadstead init` writes it.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Run the board itself: what the supervisor starts.
+    #[arg(long, hide = true)]
+    pub child: bool,
+}
+
+/// `roadstead gateway`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead gateway --config site/gateway/gateway.toml
+  ROADSTEAD_LOG_FORM=json roadstead gateway --config gateway.toml
+
+Stops cleanly on SIGTERM and Ctrl-C. The log goes to stderr.")]
+pub struct Gateway {
+    /// The gateway's configuration, as `roadstead init` writes it.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `roadstead config`.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What can be done with configurations.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check configurations as the processes would, without running anything
+    #[command(after_help = "\
+Examples:
+  roadstead config check site/board-1/board.toml
+  roadstead config check site/*/*.toml
+
+A good file gets one line; a bad one its file, line and column, the line itself, and what to do. Exits \
+with 1 if any file is bad.")]
+    Check {
+        /// board.toml and gateway.toml files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// `roadstead status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead status --dir site
+  roadstead status --config site/board-2/board.toml
+  roadstead status --url http://10.1.4.12:7402 --url http://10.1.4.13:7402
+  roadstead status --dir site -o json | jq '.[].status.leader'
+
+Exits with 1 if nobody answered.")]
+pub struct Status {
+    /// Ask all boards and the gateway of a site that `roadstead init` made.
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["config", "url"])]
+    pub dir: Option<PathBuf>,
+    /// Ask the board or gateway of this configuration. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Ask at this address, such as http://127.0.0.1:7412. May be given several times.
+    #[arg(long, value_name = "URL")]
+    pub url: Vec<String>,
+    /// How to answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// How long one of them may take to answer, in milliseconds: 10 to 60000.
+    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub timeout_ms: u64,
+}
+
+/// How answers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}

@@ -1,0 +1,62 @@
+//! Tests of [`super`]: what a person is told after a site was made.
+
+use firmware::secrets::parse_users;
+use shared::ids::Name;
+
+use super::*;
+use crate::scratch::Scratch;
+
+fn site(dir: &Path, host: &str, boards: u8) -> Init {
+    let name = |name: &str| Name::try_from(name).unwrap();
+    Init {
+        dir: dir.to_owned(),
+        boards,
+        site: name("north"),
+        gateway: name("central"),
+        host_base: host.parse().unwrap(),
+        gateway_host: None,
+        port_base: 7400,
+        force: true,
+    }
+}
+
+/// Makes the site, and returns what is told.
+fn told(init: &Init) -> String {
+    let places = Places { host_base: init.host_base, port_base: init.port_base, gateway: None };
+    let (boards, gateway) = places.lay_out(init.boards, init.gateway.clone()).unwrap();
+    let plan = SitePlan { site: init.site.clone(), boards, gateway, journal: None };
+    let made = make_site(&init.dir, &plan, |_| {}).unwrap();
+    next_steps(&init.dir, &plan, &made)
+}
+
+#[test]
+fn the_password_is_told_once_where_one_is_needed() {
+    let scratch = Scratch::new("steps");
+    let text = told(&site(scratch.path(), "10.1.4.11", 2));
+    let users = parse_users(&std::fs::read(scratch.path().join("board-2/mqtt-users")).unwrap()).unwrap();
+    assert_eq!(text.matches(users[0].password.as_str()).count(), 1, "{text}");
+    let example = format!("mosquitto_pub -h 10.1.4.11 -p 7401 -q 1 -u sensor -P {} -t det/1", users[0].password);
+    assert!(text.contains(&example), "{text}");
+    let local = told(&site(scratch.path(), "127.0.0.1", 2));
+    assert!(!local.contains("password") && !local.contains("mosquitto_pub"), "{local}");
+}
+
+#[test]
+fn a_journal_that_is_kept_is_told() {
+    let scratch = Scratch::new("steps-kept");
+    told(&site(scratch.path(), "127.0.0.1", 3));
+    std::fs::create_dir(scratch.path().join("board-3/data")).unwrap();
+    let text = told(&site(scratch.path(), "127.0.0.1", 2));
+    assert!(text.contains("board-3 is no board of this site any more"), "{text}");
+    assert!(!text.contains("board-2 is no board"), "{text}");
+}
+
+#[test]
+fn a_directory_with_something_in_it_needs_force() {
+    let scratch = Scratch::new("steps-force");
+    let asked = site(scratch.path(), "127.0.0.1", 1);
+    std::fs::write(scratch.path().join("file"), "mine").unwrap();
+    let refused = run(&Init { force: false, ..asked }).unwrap_err().to_string();
+    assert!(refused.contains("is not empty") && refused.contains("--force"), "{refused}");
+    assert!(!scratch.path().join("ca").exists());
+}

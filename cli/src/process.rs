@@ -1,0 +1,135 @@
+//! `roadstead node` and `roadstead gateway`: configuration, log, signals, then the process itself, which is in its own
+//! crate. Owns how signals become the wish to stop, and the exit codes of processes.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use firmware::config::BoardConfig;
+use firmware::supervise;
+use link::logging::{self, Form};
+use link::stop::{Stop, Stopper, signal};
+use tokio::process::Command;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind};
+
+use crate::arguments::{Gateway, Node};
+use crate::check::{self, Checked};
+use crate::failure::Failure;
+
+/// The running program itself: also when its file has been replaced since, so that supervisor and board are of one
+/// version until the supervisor is started anew.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Threads that serve a gateway's sessions and API; its store has one of its own.
+const GATEWAY_THREADS: usize = 2;
+
+/// Runs a board, or the supervisor that starts it again.
+pub(crate) fn node(asked: &Node) -> Result<ExitCode, Failure> {
+    if asked.child {
+        Ok(board(&asked.config))
+    } else {
+        supervisor(&asked.config)
+    }
+}
+
+fn board_config(path: &Path) -> Result<BoardConfig, Failure> {
+    match check::load(path)? {
+        Checked::Board(config) => Ok(*config),
+        Checked::Gateway(_) => Err(Failure::new(format!("{} is a gateway's", path.display()))
+            .remedy("run it with `roadstead gateway --config`")),
+    }
+}
+
+/// Refuses a bad configuration at once, so that its refusal is told once.
+fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
+    board_config(path)?;
+    logging::start(Form::from_environment());
+    let command = || {
+        let mut command = Command::new(OWN_PROGRAM);
+        command.arg0("roadstead").args(["node", "--child", "--config"]).arg(path);
+        command
+    };
+    let runtime = built(Builder::new_current_thread().enable_all().build())?;
+    runtime
+        .block_on(supervise::supervise(command))
+        .map_err(|error| Failure::new(format!("the board of {} is not kept running", path.display())).because(error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The board itself. Its exit status tells the supervisor whether starting it again can help.
+fn board(path: &Path) -> ExitCode {
+    if let Err(error) = supervise::bind_to_supervisor() {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    let (config, stop) = match board_config(path).and_then(|config| Ok((config, stop_on_signal()?))) {
+        Ok(ready) => ready,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            return supervise::EXIT_UNUSABLE.into();
+        }
+    };
+    logging::start(Form::from_environment());
+    match firmware::run(config, stop) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.exit_code();
+            eprintln!("error: {}", Failure::new("the board ended").because(error));
+            code
+        }
+    }
+}
+
+/// Runs a gateway.
+pub(crate) fn gateway(asked: &Gateway) -> Result<ExitCode, Failure> {
+    let path = &asked.config;
+    let config = match check::load(path)? {
+        Checked::Gateway(config) => config,
+        Checked::Board(config) => {
+            let what = format!("{} is a board's ({})", path.display(), config.node.board);
+            return Err(Failure::new(what).remedy("run it with `roadstead node --config`"));
+        }
+    };
+    let mut stop = stop_on_signal()?;
+    logging::start(Form::from_environment());
+    let runtime = built(Builder::new_multi_thread().worker_threads(GATEWAY_THREADS).enable_all().build())?;
+    runtime
+        .block_on(gateway::run(config, async move { stop.stopped().await }))
+        .map_err(|error| Failure::new(format!("the gateway of {} ended", path.display())).because(error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The wish to stop: SIGTERM or SIGINT. A second one ends the process where it stands, which loses nothing that was
+/// acknowledged.
+fn stop_on_signal() -> Result<Stop, Failure> {
+    let runtime = built(Builder::new_current_thread().enable_all().build())?;
+    let signals = {
+        let _entered = runtime.enter();
+        let watched = |kind| tokio::signal::unix::signal(kind);
+        watched(SignalKind::terminate()).and_then(|terminate| Ok([terminate, watched(SignalKind::interrupt())?]))
+    };
+    let signals = signals.map_err(|error| Failure::new("cannot watch for signals").because(error))?;
+    let (stopper, stop) = signal();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || runtime.block_on(pass_on(signals, stopper)))
+        .map_err(|error| Failure::new("cannot start a thread").because(error))?;
+    Ok(stop)
+}
+
+async fn pass_on([mut terminate, mut interrupt]: [Signal; 2], stopper: Stopper) {
+    let mut any = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    any().await;
+    stopper.stop();
+    any().await;
+    eprintln!("asked to stop twice: ending at once");
+    std::process::exit(1);
+}
+
+fn built(runtime: std::io::Result<Runtime>) -> Result<Runtime, Failure> {
+    runtime.map_err(|error| Failure::new("the system does not give what a process needs").because(error))
+}

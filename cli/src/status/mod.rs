@@ -1,0 +1,200 @@
+//! `roadstead status`: asks boards and gateways over HTTP, all at once, and shows what they say. Exits with 1 where
+//! nobody answered.
+
+pub(crate) mod client;
+mod table;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::arguments::{Output, Status};
+use crate::check::{self, Checked};
+use crate::failure::Failure;
+use crate::init::{BOARD_DIR_PREFIX, BOARD_FILE, GATEWAY_DIR, GATEWAY_FILE};
+use client::NoAnswer;
+
+/// What a process is, as far as we know before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Board,
+    Gateway,
+    Unknown,
+}
+
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Board => "board",
+            Self::Gateway => "gateway",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Somebody to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    kind: Kind,
+    /// How people call it.
+    name: String,
+    /// `http://host:port`.
+    url: String,
+}
+
+/// What came of asking.
+#[derive(Debug)]
+struct Answer {
+    target: Target,
+    said: Result<Value, NoAnswer>,
+}
+
+/// Asks and shows.
+pub(crate) fn run(asked: &Status) -> Result<ExitCode, Failure> {
+    let targets = targets(asked)?;
+    let within = Duration::from_millis(asked.timeout_ms);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("cannot start").because(error))?;
+    let answers = runtime.block_on(ask_all(targets, within));
+    let heard = answers.iter().filter(|answer| answer.said.is_ok()).count();
+    match asked.output {
+        Output::Table => {
+            crate::say(&table::of(&answers))?;
+            for answer in &answers {
+                if let Err(why) = &answer.said {
+                    eprintln!("{} at {}: {why}", answer.target.name, answer.target.url);
+                }
+            }
+        }
+        Output::Json => {
+            let all: Vec<Value> = answers.iter().map(as_json).collect();
+            crate::say(&format!("{:#}\n", Value::Array(all)))?;
+        }
+    }
+    Ok(if heard > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn as_json(answer: &Answer) -> Value {
+    let target = &answer.target;
+    let mut shown = json!({ "name": target.name, "kind": target.kind.word(), "url": target.url });
+    match &answer.said {
+        Ok(said) => shown["status"] = said.clone(),
+        Err(why) => shown["error"] = why.to_string().into(),
+    }
+    shown
+}
+
+fn targets(asked: &Status) -> Result<Vec<Target>, Failure> {
+    let mut targets = match &asked.dir {
+        Some(dir) => of_site(dir)?,
+        None => Vec::new(),
+    };
+    for path in &asked.config {
+        targets.push(of_config(path)?);
+    }
+    for url in &asked.url {
+        let url = url.trim_end_matches('/').to_owned();
+        targets.push(Target { kind: Kind::Unknown, name: "process".to_owned(), url });
+    }
+    Ok(targets)
+}
+
+/// Boards by number, then the gateway, of a directory that `init` made.
+fn of_site(dir: &Path) -> Result<Vec<Target>, Failure> {
+    let cannot = |error| Failure::new(format!("cannot look into {}", dir.display())).because(error);
+    let mut numbers: Vec<u8> = Vec::new();
+    for entry in fs::read_dir(dir).map_err(cannot)? {
+        let name = entry.map_err(cannot)?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(BOARD_DIR_PREFIX));
+        numbers.extend(number.and_then(|number| number.parse::<u8>().ok()));
+    }
+    numbers.sort_unstable();
+    // A directory without a configuration is a journal kept of a board that was taken out.
+    let boards = numbers
+        .iter()
+        .map(|number| dir.join(format!("{BOARD_DIR_PREFIX}{number}")).join(BOARD_FILE))
+        .filter(|path| path.exists());
+    let gateway = dir.join(GATEWAY_DIR).join(GATEWAY_FILE);
+    let gateway = Some(gateway).filter(|path| path.exists());
+    let targets = boards
+        .chain(gateway)
+        .map(|path| of_config(&path))
+        .collect::<Result<Vec<_>, _>>()?;
+    if targets.is_empty() {
+        return Err(Failure::new(format!("{} holds no site", dir.display()))
+            .remedy("give the directory that `roadstead init` made"));
+    }
+    Ok(targets)
+}
+
+fn of_config(path: &Path) -> Result<Target, Failure> {
+    Ok(match check::load(path)? {
+        Checked::Board(config) => {
+            Target { kind: Kind::Board, name: config.node.board.to_string(), url: url(config.listen.http) }
+        }
+        Checked::Gateway(config) => {
+            Target { kind: Kind::Gateway, name: "gateway".to_owned(), url: url(config.listen_http) }
+        }
+    })
+}
+
+/// Where a process that listens at `listen` is reached from its own machine.
+fn url(mut listen: std::net::SocketAddr) -> String {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(match listen.ip() {
+            std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{listen}")
+}
+
+/// All at once; the answers in the order of `targets`.
+async fn ask_all(targets: Vec<Target>, within: Duration) -> Vec<Answer> {
+    let asking: Vec<_> = targets
+        .into_iter()
+        .map(|target| tokio::spawn(async move { ask(target, within).await }))
+        .collect();
+    let mut answers = Vec::with_capacity(asking.len());
+    for asked in asking {
+        // A task ends without its answer only by a panic, which has been shown already.
+        answers.extend(asked.await);
+    }
+    answers
+}
+
+/// A process that may be either is asked as a board first: a gateway does not know that page.
+async fn ask(mut target: Target, within: Duration) -> Answer {
+    let said = match target.kind {
+        Kind::Board => said(&target.url, "/status", within).await,
+        Kind::Gateway => said(&target.url, "/api/sites", within).await,
+        Kind::Unknown => match said(&target.url, "/status", within).await {
+            Err(NoAnswer::Refused(_)) => {
+                target.kind = Kind::Gateway;
+                target.name = "gateway".to_owned();
+                said(&target.url, "/api/sites", within).await
+            }
+            other => {
+                if let Ok(status) = &other {
+                    target.kind = Kind::Board;
+                    target.name = format!("board-{}", status["board"]);
+                }
+                other
+            }
+        },
+    };
+    Answer { target, said }
+}
+
+async fn said(url: &str, path: &str, within: Duration) -> Result<Value, NoAnswer> {
+    let body = client::get(url, path, within).await?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+#[cfg(test)]
+mod tests;

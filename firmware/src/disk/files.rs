@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Advice, fadvise};
 use shared::ids::SegmentId;
 
 use super::{DiskError, FILE_MODE};
@@ -126,6 +127,15 @@ impl Files {
             .read_exact_at(&mut bytes, u64::from(offset))
             .map_err(DiskError::system("read", &path))?;
         Ok(bytes)
+    }
+
+    /// Drops what the page cache holds of `segment`, so that the next read comes from the disk. Call after a sync: pages
+    /// that wait to be written stay.
+    pub(super) fn forget_cached(&mut self, segment: SegmentId) -> Result<(), DiskError> {
+        let path = self.segment_path(segment);
+        let file = self.file(segment)?;
+        fadvise(file, 0, None, Advice::DontNeed)
+            .map_err(|errno| DiskError::system("drop from the cache", &path)(errno.into()))
     }
 
     /// Reads all of `segment` into `bytes`, whose contents go.

@@ -11,7 +11,8 @@ use crate::wire::uplink::Refusal;
 /// Something worth telling, in order of the data path and then the control path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Fewer than k boards live: records are committed on those that do. Told once until [`Event::Restored`].
+    /// Fewer than k boards live: records are committed on those that do. Told at each new low until
+    /// [`Event::Restored`].
     Degraded {
         /// Boards that keep each record now.
         copies: usize,
@@ -26,7 +27,7 @@ pub enum Event {
     JournalRoom,
     /// A write or sync failed. The journal is poisoned: nothing is acknowledged any more, the process must end.
     JournalPoisoned,
-    /// Recovery found damage before valid blocks: what was there must come from a copy.
+    /// Damage before valid blocks at the start, or in durable bytes later: what was there must come from a copy.
     JournalDamaged {
         /// In which segment.
         segment: SegmentId,

@@ -129,14 +129,16 @@ impl Node {
         }
     }
 
+    /// Tells each new low of copies once, and when k is reached again.
     fn notice_copies(&mut self, copies: usize, out: &mut Outbox<Action>) {
         let wanted = self.config.copies;
-        if copies < wanted && !self.degraded {
-            self.degraded = true;
+        if copies >= wanted {
+            if self.degraded.take().is_some() {
+                out.push(Action::Notice(Event::Restored));
+            }
+        } else if self.degraded.is_none_or(|lowest| copies < lowest) {
+            self.degraded = Some(copies);
             out.push(Action::Notice(Event::Degraded { copies, wanted }));
-        } else if copies >= wanted && self.degraded {
-            self.degraded = false;
-            out.push(Action::Notice(Event::Restored));
         }
     }
 
@@ -181,7 +183,10 @@ impl Node {
             return;
         };
         let (segment, offset, _) = purpose.place();
-        let (runs, cursor) = blocks_in(segment, offset, bytes);
+        let Blocks { runs, cursor, damaged } = blocks_in(segment, offset, bytes);
+        if let Some(offset) = damaged {
+            out.push(Action::Notice(Event::JournalDamaged { segment, offset }));
+        }
         match purpose {
             Purpose::Uplink(read) => self.uplink.handle_read(&read, runs, cursor),
             Purpose::Refill(read) => {
@@ -264,10 +269,19 @@ impl Purpose {
     }
 }
 
-/// The whole blocks in `bytes`, and where reading goes on. What is damaged is passed over: a copy brings it up.
-fn blocks_in(segment: SegmentId, start: u32, bytes: &Bytes) -> (Vec<Run>, Cursor) {
+/// What a read of durable bytes found.
+struct Blocks {
+    runs: Vec<Run>,
+    /// Where reading goes on.
+    cursor: Cursor,
+    /// The first place that holds no whole block although it was durable: a copy must bring its records up.
+    damaged: Option<u32>,
+}
+
+/// The whole blocks in `bytes`. What is damaged is passed over.
+fn blocks_in(segment: SegmentId, start: u32, bytes: &Bytes) -> Blocks {
     let place = |at: usize| start.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
-    let (mut runs, mut at) = (Vec::new(), 0);
+    let (mut runs, mut damaged, mut at) = (Vec::new(), None, 0);
     while at < bytes.len() {
         match decode(segment, place(at), &bytes[at..]) {
             Found::Block { runs: found, length } => {
@@ -276,9 +290,15 @@ fn blocks_in(segment: SegmentId, start: u32, bytes: &Bytes) -> (Vec<Run>, Cursor
             }
             // The read ended within the block; at the front of a read it cannot: a read takes in a whole block.
             Found::Broken { length } if at > 0 && at + length as usize > bytes.len() => break,
-            Found::Broken { length } => at += length as usize,
-            Found::Nothing => at += PAGE_BYTES,
+            Found::Broken { length } => {
+                damaged.get_or_insert(place(at));
+                at += length as usize;
+            }
+            Found::Nothing => {
+                damaged.get_or_insert(place(at));
+                at += PAGE_BYTES;
+            }
         }
     }
-    (runs, (segment, place(at)))
+    Blocks { runs, cursor: (segment, place(at)), damaged }
 }

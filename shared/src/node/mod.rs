@@ -83,7 +83,8 @@ pub struct Node {
     recovery_events: alloc::vec::Vec<Event>,
     /// Until when boards never heard count as living.
     grace: Option<Instant>,
-    degraded: bool,
+    /// The fewest copies told of, while records are committed on fewer than k boards.
+    degraded: Option<usize>,
     full: bool,
     stopping: bool,
 }
@@ -130,7 +131,7 @@ impl Node {
             report_at: now + REPORT_PERIOD,
             recovery_events,
             grace: Some(now + START_GRACE),
-            degraded: false,
+            degraded: None,
             full: false,
             stopping: false,
             origin,

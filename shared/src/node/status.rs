@@ -118,7 +118,7 @@ impl Node {
                 Region::Open(_) => "open",
             },
             accepts: self.accepts(),
-            degraded: self.degraded,
+            degraded: self.degraded.is_some(),
             poisoned: self.journal.is_poisoned(),
             accepted: admitted.accepted,
             committed: committed.committed,

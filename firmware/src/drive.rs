@@ -34,6 +34,8 @@ const LATE: Duration = Duration::from_millis(20);
 const CATCH_UP: Duration = Duration::from_millis(5);
 /// What was accepted is given so long to commit when the process stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// What was told last is given so long to leave this machine: it takes less than a millisecond where the peers live.
+const TOLD_MAX: Duration = Duration::from_millis(50);
 
 /// The node at one instant, for people.
 #[derive(Clone, Debug)]
@@ -142,6 +144,14 @@ impl Driver {
             }
         };
         self.snapshot(clock::now());
+        // A lease given back is told by datagrams, and whoever closes the connections now must not be faster.
+        let told = async {
+            for link in self.links.values() {
+                link.told().await;
+            }
+        };
+        // A peer that takes nothing waits for the lease's end.
+        let _ = tokio::time::timeout(TOLD_MAX, told).await;
         (ended, self.inputs, self.effects)
     }
 

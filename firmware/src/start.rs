@@ -35,8 +35,8 @@ use crate::uplink::Uplink;
 /// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
 /// that the workloads beside it keep theirs.
 const THREADS: usize = 2;
-/// Files open beside connections: journal, state, sockets, log.
-const FILES_BESIDE: u64 = 64;
+/// Files open beside connections: pages (`link::http::CONNECTIONS_MAX`), journal, state, sockets, log.
+const FILES_BESIDE: u64 = link::http::CONNECTIONS_MAX as u64 + 64;
 /// Publishers are given so long to take their last answers.
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// Peers are given so long to hear that this board stops.
@@ -102,8 +102,8 @@ impl FirmwareError {
 
 /// Runs a board on a runtime of its own until `stop` is given, then stops it in order: the lease is handed back, what
 /// was accepted is committed and answered. Blocks the calling thread.
-pub fn run(config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
-    raise_open_files(config.publishers.connections_max);
+pub fn run(mut config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
+    config.publishers.connections_max = raise_open_files(config.publishers.connections_max);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(THREADS)
@@ -115,19 +115,32 @@ pub fn run(config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
 }
 
 /// Lets the process open as many files as the front door may have connections, as far as its hard limit goes: the
-/// soft one is 1024 on most systems, and a thousand idle sensors would meet it.
-fn raise_open_files(connections_max: usize) {
+/// soft one is 1024 on most systems, and a thousand idle sensors would meet it. Returns how many connections there may
+/// then be: a crowd must never take the files that journal, mesh and pages need.
+fn raise_open_files(connections_max: usize) -> usize {
     let wanted = connections_max as u64 + FILES_BESIDE;
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|soft| soft >= wanted) {
-        return;
+        return connections_max;
     }
-    let possible = limit.maximum.map_or(wanted, |hard| hard.min(wanted));
-    limit.current = Some(possible);
-    let raised = setrlimit(Resource::Nofile, limit);
-    if raised.is_err() || possible < wanted {
-        tracing::warn!(wanted, possible, "fewer files may be open than connections are configured: raise `ulimit -n`");
+    let asked = limit.maximum.map_or(wanted, |hard| hard.min(wanted));
+    let before = limit.current.unwrap_or(asked);
+    limit.current = Some(asked);
+    let open = if setrlimit(Resource::Nofile, limit).is_ok() {
+        asked
+    } else {
+        before
+    };
+    if open >= wanted {
+        return connections_max;
     }
+    let connections = usize::try_from(open.saturating_sub(FILES_BESIDE)).unwrap_or(usize::MAX).max(1);
+    tracing::warn!(
+        open,
+        connections,
+        "fewer connections than configured: raise the limit of open files (`ulimit -Hn`)"
+    );
+    connections
 }
 
 /// Runs a board on the calling task's runtime, as [`run`] does on its own.

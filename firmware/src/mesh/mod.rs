@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use link::endpoint::{self, EndpointError, Listening};
 use link::frames::encode;
@@ -37,6 +38,8 @@ const LINK_BYTES_MAX: usize = 4 * shared::limits::UNCOMMITTED_BYTES_MAX;
 const BATCHES_MAX: usize = 16;
 /// Datagrams that wait for the node. At the limit further ones are dropped and counted, as the network may do.
 const DATAGRAMS_MAX: usize = 1024;
+/// Between two looks at whether what was told has left.
+const TOLD_LOOK: Duration = Duration::from_millis(1);
 /// Changes of links that wait for the node: a few a peer.
 const CHANGES_MAX: usize = 256;
 
@@ -92,6 +95,8 @@ pub(crate) struct Link {
     messages: mpsc::Sender<PeerMessage>,
     waiting_bytes: Arc<AtomicUsize>,
     connection: Connection,
+    /// Room for datagrams while none waits.
+    datagram_room: usize,
     counts: Arc<MeshCounts>,
 }
 
@@ -115,6 +120,15 @@ impl Link {
         debug_assert!(frame.len() <= DATAGRAM_BYTES_MAX, "a control message is longer than its limit");
         // Lost, as a datagram may be: the connection is falling, which will be told.
         let _ = self.connection.send_datagram(frame);
+    }
+
+    /// Waits until every datagram told has left this machine, or the connection has fallen: closing a connection forgets
+    /// what has not.
+    pub(crate) async fn told(&self) {
+        let waits = || self.connection.datagram_send_buffer_space() < self.datagram_room;
+        while self.connection.close_reason().is_none() && waits() {
+            tokio::time::sleep(TOLD_LOOK).await;
+        }
     }
 }
 

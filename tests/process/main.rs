@@ -1,0 +1,50 @@
+//! The suite of real processes: the built `roadstead`, made into sites on loopback, with gateway and boards as processes
+//! of their own. They are killed, stopped, starved, fed garbage and met by strangers, and the region's store is read
+//! afresh to see whether what was acknowledged is in it, once. Nothing of a board or a gateway is linked in but the
+//! store's reader and the dialler that plays the stranger.
+//!
+//! The program comes from `ROADSTEAD_BIN`, else from the release build in `target/release`.
+//!
+//! Above each test stands what was broken to see it fail.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "every failure here is a test that failed"
+)]
+
+mod garbage;
+mod group;
+mod http;
+mod load;
+mod mqtt;
+mod ports;
+mod site;
+mod store;
+mod stranger;
+
+mod disk;
+mod duplicates;
+mod hostile;
+mod kills;
+mod stopping;
+mod weight;
+
+use std::time::{Duration, Instant};
+
+/// Between two looks at something that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Waits until `holds` does, for `within` at most; whether it did.
+fn until(within: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    loop {
+        if holds() {
+            return true;
+        }
+        if begun.elapsed() > within {
+            return false;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

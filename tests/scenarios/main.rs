@@ -1,0 +1,38 @@
+//! Named stories: one fault each, at the worst moment, with what a person would expect to read about it.
+
+mod control;
+mod data;
+mod uplink;
+
+use std::time::Duration;
+
+use shared::ids::BoardId;
+use tests::settings::Settings;
+use tests::world::{Violation, World};
+
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+fn board(number: u8) -> BoardId {
+    BoardId::new(number).expect("a small number")
+}
+
+/// A quiet world of `boards` boards, k = 2, in which all boards are up, a leader speaks to the region and publishers
+/// publish.
+fn settled(seed: u64, boards: u8) -> World {
+    let mut world = World::new(Settings::quiet(seed, boards, 2.min(usize::from(boards))));
+    let ready = world.run_until(millis(5_000), |world| world.tally().rows > 20 && world.leader().is_some());
+    assert_eq!(ready, Ok(true), "the site does not come up");
+    world
+}
+
+/// The world comes to rest and every promise holds.
+fn ends_well(world: &mut World) {
+    let ended = world.finish();
+    assert_eq!(ended, Ok(()));
+}
+
+fn reaches(world: &mut World, within: u64, reached: impl Fn(&World) -> bool) -> Result<bool, Violation> {
+    world.run_until(millis(within), reached)
+}

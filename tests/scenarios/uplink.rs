@@ -1,0 +1,87 @@
+//! The way to the region, and the region itself.
+
+use crate::{board, ends_well, millis, reaches, settled};
+
+#[test]
+fn uplink_cut_then_restored_drains() {
+    let mut world = settled(1, 3);
+    for number in 1..=3 {
+        world.cut_uplink(board(number), true, true);
+    }
+    assert_eq!(world.run_for(millis(200)), Ok(()));
+    let before = world.tally();
+    assert_eq!(world.run_for(millis(4_000)), Ok(()));
+    let during = world.tally();
+    assert_eq!(during.rows, before.rows, "nothing arrives");
+    assert!(during.acknowledged > before.acknowledged + 200, "records are taken all the same");
+    for number in 1..=3 {
+        world.mend_uplink(board(number), true, true);
+    }
+    let drained = reaches(&mut world, 10_000, |world| world.tally().rows >= during.acknowledged);
+    assert_eq!(drained, Ok(true), "the backlog drains");
+    ends_well(&mut world);
+}
+
+#[test]
+fn answers_that_vanish_do_no_harm() {
+    let mut world = settled(2, 3);
+    let leader = world.leader().unwrap();
+    // Blocks arrive and are stored; what the region answers vanishes, until the session is given up.
+    world.cut_uplink(leader, false, true);
+    let before = world.tally().rows;
+    assert_eq!(world.run_for(millis(1_000)), Ok(()));
+    assert!(world.tally().rows > before + 20, "what was on its way is stored");
+    assert_eq!(world.run_for(millis(4_000)), Ok(()));
+    world.mend_uplink(leader, false, true);
+    ends_well(&mut world);
+}
+
+#[test]
+fn gateway_crash_between_commit_and_ack() {
+    for seed in 1..=6 {
+        let mut world = settled(seed, 3);
+        let mark = world.publish(0);
+        // The transaction has committed at this very moment; its answer has not left.
+        assert_eq!(reaches(&mut world, 3_000, |world| world.rows(mark) == 1), Ok(true));
+        world.region_crash();
+        assert_eq!(world.run_for(millis(300)), Ok(()));
+        world.region_boot();
+        ends_well(&mut world);
+        assert_eq!(world.rows(mark), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_transaction_that_fails_is_done_again() {
+    let mut world = settled(3, 3);
+    let before = world.tally();
+    world.fail_next_transaction();
+    assert_eq!(reaches(&mut world, 2_000, |world| world.tally().sessions_closed > before.sessions_closed), Ok(true));
+    ends_well(&mut world);
+}
+
+#[test]
+fn two_uploaders_harmless() {
+    for seed in 1..=6 {
+        let mut world = settled(seed, 3);
+        let old = world.leader().unwrap();
+        // The leader is cut off from the others and still reaches the region: for a while both sides upload.
+        for number in 1..=3 {
+            if board(number) != old {
+                world.cut_way(old, board(number));
+                world.cut_way(board(number), old);
+            }
+        }
+        let moved = reaches(&mut world, 2_000, |world| world.leader().is_some_and(|leader| leader != old));
+        assert_eq!(moved, Ok(true), "seed {seed}");
+        // Long enough that the majority takes the other for dead and uploads its copies.
+        assert_eq!(world.run_for(millis(6_500)), Ok(()));
+        for number in 1..=3 {
+            if board(number) != old {
+                world.mend_way(old, board(number));
+                world.mend_way(board(number), old);
+            }
+        }
+        ends_well(&mut world);
+    }
+}

@@ -1,0 +1,264 @@
+//! A board's disk: journal segments, the state file, and one queue of jobs done one after the other. Owns what
+//! a crash and a power cut leave of a job that was under way; decides no time and no order between boards.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::action::{DiskDone, DiskJob};
+use shared::ids::SegmentId;
+use shared::limits::PAGE_BYTES;
+
+use crate::dice::Dice;
+use crate::file::File;
+use crate::mark::Mark;
+use crate::mutant::Mutant;
+
+/// How fast a disk is.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskSpeed {
+    /// Shortest write with its sync.
+    pub sync_min: Duration,
+    /// Longest write with its sync.
+    pub sync_max: Duration,
+    /// Shortest and longest read.
+    pub read_max: Duration,
+}
+
+impl Default for DiskSpeed {
+    /// A decent eMMC: fdatasync p50 2.5 to 4 ms, p99 8 ms (notes: buffer-sync, §0).
+    fn default() -> Self {
+        Self {
+            sync_min: Duration::from_millis(1),
+            sync_max: Duration::from_millis(8),
+            read_max: Duration::from_millis(1),
+        }
+    }
+}
+
+/// A disk with everything on it.
+#[derive(Debug, Default)]
+pub struct Disk {
+    files: BTreeMap<SegmentId, File>,
+    /// Files deleted while the directory is not synced: a power cut may bring them back.
+    ghosts: BTreeMap<SegmentId, File>,
+    /// Start counter in the state file.
+    pub boot: u32,
+    /// Reserved terms in the state file.
+    pub ceiling: u64,
+    queue: VecDeque<DiskJob>,
+    running: Option<DiskJob>,
+    /// Writes that a crash interrupted: they count as durable only if the next start finds them whole.
+    interrupted: Vec<(SegmentId, usize, Bytes)>,
+    poisoned: bool,
+    /// The next write fails.
+    pub fails_next: bool,
+    /// Number of the job under way, so that an end that comes after a crash is known for stale.
+    pub job: u64,
+}
+
+impl Disk {
+    /// Queues a job.
+    pub fn push(&mut self, job: DiskJob) {
+        self.queue.push_back(job);
+    }
+
+    /// Starts the next job, if none runs: what it writes is in the page cache from now on. Returns how long it takes.
+    ///
+    /// # Errors
+    /// The job breaks the journal's own rules; in words.
+    pub fn begin(&mut self, speed: &DiskSpeed, dice: &mut Dice) -> Result<Option<Duration>, String> {
+        if self.running.is_some() || self.poisoned {
+            return Ok(None);
+        }
+        let Some(job) = self.queue.pop_front() else { return Ok(None) };
+        let sync = dice.span(speed.sync_min, speed.sync_max);
+        let takes = match &job {
+            DiskJob::Append { segment, offset, bytes, .. } => {
+                self.write(*segment, *offset as usize, bytes)?;
+                sync + Duration::from_micros(bytes.len() as u64 / 50)
+            }
+            DiskJob::Prepare { .. } => sync * 2,
+            DiskJob::Reserve { .. } => sync + sync / 2,
+            DiskJob::Read { length, .. } => {
+                dice.span(Duration::from_micros(50), speed.read_max) + Duration::from_micros(u64::from(*length) / 200)
+            }
+            DiskJob::Delete { .. } => Duration::from_micros(200),
+        };
+        self.running = Some(job);
+        self.job += 1;
+        Ok(Some(takes))
+    }
+
+    fn write(&mut self, segment: SegmentId, offset: usize, bytes: &[u8]) -> Result<(), String> {
+        let file = self
+            .files
+            .get_mut(&segment)
+            .ok_or(format!("append to {segment:?}, which is not there"))?;
+        if !offset.is_multiple_of(PAGE_BYTES) || !bytes.len().is_multiple_of(PAGE_BYTES) || bytes.is_empty() {
+            return Err(format!("append of {} bytes at {offset} is not made of pages", bytes.len()));
+        }
+        if offset + bytes.len() > file.len() {
+            return Err(format!("append of {} bytes at {offset} passes the end of {segment:?}", bytes.len()));
+        }
+        if file.holds_records(offset, bytes.len()) {
+            return Err(format!("append at {offset} of {segment:?} rewrites a page with durable records"));
+        }
+        file.write(offset, bytes);
+        Ok(())
+    }
+
+    /// Ends the job under way and says what the board is told of it.
+    pub fn end(&mut self, dice: &mut Dice, mutant: Option<Mutant>) -> Option<DiskDone> {
+        let job = self.running.take()?;
+        if self.fails_next && !matches!(job, DiskJob::Read { .. } | DiskJob::Delete { .. }) {
+            self.fails_next = false;
+            return Some(self.fail(&job, dice));
+        }
+        match job {
+            DiskJob::Prepare { segment, from, bytes } => {
+                self.prepare(segment, from, bytes as usize, mutant);
+                self.ghosts.clear();
+                Some(DiskDone::Prepared { segment })
+            }
+            DiskJob::Append { token, segment, offset, bytes } => {
+                let file = self.files.get_mut(&segment)?;
+                if mutant != Some(Mutant::AckBeforeSync) {
+                    file.sync();
+                    file.note_durable(offset as usize, &bytes);
+                }
+                Some(DiskDone::Appended { token })
+            }
+            DiskJob::Read { token, segment, offset, length } => {
+                let Some(file) = self.files.get(&segment) else {
+                    self.poisoned = true;
+                    return Some(DiskDone::Failed);
+                };
+                let bytes = file.read(offset as usize, length as usize).into();
+                Some(DiskDone::Read { token, bytes })
+            }
+            DiskJob::Delete { segment } => {
+                self.delete(segment, mutant);
+                None
+            }
+            DiskJob::Reserve { ceiling } => {
+                if mutant != Some(Mutant::CeilingForgotten) {
+                    self.ceiling = ceiling;
+                }
+                Some(DiskDone::Reserved { ceiling })
+            }
+        }
+    }
+
+    fn fail(&mut self, job: &DiskJob, dice: &mut Dice) -> DiskDone {
+        self.poisoned = true;
+        self.queue.clear();
+        if let DiskJob::Append { segment, offset, bytes, .. } = job
+            && let Some(file) = self.files.get_mut(segment)
+        {
+            file.sync_fails(dice);
+            self.interrupted.push((*segment, *offset as usize, bytes.clone()));
+        }
+        DiskDone::Failed
+    }
+
+    fn prepare(&mut self, segment: SegmentId, from: Option<SegmentId>, bytes: usize, mutant: Option<Mutant>) {
+        let recycled = from.and_then(|old| {
+            let victim = self.victim(old, mutant);
+            self.files.remove(&victim)
+        });
+        let mut file = recycled.unwrap_or_default();
+        file.stretch(bytes);
+        file.sync();
+        self.files.insert(segment, file);
+    }
+
+    fn delete(&mut self, segment: SegmentId, mutant: Option<Mutant>) {
+        let victim = self.victim(segment, mutant);
+        if let Some(file) = self.files.remove(&victim) {
+            self.ghosts.insert(victim, file);
+        }
+    }
+
+    fn victim(&self, named: SegmentId, mutant: Option<Mutant>) -> SegmentId {
+        match mutant {
+            Some(Mutant::WrongFileDeleted) => self.files.keys().rev().nth(1).copied().unwrap_or(named),
+            _ => named,
+        }
+    }
+
+    /// The process that wrote is gone. The page cache stays; the job under way may be half done.
+    pub fn lose_process(&mut self, dice: &mut Dice) {
+        self.queue.clear();
+        self.poisoned = false;
+        self.fails_next = false;
+        self.job += 1;
+        match self.running.take() {
+            Some(DiskJob::Append { segment, offset, bytes, .. }) => {
+                let offset = offset as usize;
+                let kept = dice.below((bytes.len() / PAGE_BYTES) as u64 + 1) as usize * PAGE_BYTES;
+                if let Some(file) = self.files.get_mut(&segment) {
+                    file.cut_short(offset, kept);
+                    self.interrupted.push((segment, offset, bytes));
+                }
+            }
+            Some(DiskJob::Prepare { segment, from, bytes }) if dice.coin() => {
+                let length = dice.below(u64::from(bytes) + 1) as usize;
+                let length = if from.is_some() || dice.coin() { bytes as usize } else { length };
+                self.prepare(segment, from, length, None);
+            }
+            Some(DiskJob::Reserve { ceiling }) if dice.coin() => self.ceiling = ceiling,
+            Some(DiskJob::Delete { segment }) if dice.coin() => self.delete(segment, None),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Power goes, after [`Disk::lose_process`]: what was not synced may be lost, what was deleted may be back.
+    pub fn lose_power(&mut self, dice: &mut Dice) {
+        for file in self.files.values_mut() {
+            file.lose_power(dice);
+        }
+        for (segment, file) in std::mem::take(&mut self.ghosts) {
+            if dice.coin() {
+                self.files.entry(segment).or_insert(file);
+            }
+        }
+    }
+
+    /// What a start reads, segment by segment: all is synced, then read from the device, so that what is read is
+    /// durable before it is claimed. After a failed sync the page cache shows bytes that the device does not hold,
+    /// and a second sync does not bring them there: hence the cache is dropped before it is read.
+    pub fn scan(&mut self, mutant: Option<Mutant>) -> Vec<(SegmentId, Vec<u8>)> {
+        let mut contents = Vec::new();
+        for (segment, file) in &mut self.files {
+            file.sync();
+            if mutant != Some(Mutant::CacheTrusted) {
+                file.evict();
+            }
+            contents.push((*segment, file.read(0, file.len())));
+        }
+        for (segment, offset, bytes) in std::mem::take(&mut self.interrupted) {
+            if let Some(file) = self.files.get_mut(&segment)
+                && file.device_holds(offset, &bytes)
+            {
+                file.note_durable(offset, &bytes);
+            }
+        }
+        contents
+    }
+
+    /// Whether the reading is on the device, whole.
+    pub fn holds(&self, mark: Mark) -> bool {
+        self.files.values().any(|file| file.holds(mark))
+    }
+
+    /// Flips a bit in a page with durable records. False where there is none.
+    pub fn flip(&mut self, dice: &mut Dice) -> bool {
+        self.files.values_mut().any(|file| file.flip(dice))
+    }
+
+    /// Files on it.
+    pub fn files(&self) -> usize {
+        self.files.len()
+    }
+}

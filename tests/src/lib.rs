@@ -1,0 +1,36 @@
+//! The world around the code that decides: a simulator that is the second shell around the very same `Node` and `Hub`
+//! that ship. Virtual clocks, a network that loses, delays, repeats and cuts, disks that lose what was not synced,
+//! processes that die at any moment, publishers that send again elsewhere, and a reference model that holds all of it
+//! to the promises of `docs/promises.md` at every step. A seed decides everything: it is the bug report.
+//!
+//! Reading order: `settings` (what a world is like), `faults` (what goes wrong), `world` (the run loop), `boards`, `shell`,
+//! `links`, `uplinks`, `region`, `publishers` (what happens), `model` and `verdict` (what must hold), `mutant` (lies that
+//! prove that the checks bite).
+
+pub mod agenda;
+mod board;
+mod boards;
+pub mod campaign;
+pub mod clock;
+pub mod dice;
+pub mod disk;
+pub mod faults;
+pub mod file;
+mod happening;
+mod links;
+pub mod mark;
+mod mesh;
+mod model;
+pub mod mutant;
+mod publisher;
+mod publishers;
+mod region;
+pub mod settings;
+mod shell;
+pub mod store;
+pub mod story;
+pub mod tally;
+mod uplink;
+mod uplinks;
+mod verdict;
+pub mod world;

@@ -1,0 +1,265 @@
+//! What happens between boards: datagrams that may be lost, late, twice or out of order; and for each pair one
+//! reliable connection, ordered while it stands, whose messages on the way are lost when it falls. Every message
+//! travels as the frame that ships.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::frame::{self, Conversation};
+use shared::ids::BoardId;
+use shared::wire::control::ControlMessage;
+use shared::wire::peer::PeerMessage;
+
+use crate::happening::{Happening, Input};
+use crate::mesh::{Pair, Side};
+use crate::mutant::Mutant;
+use crate::world::World;
+
+/// A connection over which nothing comes back falls after a time between these.
+const SILENCE: (Duration, Duration) = (Duration::from_millis(900), Duration::from_millis(2_000));
+/// Datagrams that wait for a process which stands still; more are dropped, as a socket's buffer does.
+const WAITS_MAX: usize = 256;
+
+const TICK: Duration = Duration::from_micros(1);
+
+impl World {
+    /// A datagram leaves `from`.
+    pub(crate) fn tell(&mut self, from: BoardId, to: BoardId, message: &ControlMessage) {
+        let lies = self.lies(Mutant::DeniedBecomesGranted);
+        let granted = match message {
+            ControlMessage::Denied { term, attempt, .. } if lies => {
+                Some(ControlMessage::Granted { term: *term, attempt: *attempt })
+            }
+            _ => None,
+        };
+        let frame = Bytes::from(frame::encode(Conversation::Control, granted.as_ref().unwrap_or(message)));
+        self.tally.datagrams += 1;
+        let path = *self.mesh.path(from, to);
+        if !path.is_open() || self.net_dice.chance(path.weather.loss_ppm) {
+            return;
+        }
+        let times = if self.net_dice.chance(path.weather.twice_ppm) { 2 } else { 1 };
+        for _ in 0..times {
+            let delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
+            self.put_in(delay, Happening::Datagram { from, to, frame: frame.clone() });
+        }
+    }
+
+    pub(crate) fn datagram_arrives(&mut self, from: BoardId, to: BoardId, frame: &Bytes) {
+        self.story.weigh_bytes(self.now, frame);
+        let waits = self
+            .boards
+            .get(&to)
+            .and_then(|host| host.process.as_ref())
+            .and_then(|process| process.frozen.as_ref())
+            .map_or(0, std::collections::VecDeque::len);
+        if waits >= WAITS_MAX {
+            return;
+        }
+        match frame::decode_whole(Conversation::Control, frame) {
+            Ok(message) => self.input(to, Input::Control { from, message }),
+            Err(why) => self.broken(format!("{to} cannot read a datagram of {from}: {why}")),
+        }
+    }
+
+    fn runs(&self, board: BoardId) -> bool {
+        self.boards.get(&board).is_some_and(crate::board::Board::runs)
+    }
+
+    /// Where no connection stands, one is tried again and again, as both boards' shells do.
+    pub(crate) fn link_try(&mut self, pair: Pair, generation: u64) {
+        let link = self.mesh.link(pair);
+        if link.stands || link.generation != generation {
+            return;
+        }
+        let possible = self.runs(pair.low) && self.runs(pair.high) && self.mesh.both_open(pair);
+        if !possible {
+            let again = self.net_dice.span(Duration::from_millis(80), Duration::from_millis(300));
+            self.put_in(again, Happening::LinkTry { pair, generation });
+            return;
+        }
+        // A side that has not noticed yet is told by the new connection.
+        for side in Side::BOTH {
+            if std::mem::take(&mut self.mesh.link(pair).end(side).told) {
+                self.input(pair.at(side), Input::Link { peer: pair.at(side.other()), up: false });
+            }
+        }
+        let now = self.now;
+        let link = self.mesh.link(pair);
+        link.stands = true;
+        for side in Side::BOTH {
+            let after = self.net_dice.span(Duration::from_millis(1), Duration::from_millis(15));
+            self.mesh.link(pair).end(side).arrives = now + after;
+            self.put_in(after, Happening::LinkUp { pair, generation, side });
+        }
+    }
+
+    pub(crate) fn link_up(&mut self, pair: Pair, generation: u64, side: Side) {
+        let link = self.mesh.link(pair);
+        if !link.stands || link.generation != generation {
+            return;
+        }
+        link.end(side).told = true;
+        let (board, peer) = (pair.at(side), pair.at(side.other()));
+        self.story.tell(self.now, board, || format!("connected to {peer}"));
+        self.input(board, Input::Link { peer, up: true });
+    }
+
+    /// A message leaves `from` on the reliable connection; dropped where none stands.
+    pub(crate) fn send(&mut self, from: BoardId, to: BoardId, message: &PeerMessage) {
+        if let PeerMessage::Copy(run) = message {
+            if let Err(what) = self.model.run_travels(from, run) {
+                self.broken(what);
+            }
+            self.tally.copies += 1;
+        }
+        let pair = Pair::new(from, to);
+        let link = self.mesh.link(pair);
+        let generation = link.generation;
+        let side = pair.side(to);
+        if !link.stands || !link.end(side.other()).told {
+            return;
+        }
+        if self.lies(Mutant::CopyConfirmedByNetwork)
+            && let PeerMessage::Copy(run) = message
+            && let Some(range) = run.range()
+            && self.net_dice.coin()
+        {
+            let confirmed = PeerMessage::Durable(vec![(run.stream, range)]);
+            let frame = Bytes::from(frame::encode(Conversation::Peer, &confirmed));
+            self.put_in(TICK, Happening::LinkFrame { pair, generation, side: side.other(), frame });
+            return;
+        }
+        let frame = Bytes::from(frame::encode(Conversation::Peer, message));
+        self.story.weigh_bytes(self.now, &frame);
+        self.tally.messages += 1;
+        self.carry(pair, side, frame);
+    }
+
+    fn carry(&mut self, pair: Pair, side: Side, frame: Bytes) {
+        let now = self.now;
+        let (from, to) = (pair.at(side.other()), pair.at(side));
+        let path = *self.mesh.path(from, to);
+        let link = self.mesh.link(pair);
+        let generation = link.generation;
+        let end = link.end(side);
+        if !path.is_open() || !end.held.is_empty() {
+            end.held.push_back(frame);
+            return;
+        }
+        let mut delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
+        if self.net_dice.chance(path.weather.loss_ppm) {
+            // Sent again after a probe timeout.
+            delay += 3 * path.weather.delay + Duration::from_millis(5);
+        }
+        // A gigabit.
+        delay += Duration::from_micros(frame.len() as u64 / 125);
+        end.arrives = (end.arrives + TICK).max(now + delay);
+        let at = end.arrives;
+        self.agenda.put(at, Happening::LinkFrame { pair, generation, side, frame });
+    }
+
+    pub(crate) fn link_frame(&mut self, pair: Pair, generation: u64, side: Side, frame: &Bytes) {
+        let link = self.mesh.link(pair);
+        if !link.stands || link.generation != generation {
+            return;
+        }
+        let (from, to) = (pair.at(side.other()), pair.at(side));
+        match frame::decode_whole(Conversation::Peer, frame) {
+            Ok(message) => self.input(to, Input::Message { from, message }),
+            Err(why) => self.broken(format!("{to} cannot read a message of {from}: {why}")),
+        }
+    }
+
+    /// The connection of `pair` falls; each side is told after its span.
+    pub(crate) fn link_falls(&mut self, pair: Pair, low: Duration, high: Duration) {
+        let link = self.mesh.link(pair);
+        if !link.stands {
+            return;
+        }
+        link.fall();
+        let generation = link.generation;
+        self.put_in(low, Happening::LinkDown { pair, generation, side: Side::Low });
+        self.put_in(high, Happening::LinkDown { pair, generation, side: Side::High });
+        let again = low.min(high) + self.net_dice.span(Duration::from_millis(30), Duration::from_millis(200));
+        self.put_in(again, Happening::LinkTry { pair, generation });
+        self.tally.links_fallen += 1;
+    }
+
+    pub(crate) fn link_down(&mut self, pair: Pair, generation: u64, side: Side) {
+        let link = self.mesh.link(pair);
+        if link.generation != generation || link.stands || !std::mem::take(&mut link.end(side).told) {
+            return;
+        }
+        let (board, peer) = (pair.at(side), pair.at(side.other()));
+        self.story.tell(self.now, board, || format!("connection to {peer} fell"));
+        self.input(board, Input::Link { peer, up: false });
+    }
+
+    /// Looks at a connection of which a side may have been silent for too long.
+    pub(crate) fn link_suspect(&mut self, pair: Pair, generation: u64) {
+        let link = self.mesh.link(pair);
+        if !link.stands || link.generation != generation {
+            return;
+        }
+        let silent = !self.runs(pair.low) || !self.runs(pair.high) || !self.mesh.both_open(pair);
+        if silent {
+            let lag = Duration::from_millis(300);
+            let (low, high) = (self.net_dice.span(TICK, lag), self.net_dice.span(TICK, lag));
+            self.link_falls(pair, low, high);
+        }
+    }
+
+    fn suspect(&mut self, pair: Pair) {
+        let generation = self.mesh.link(pair).generation;
+        let after = self.net_dice.span(SILENCE.0, SILENCE.1);
+        self.put_in(after, Happening::LinkSuspect { pair, generation });
+    }
+
+    pub(crate) fn suspect_links_of(&mut self, board: BoardId) {
+        for pair in self.mesh.pairs_of(board) {
+            self.suspect(pair);
+        }
+    }
+
+    /// The process of `board` is gone: its own ends with it, the other side notices sooner or later.
+    pub(crate) fn links_lose_process(&mut self, board: BoardId) {
+        for pair in self.mesh.pairs_of(board) {
+            self.mesh.link(pair).end(pair.side(board)).told = false;
+            let quick = self.net_dice.coin();
+            let most = if quick { Duration::from_millis(20) } else { SILENCE.1 };
+            let after = self.net_dice.span(TICK, most);
+            self.link_falls(pair, after, after);
+        }
+    }
+
+    /// Nothing gets from `from` to `to` any more, until [`World::mend_way`].
+    pub fn cut_way(&mut self, from: BoardId, to: BoardId) {
+        self.mesh.path(from, to).cuts += 1;
+        self.story.tell(self.now, "network", || format!("cut from {from} to {to}"));
+        self.suspect(Pair::new(from, to));
+    }
+
+    /// One cut from `from` to `to` is mended; what was stuck on a connection that still stands goes on.
+    pub fn mend_way(&mut self, from: BoardId, to: BoardId) {
+        let path = self.mesh.path(from, to);
+        path.cuts = path.cuts.saturating_sub(1);
+        if !path.is_open() {
+            return;
+        }
+        self.story.tell(self.now, "network", || format!("mended from {from} to {to}"));
+        let pair = Pair::new(from, to);
+        let side = pair.side(to);
+        let held = std::mem::take(&mut self.mesh.link(pair).end(side).held);
+        for frame in held {
+            self.carry(pair, side, frame);
+        }
+    }
+
+    /// The connection of two boards is reset; both sides notice at once.
+    pub(crate) fn reset_link(&mut self, pair: Pair) {
+        self.story
+            .tell(self.now, "network", || format!("connection {} to {} is reset", pair.low, pair.high));
+        self.link_falls(pair, TICK, TICK);
+    }
+}

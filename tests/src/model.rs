@@ -1,0 +1,195 @@
+//! The reference model: what was published, acknowledged, numbered and stored, and the promises over it. Knows
+//! nothing of how the code under test works; every check names the promise it stands for (`docs/promises.md`).
+
+use std::collections::BTreeMap;
+
+use shared::ids::{BoardId, Seq, Stream, Term};
+use shared::record::Reading;
+use shared::wire::peer::Run;
+
+use crate::board::Life;
+use crate::clock::Moment;
+use crate::mark::Mark;
+use crate::store::Store;
+use crate::tally::Tally;
+
+/// An acknowledgement at the moment at which it leaves a board.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnswerLeft {
+    pub(crate) mark: Mark,
+    pub(crate) at: Moment,
+    /// Boards on whose device the reading is, whole.
+    pub(crate) holders: usize,
+    /// Boards that live, as the board believes and has visibly said that they are too few; `None` where it promises k.
+    pub(crate) degraded: Option<usize>,
+}
+
+/// What became of a reading.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fate {
+    acknowledged: Option<Moment>,
+    /// It was acknowledged on fewer than k boards, and the board had said so.
+    degraded: bool,
+    /// It was on boards alone that are now lost for ever.
+    excused: bool,
+    sent: u32,
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    copies: usize,
+    fates: BTreeMap<Mark, Fate>,
+    /// Which reading has which number, as the origin's runs said on their way.
+    numbered: BTreeMap<Stream, BTreeMap<Seq, Mark>>,
+    /// Runs seen on their way, by first sequence: how many and which checksum.
+    runs: BTreeMap<(Stream, Seq), (u32, u32)>,
+    highest_session: Term,
+    highest_lease: (Term, (BoardId, Life)),
+}
+
+impl Model {
+    /// A world in which nothing was published yet; records are kept on `copies` boards.
+    pub(crate) fn new(copies: usize) -> Self {
+        Self {
+            copies,
+            fates: BTreeMap::new(),
+            numbered: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            highest_session: Term::ZERO,
+            highest_lease: (Term::ZERO, (BoardId::new(1).expect("there is a board 1"), Life::default())),
+        }
+    }
+
+    /// A publisher sends a reading, for the first time or again.
+    pub(crate) fn sent(&mut self, mark: Mark) {
+        self.fates.entry(mark).or_default().sent += 1;
+    }
+
+    /// Promise 1: what is acknowledged is durable on k boards, on as many as visibly promised, or in the region.
+    pub(crate) fn answer_leaves(&mut self, left: AnswerLeft, is_stored: bool) -> Result<(), String> {
+        let AnswerLeft { mark, at, holders, degraded } = left;
+        let promised = degraded.unwrap_or(self.copies).min(self.copies);
+        let fate = self.fates.entry(mark).or_default();
+        if fate.acknowledged.is_none() || (holders >= self.copies || is_stored) {
+            fate.degraded = holders < self.copies && !is_stored;
+        }
+        fate.acknowledged.get_or_insert(at);
+        if holders >= promised.max(1) || is_stored {
+            return Ok(());
+        }
+        Err(format!("{mark} is acknowledged, is durable on {holders} boards, and {promised} were promised"))
+    }
+
+    /// Promise 2: a record never changes once it has its number.
+    pub(crate) fn run_travels(&mut self, from: BoardId, run: &Run) -> Result<(), String> {
+        let (stream, first) = (run.stream, run.first);
+        let shape = (run.count, run.crc);
+        match self.runs.insert((stream, first), shape) {
+            Some(have) if have == shape => return Ok(()),
+            Some(have) => {
+                return Err(format!("{from} sends {stream} from {first} as {shape:?}; it was {have:?} before"));
+            }
+            None => {}
+        }
+        let readings = Reading::decode_all(&run.bytes, run.count);
+        let Ok(readings) = readings else {
+            return Err(format!("{from} sends a run of {stream} that does not read"));
+        };
+        for (seq, reading) in (first..).zip(readings) {
+            if let Some(mark) = Mark::read(reading.payload) {
+                self.number(stream, seq, mark)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, stream: Stream, seq: Seq, mark: Mark) -> Result<(), String> {
+        match self.numbered.entry(stream).or_default().insert(seq, mark) {
+            Some(have) if have != mark => Err(format!("sequence {seq} of {stream} was {have} and is {mark}")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Promise 2: what is stored is what was numbered, and was published.
+    pub(crate) fn record_stored(&mut self, stream: Stream, seq: Seq, mark: Option<Mark>) -> Result<(), String> {
+        let Some(mark) = mark else { return Ok(()) };
+        if !self.fates.contains_key(&mark) {
+            return Err(format!("{mark} is stored and was never published"));
+        }
+        self.number(stream, seq, mark)
+    }
+
+    /// Promise 4: the region never welcomes a lower term than before.
+    pub(crate) fn session_opened(&mut self, board: BoardId, term: Term) -> Result<(), String> {
+        if term < self.highest_session {
+            let highest = self.highest_session;
+            return Err(format!("the region welcomes {board} in term {term}, after term {highest}"));
+        }
+        self.highest_session = term;
+        Ok(())
+    }
+
+    /// Promise 4: terms only rise, and none is used by two lives. True where the leadership is new.
+    pub(crate) fn leads(&mut self, term: Term, life: (BoardId, Life)) -> Result<bool, String> {
+        let (highest, holder) = self.highest_lease;
+        if term > highest {
+            self.highest_lease = (term, life);
+            return Ok(true);
+        }
+        if (term, life) == (highest, holder) {
+            return Ok(false);
+        }
+        Err(format!("{} leads in term {term}, after {} led in term {highest}", life.0, holder.0))
+    }
+
+    /// Whether a board has acknowledged `mark`.
+    pub(crate) fn is_acknowledged(&self, mark: Mark) -> bool {
+        self.fates.get(&mark).is_some_and(|fate| fate.acknowledged.is_some())
+    }
+
+    /// A board was lost for ever. Of what was acknowledged on fewer than k boards, visibly, that is excused of which
+    /// no board that is left holds a copy.
+    pub(crate) fn board_lost(&mut self, is_left: impl Fn(Mark) -> bool) {
+        for (mark, fate) in &mut self.fates {
+            fate.excused |= fate.acknowledged.is_some() && fate.degraded && !is_left(*mark);
+        }
+    }
+
+    /// Acknowledged readings that are not in `store`, less those that were excused.
+    pub(crate) fn missing(&self, store: &Store) -> Vec<Mark> {
+        self.fates
+            .iter()
+            .filter(|(_, fate)| fate.acknowledged.is_some() && !fate.excused)
+            .filter(|(mark, _)| store.rows_of(**mark) == 0)
+            .map(|(mark, _)| *mark)
+            .collect()
+    }
+
+    /// Promise 2 at the end: within a stream, the first times of a publisher's readings are in the order of publishing.
+    pub(crate) fn disorder(&self, store: &Store) -> Option<String> {
+        for (stream, records) in store.streams() {
+            let mut last: BTreeMap<u8, Mark> = BTreeMap::new();
+            let mut seen = std::collections::BTreeSet::new();
+            for (seq, mark) in records.iter().filter_map(|(seq, mark)| Some((*seq, (*mark)?))) {
+                if !seen.insert(mark) {
+                    continue;
+                }
+                if let Some(before) = last.insert(mark.publisher, mark).filter(|before| *before > mark) {
+                    return Some(format!("{mark} at {seq} of {stream} comes after {before}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// Adds what the model knows to `tally`.
+    pub(crate) fn count(&self, store: &Store, tally: &mut Tally) {
+        tally.published = self.fates.len() as u64;
+        tally.sent_again = self.fates.values().map(|fate| u64::from(fate.sent.saturating_sub(1))).sum();
+        tally.acknowledged = self.fates.values().filter(|fate| fate.acknowledged.is_some()).count() as u64;
+        tally.degraded = self.fates.values().filter(|fate| fate.degraded).count() as u64;
+        tally.rows = store.rows() as u64;
+        tally.duplicates_met = store.duplicates;
+    }
+}

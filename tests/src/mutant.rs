@@ -1,0 +1,100 @@
+//! Lies that the world can tell: each breaks something that the real shells must do, so that a checker has
+//! something to catch. A mutant that lives through its seeds means that a checker sleeps.
+
+use crate::faults::Fault;
+
+/// One lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// Disks report a write as durable before it is synced.
+    AckBeforeSync,
+    /// After a failed sync a restarted board reads the page cache, which says what the disk does not hold.
+    CacheTrusted,
+    /// A start does not count up the boot epoch and draws the same nonce.
+    EpochReused,
+    /// The ceiling of terms is not kept over a restart, and a voter forgets what it granted.
+    CeilingForgotten,
+    /// A deleted file is another one: the newest segment but one goes instead of the freed one.
+    WrongFileDeleted,
+    /// The region acknowledges before its transaction commits.
+    RegionAckBeforeCommit,
+    /// The region's store keeps blocks but forgets coverage at a crash.
+    CoverageForgotten,
+    /// The region files every reading without looking for its key.
+    KeysIgnored,
+    /// A publisher that sends again counts anew, so that nothing tells the two apart.
+    KeyChangedOnResend,
+    /// The network turns a voter's no into a yes.
+    DeniedBecomesGranted,
+    /// One board's clock runs at half the speed of the others: far beyond the drift that leases allow for.
+    SlowClock,
+    /// A board answers its publishers as soon as their readings arrive.
+    AnswerBeforeCommit,
+    /// The network says that a peer has fsynced a copy which it has only received.
+    CopyConfirmedByNetwork,
+    /// The region forgets the highest term it has seen at a restart.
+    FenceForgotten,
+}
+
+impl Mutant {
+    /// Every lie.
+    pub const ALL: [Self; 14] = [
+        Self::AckBeforeSync,
+        Self::CacheTrusted,
+        Self::EpochReused,
+        Self::CeilingForgotten,
+        Self::WrongFileDeleted,
+        Self::RegionAckBeforeCommit,
+        Self::CoverageForgotten,
+        Self::KeysIgnored,
+        Self::KeyChangedOnResend,
+        Self::DeniedBecomesGranted,
+        Self::SlowClock,
+        Self::AnswerBeforeCommit,
+        Self::CopyConfirmedByNetwork,
+        Self::FenceForgotten,
+    ];
+
+    /// The lie's name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AckBeforeSync => "ack-before-sync",
+            Self::CacheTrusted => "cache-trusted",
+            Self::EpochReused => "epoch-reused",
+            Self::CeilingForgotten => "ceiling-forgotten",
+            Self::WrongFileDeleted => "wrong-file-deleted",
+            Self::RegionAckBeforeCommit => "region-ack-before-commit",
+            Self::CoverageForgotten => "coverage-forgotten",
+            Self::KeysIgnored => "keys-ignored",
+            Self::KeyChangedOnResend => "key-changed-on-resend",
+            Self::DeniedBecomesGranted => "denied-becomes-granted",
+            Self::SlowClock => "slow-clock",
+            Self::AnswerBeforeCommit => "answer-before-commit",
+            Self::CopyConfirmedByNetwork => "copy-confirmed-by-network",
+            Self::FenceForgotten => "fence-forgotten",
+        }
+    }
+
+    /// The lie named `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mutant| mutant.name() == name)
+    }
+}
+
+impl Mutant {
+    /// The faults under which the lie shows.
+    pub const fn revealed_by(self) -> &'static [Fault] {
+        match self {
+            Self::AckBeforeSync | Self::AnswerBeforeCommit | Self::CopyConfirmedByNetwork | Self::WrongFileDeleted => {
+                &[Fault::PowerCut]
+            }
+            Self::CacheTrusted => &[Fault::SyncFails, Fault::LinkReset, Fault::Crash],
+            Self::EpochReused => &[Fault::Crash, Fault::PowerCut],
+            Self::CeilingForgotten => &[Fault::Crash, Fault::Pause, Fault::MeshCut],
+            Self::RegionAckBeforeCommit | Self::CoverageForgotten => &[Fault::RegionCrash],
+            Self::FenceForgotten => &[Fault::RegionCrash, Fault::StaleHello],
+            Self::KeysIgnored | Self::KeyChangedOnResend => &[Fault::Crash, Fault::PublisherReset],
+            Self::DeniedBecomesGranted | Self::SlowClock => &[Fault::MeshCut, Fault::Pause],
+        }
+    }
+}

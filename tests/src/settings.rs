@@ -1,0 +1,175 @@
+//! What kind of world a run takes place in: how many boards, how bad the network, which faults how often. Either
+//! drawn from a seed (each seed draws its own mix, so that no fault hides behind the others) or set by hand.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::limits::DRIFT_PERMILLE;
+
+use crate::dice::Dice;
+use crate::disk::DiskSpeed;
+use crate::faults::Fault;
+use crate::mutant::Mutant;
+use crate::story::Telling;
+
+/// How a way between two machines treats what travels on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// Shortest delay.
+    pub delay: Duration,
+    /// What is mostly added at most; sometimes eight times as much.
+    pub jitter: Duration,
+    /// Packets lost, in a million.
+    pub loss_ppm: u32,
+    /// Datagrams that arrive twice, in a million.
+    pub twice_ppm: u32,
+}
+
+/// Everything that a run is decided by.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Decides every chance in the world.
+    pub seed: u64,
+    /// Boards of the site, 1 to 7.
+    pub boards: u8,
+    /// k: boards on which a reading is durable before it is acknowledged.
+    pub copies: usize,
+    /// Publishers.
+    pub publishers: u8,
+    /// Whether some publishers send some readings without asking for an acknowledgement (QoS 0).
+    pub carefree: bool,
+    /// Time between two readings of one publisher, at least and at most.
+    pub interval: (Duration, Duration),
+    /// How long publishers publish and faults happen.
+    pub busy: Duration,
+    /// How long the site may take after that to bring everything home.
+    pub patience: Duration,
+    /// Between boards.
+    pub mesh: Weather,
+    /// Between a board and the region.
+    pub uplink: Weather,
+    /// The boards' disks.
+    pub disk: DiskSpeed,
+    /// How much faster or slower than true time clocks run at most, in parts per million.
+    pub drift_ppm: u64,
+    /// Shortest and longest time from the end of a process to the start of the next.
+    pub restart: (Duration, Duration),
+    /// Files that a journal may have.
+    pub segments_max: u32,
+    /// Which faults happen, and how far apart on average.
+    pub faults: BTreeMap<Fault, Duration>,
+    /// The lie that is told, if any.
+    pub mutant: Option<Mutant>,
+    /// Who reads the story.
+    pub telling: Telling,
+}
+
+impl Settings {
+    /// A world without faults, slow disks or loss: for stories that bring their own.
+    pub fn quiet(seed: u64, boards: u8, copies: usize) -> Self {
+        let calm = |delay, jitter| Weather {
+            delay: Duration::from_micros(delay),
+            jitter: Duration::from_micros(jitter),
+            loss_ppm: 0,
+            twice_ppm: 0,
+        };
+        Self {
+            seed,
+            boards,
+            copies,
+            publishers: 3,
+            carefree: false,
+            interval: (Duration::from_millis(10), Duration::from_millis(40)),
+            busy: Duration::from_secs(10),
+            patience: Duration::from_secs(60),
+            mesh: calm(150, 200),
+            uplink: calm(20_000, 4_000),
+            disk: DiskSpeed::default(),
+            drift_ppm: 200,
+            restart: (Duration::from_millis(20), Duration::from_millis(2_000)),
+            segments_max: 32,
+            faults: BTreeMap::new(),
+            mutant: None,
+            telling: Telling::Silent,
+        }
+    }
+
+    /// The world that `seed` draws, with `fewest` to `most` boards.
+    pub fn drawn(seed: u64, fewest: u8, most: u8) -> Self {
+        let mut dice = Dice::new(seed ^ 0x5345_5454_494e_4753);
+        let boards = dice.between(u64::from(fewest), u64::from(most)) as u8;
+        let copies = match dice.below(4) {
+            0 => dice.between(1, 3),
+            _ => 2,
+        };
+        let quiet = Self::quiet(seed, boards, (copies as usize).min(usize::from(boards)));
+        let fastest = dice.between(4, 40);
+        let mut drawn = Self {
+            publishers: dice.between(1, 5) as u8,
+            carefree: true,
+            interval: (Duration::from_millis(fastest), Duration::from_millis(fastest * 4)),
+            busy: Duration::from_secs(dice.between(12, 22)),
+            mesh: Weather {
+                delay: Duration::from_micros(dice.between(50, 1_000)),
+                jitter: Duration::from_micros(dice.between(50, 3_000)),
+                loss_ppm: dice.pick(&[0, 1_000, 10_000, 50_000]).unwrap_or(0),
+                twice_ppm: dice.pick(&[0, 10_000]).unwrap_or(0),
+            },
+            uplink: Weather {
+                delay: Duration::from_millis(dice.between(5, 60)),
+                jitter: Duration::from_millis(dice.between(1, 20)),
+                loss_ppm: dice.pick(&[0, 10_000, 50_000]).unwrap_or(0),
+                twice_ppm: 0,
+            },
+            disk: DiskSpeed { sync_max: Duration::from_millis(dice.between(2, 20)), ..DiskSpeed::default() },
+            // Two clocks that differ most still keep to the bound that leases allow for.
+            drift_ppm: dice.pick(&[0, 500, DRIFT_PERMILLE * 450]).unwrap_or(0),
+            segments_max: dice.between(4, 16) as u32,
+            ..quiet
+        };
+        for fault in Fault::ALL {
+            if dice.coin() && fault != Fault::BitFlip {
+                drawn
+                    .faults
+                    .insert(fault, fault.usual_gap().mul_f64(dice.between(5, 20) as f64 / 10.0));
+            }
+        }
+        if dice.below(6) == 0 {
+            drawn.becomes_a_storm();
+        }
+        drawn
+    }
+
+    /// Bits flip on disks, too. Not drawn by default: records that were never acknowledged and that no board can read
+    /// any more stay a backlog for ever, as nothing reports them yet as a gap.
+    #[must_use]
+    pub fn with_bit_flips(mut self) -> Self {
+        self.faults.insert(Fault::BitFlip, Fault::BitFlip.usual_gap());
+        self
+    }
+
+    /// Elections all the time: processes die and are back within a lease, and boards cannot hear one another.
+    fn becomes_a_storm(&mut self) {
+        self.restart = (Duration::from_millis(5), Duration::from_millis(300));
+        for fault in [Fault::Crash, Fault::CrashMidway, Fault::OneWayCut, Fault::MeshCut, Fault::Pause, Fault::Stop] {
+            self.faults.insert(fault, Duration::from_millis(900));
+        }
+    }
+
+    /// The world that `seed` draws for a lie: the faults that bring it to light happen often.
+    pub fn for_mutant(seed: u64, mutant: Mutant) -> Self {
+        // A pair has nobody else to keep a copy while one of it restarts: what that one claims is believed.
+        let boards = if mutant == Mutant::CacheTrusted { 2 } else { 3 };
+        let mut settings = Self::drawn(seed, boards, boards);
+        if mutant == Mutant::CacheTrusted {
+            settings.restart = (Duration::from_millis(5), Duration::from_millis(200));
+        }
+        settings.mutant = Some(mutant);
+        settings.copies = 2;
+        settings.publishers = 4;
+        for fault in mutant.revealed_by() {
+            settings.faults.insert(*fault, Duration::from_millis(1_500));
+        }
+        settings
+    }
+}

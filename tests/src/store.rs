@@ -1,0 +1,156 @@
+//! The region's store in memory: what is in it survives crashes, and a transaction is all or nothing. Calls the same
+//! pure functions inside its transaction as the store that ships; checks at once that no reading becomes two rows.
+
+use std::collections::BTreeMap;
+
+use shared::ids::{Seq, Stream, Term};
+use shared::ranges::RangeSet;
+use shared::record::{Kind, Reading};
+use shared::region::ledger::{Filed, FilingKey, Settled, Stored, Tally, Verdict, file, settle};
+use shared::wire::uplink::Block;
+
+use crate::mark::Mark;
+use crate::model::Model;
+use crate::mutant::Mutant;
+
+/// What the region remembers. One site.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    /// Drawn when the store was made.
+    pub incarnation: u64,
+    /// Highest term welcomed.
+    pub fence: Term,
+    coverage: BTreeMap<Stream, RangeSet>,
+    rows: BTreeMap<(String, FilingKey), Filed>,
+    marks: BTreeMap<Mark, u32>,
+    addresses: BTreeMap<Stream, BTreeMap<Seq, Option<Mark>>>,
+    /// Readings that were rows already, under another address.
+    pub duplicates: u64,
+    /// Gap records.
+    pub gaps: u64,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(incarnation: u64) -> Self {
+        Self { incarnation, ..Self::default() }
+    }
+
+    /// One transaction: the fence, the blocks, their coverage. Complaints about broken promises go to `complaints`.
+    pub fn commit(
+        &mut self,
+        fence: Option<Term>,
+        blocks: &[Block],
+        model: &mut Model,
+        mutant: Option<Mutant>,
+        complaints: &mut Vec<String>,
+    ) -> Vec<Stored> {
+        if let Some(term) = fence {
+            self.fence = self.fence.max(term);
+        }
+        let mut stored = Vec::new();
+        for block in blocks {
+            let coverage = self.coverage.entry(block.stream).or_default();
+            let settled = settle(coverage, block);
+            let outcome = match settled {
+                Ok(settled) => {
+                    coverage.insert(settled.range);
+                    Ok(self.file_all(block.stream, &settled, model, mutant, complaints))
+                }
+                Err(why) => {
+                    complaints.push(format!("a block of {} does not hold together: {why}", block.stream));
+                    Err(why)
+                }
+            };
+            stored.push(Stored { stream: block.stream, outcome });
+        }
+        stored
+    }
+
+    fn file_all(
+        &mut self,
+        stream: Stream,
+        settled: &Settled,
+        model: &mut Model,
+        mutant: Option<Mutant>,
+        complaints: &mut Vec<String>,
+    ) -> Tally {
+        let mut tally = Tally { again: settled.again(), ..Tally::default() };
+        for (seq, reading) in settled.readings() {
+            let mark = Mark::read(reading.payload);
+            if let Err(what) = model.record_stored(stream, seq, mark) {
+                complaints.push(what);
+            }
+            if self.addresses.entry(stream).or_default().insert(seq, mark).is_some() {
+                complaints.push(format!("sequence {seq} of {stream} was stored twice"));
+            }
+            match reading.kind {
+                Kind::Gap => tally.gaps += 1,
+                Kind::Reading => self.file_one((stream, seq), &reading, mark, mutant, &mut tally, complaints),
+            }
+        }
+        self.duplicates += tally.duplicates;
+        self.gaps += tally.gaps;
+        tally
+    }
+
+    fn file_one(
+        &mut self,
+        (stream, seq): (Stream, Seq),
+        reading: &Reading<'_>,
+        mark: Option<Mark>,
+        mutant: Option<Mutant>,
+        tally: &mut Tally,
+        complaints: &mut Vec<String>,
+    ) {
+        let asked = (reading.publisher.to_owned(), FilingKey::of(reading, &stream, seq));
+        let filed = self.rows.get(&asked).filter(|_| mutant != Some(Mutant::KeysIgnored));
+        match file(filed, reading, &stream, seq) {
+            Verdict::Insert { key, awaits_original } => {
+                let row = Filed { stream, seq, awaits_original };
+                self.rows.insert((asked.0, key), row);
+                tally.rows += 1;
+                let Some(mark) = mark else {
+                    complaints.push(format!("sequence {seq} of {stream} is a reading that nobody published"));
+                    return;
+                };
+                let rows = self.marks.entry(mark).or_default();
+                *rows += 1;
+                if *rows > 1 {
+                    complaints.push(format!("reading {mark} became {rows} rows, the last at {seq} of {stream}"));
+                }
+            }
+            Verdict::Duplicate { meets } => {
+                tally.duplicates += 1;
+                if meets && let Some(row) = self.rows.get_mut(&asked) {
+                    row.awaits_original = false;
+                }
+            }
+        }
+    }
+
+    /// What is covered of `stream`.
+    pub fn coverage(&self, stream: &Stream) -> RangeSet {
+        self.coverage.get(stream).cloned().unwrap_or_default()
+    }
+
+    /// Every stream with what is stored at each of its sequences, in order.
+    pub fn streams(&self) -> impl Iterator<Item = (&Stream, &BTreeMap<Seq, Option<Mark>>)> {
+        self.addresses.iter()
+    }
+
+    /// Rows that carry `mark`.
+    pub fn rows_of(&self, mark: Mark) -> u32 {
+        self.marks.get(&mark).copied().unwrap_or(0)
+    }
+
+    /// Rows in all.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Forgets what is covered, and nothing else: a lie.
+    pub fn forget_coverage(&mut self) {
+        self.coverage.clear();
+    }
+}

@@ -1,0 +1,129 @@
+//! What was counted in one world, or in many.
+
+use std::fmt;
+use std::ops::AddAssign;
+use std::time::Duration;
+
+macro_rules! tally {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts over one run or many.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Tally {
+            /// Time that passed in the world.
+            pub virtual_time: Duration,
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl AddAssign for Tally {
+            fn add_assign(&mut self, other: Self) {
+                self.virtual_time += other.virtual_time;
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+tally! {
+    /// Things that happened.
+    events,
+    /// Readings published.
+    published,
+    /// Readings sent again.
+    sent_again,
+    /// Readings acknowledged.
+    acknowledged,
+    /// Of these, on fewer than k boards, visibly.
+    degraded,
+    /// Rows in the region's store.
+    rows,
+    /// Readings that the region had already as rows.
+    duplicates_met,
+    /// Starts of a board's process.
+    boots,
+    /// Ends of a board's process, power cuts included.
+    crashes,
+    /// Power cuts of a board.
+    power_cuts,
+    /// Power cuts of a whole site.
+    site_power_cuts,
+    /// Bits flipped on disks.
+    flips,
+    /// Boards lost for ever.
+    lost_boards,
+    /// Processes that stopped as asked.
+    stops,
+    /// Failed disk jobs that ended a process.
+    poisoned,
+    /// Torn tails cut.
+    torn,
+    /// Damage found before valid blocks.
+    damaged,
+    /// Times a journal was full.
+    full,
+    /// Processes that stood still for a while.
+    pauses,
+    /// Leaderships begun.
+    takeovers,
+    /// Connections between boards that fell.
+    links_fallen,
+    /// Sessions with the region that fell.
+    sessions_fallen,
+    /// Crashes of the region's process.
+    region_crashes,
+    /// Hellos of an earlier leadership repeated at the region.
+    stale_hellos,
+    /// Sessions that the region closed.
+    sessions_closed,
+    /// Sessions that the region refused.
+    sessions_refused,
+    /// Blocks of which the region had a part already.
+    blocks_again,
+    /// Transactions of the region.
+    transactions,
+    /// Journal writes.
+    appends,
+    /// Copies sent.
+    copies,
+    /// Messages on reliable connections.
+    messages,
+    /// Datagrams.
+    datagrams,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "virtual time   {:.0} s, {} events", self.virtual_time.as_secs_f64(), self.events)?;
+        writeln!(
+            f,
+            "readings       {} published, {} acknowledged ({} visibly degraded), {} rows, {} sent again, {} met their row",
+            self.published, self.acknowledged, self.degraded, self.rows, self.sent_again, self.duplicates_met
+        )?;
+        writeln!(
+            f,
+            "boards         {} starts, {} crashes, {} power cuts, {} site power cuts, {} lost, {} pauses, {} stops, {} takeovers",
+            self.boots,
+            self.crashes,
+            self.power_cuts,
+            self.site_power_cuts,
+            self.lost_boards,
+            self.pauses,
+            self.stops,
+            self.takeovers
+        )?;
+        writeln!(
+            f,
+            "disks          {} writes, {} failures, {} bits flipped, {} torn tails, {} damaged places, {} times full",
+            self.appends, self.poisoned, self.flips, self.torn, self.damaged, self.full
+        )?;
+        writeln!(
+            f,
+            "network        {} messages, {} datagrams, {} copies, {} connections fell, {} sessions fell",
+            self.messages, self.datagrams, self.copies, self.links_fallen, self.sessions_fallen
+        )?;
+        write!(
+            f,
+            "region         {} transactions, {} crashes, {} stale hellos, {} sessions refused, {} blocks came again",
+            self.transactions, self.region_crashes, self.stale_hellos, self.sessions_refused, self.blocks_again
+        )
+    }
+}

@@ -1,0 +1,57 @@
+//! A board's way to the region as data: both directions, and the session on it, if one stands. Moved by `uplinks.rs`.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use shared::hub::SessionId;
+use shared::wire::uplink::Hello;
+
+use crate::clock::Moment;
+use crate::mesh::Path;
+use crate::settings::Weather;
+
+/// A session as the board's shell sees it.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) session: SessionId,
+    /// The board has been told that it stands.
+    pub(crate) told: bool,
+    /// Nothing arrives at the region, or at the board, before: order is kept.
+    pub(crate) at_region: Moment,
+    pub(crate) at_board: Moment,
+    /// Stuck behind a cut, on the way to the region and to the board.
+    pub(crate) to_region: VecDeque<Bytes>,
+    pub(crate) to_board: VecDeque<Bytes>,
+}
+
+/// The way of one board to the region.
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    /// Out, to the region, and back.
+    pub(crate) out: Path,
+    pub(crate) back: Path,
+    /// What the node asked to be said on each session; `None` where it wants none.
+    pub(crate) wanted: Option<Hello>,
+    pub(crate) line: Option<Line>,
+    /// Counts dials: tries of an earlier one are void.
+    pub(crate) attempt: u64,
+    /// The hello of an earlier leadership, which somebody on the way may have kept.
+    pub(crate) earlier: Option<Hello>,
+}
+
+impl Uplink {
+    pub(crate) const fn new(weather: Weather) -> Self {
+        Self {
+            out: Path::new(weather),
+            back: Path::new(weather),
+            wanted: None,
+            line: None,
+            attempt: 0,
+            earlier: None,
+        }
+    }
+
+    pub(crate) const fn is_open(&self) -> bool {
+        self.out.is_open() && self.back.is_open()
+    }
+}

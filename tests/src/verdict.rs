@@ -1,0 +1,109 @@
+//! When a world is at rest, and what must hold then: all that was acknowledged is in the store once and in order,
+//! and every counter adds up.
+
+use shared::ids::{Class, Origin, Stream};
+
+use crate::board::Board;
+use crate::world::{Violation, World};
+
+impl World {
+    /// Lets the site bring everything home after the faults have ended, then holds it to every promise.
+    ///
+    /// # Errors
+    /// A promise is broken, or the site does not come to rest in its time.
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        if self.busy_until > self.now {
+            let left = self.busy_until.since(self.now);
+            self.run_for(left)?;
+        }
+        let deadline = self.now + self.settings.patience;
+        loop {
+            self.run_for(std::time::Duration::from_millis(100))?;
+            match self.unrest() {
+                None => break,
+                Some(why) if self.now >= deadline => {
+                    self.broken(format!("the site does not come to rest: {why}"));
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(what) = self.final_complaint() {
+            self.broken(what);
+        }
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    fn boards_left(&self) -> impl Iterator<Item = &Board> {
+        self.boards.values().filter(|host| !host.lost)
+    }
+
+    /// What is still to be done, in words; `None` at rest.
+    pub fn unrest(&self) -> Option<String> {
+        if !self.all_answered() {
+            return Some("a publisher waits for an answer".into());
+        }
+        for host in self.boards_left() {
+            let Some(process) = &host.process else {
+                return Some(format!("{} does not run", host.id));
+            };
+            if process.is_frozen() || !process.inbox.is_empty() {
+                return Some(format!("{} has not taken what it was sent", host.id));
+            }
+            let status = process.node.status(host.clock.local(self.now));
+            if status.uncommitted > 0 {
+                return Some(format!("{} has {} records uncommitted", host.id, status.uncommitted));
+            }
+            if status.backlog > 0 {
+                return Some(format!(
+                    "{} has a backlog of {}, uplink {}, region {}, waits for {}",
+                    host.id, status.backlog, status.uplink, status.region, status.waits_for
+                ));
+            }
+        }
+        if self.leader().is_none() {
+            return Some("nobody leads".into());
+        }
+        let missing = self.model.missing(&self.region.store);
+        missing
+            .first()
+            .map(|mark| format!("{} readings are acknowledged and not stored, {mark} first", missing.len()))
+    }
+
+    fn final_complaint(&self) -> Option<String> {
+        let missing = self.model.missing(&self.region.store);
+        if let Some(mark) = missing.first() {
+            return Some(format!("{mark} was acknowledged and is lost, with {} others", missing.len() - 1));
+        }
+        if let Some(what) = self.model.disorder(&self.region.store) {
+            return Some(what);
+        }
+        self.boards_left().find_map(|host| self.counters_complaint(host))
+    }
+
+    /// Promise 3: what this life of the board has accepted is committed, and is what the region has of it.
+    fn counters_complaint(&self, host: &Board) -> Option<String> {
+        let process = host.process.as_ref()?;
+        let status = process.node.status(host.clock.local(self.now));
+        if status.accepted != status.committed {
+            return Some(format!("{} accepted {}, committed {}", host.id, status.accepted, status.committed));
+        }
+        let boot = host.disk.boot;
+        let stored: u64 = self
+            .region
+            .store
+            .streams()
+            .filter(|(stream, _)| stream.origin.board == host.id && stream.origin.epoch.boot == boot)
+            .map(|(_, records)| records.len() as u64)
+            .sum();
+        (stored != status.accepted)
+            .then(|| format!("{} accepted {} in this life, the region stores {stored}", host.id, status.accepted))
+    }
+
+    /// Sequences of `origin` that the region covers, by class.
+    pub fn covered(&self, origin: Origin) -> Vec<(Class, u64)> {
+        Class::ALL
+            .into_iter()
+            .map(|class| (class, self.region.store.coverage(&Stream { origin, class }).count()))
+            .collect()
+    }
+}

@@ -1,0 +1,313 @@
+//! The world: boards, network, region and publishers around one agenda. Owns the run loop and who gets what happens;
+//! the parts of the world are moved in `boards.rs`, `shell.rs`, `links.rs`, `uplinks.rs`, `region.rs`, `publishers.rs` and
+//! `faults.rs`. Nothing here decides what a board or the region decides: that is the very code that ships.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use shared::action::Action;
+use shared::config::{JournalConfig, NodeConfig, Timing};
+use shared::hub::HubAction;
+use shared::ids::{BoardId, BoardSet, Name};
+use shared::outbox::Outbox;
+
+use crate::agenda::Agenda;
+use crate::board::{Board, Life};
+use crate::clock::{Moment, SkewedClock};
+use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::happening::Happening;
+use crate::mark::Mark;
+use crate::mesh::Mesh;
+use crate::model::Model;
+use crate::mutant::Mutant;
+use crate::publisher::Publisher;
+use crate::region::Region;
+use crate::settings::Settings;
+use crate::story::Story;
+use crate::tally::Tally;
+use crate::uplink::Uplink;
+
+/// A promise was broken: which, when and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: Moment,
+    /// What, in words.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {}: {}", self.at, self.what)
+    }
+}
+
+/// The site's name in every world.
+pub(crate) const SITE: &str = "elm-street";
+
+/// A site, its region, its publishers, and everything that can befall them.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) settings: Settings,
+    pub(crate) now: Moment,
+    pub(crate) agenda: Agenda<Happening>,
+    pub(crate) boards: BTreeMap<BoardId, Board>,
+    pub(crate) mesh: Mesh,
+    pub(crate) uplinks: BTreeMap<BoardId, Uplink>,
+    pub(crate) region: Region,
+    pub(crate) publishers: Vec<Publisher>,
+    pub(crate) model: Model,
+    pub(crate) story: Story,
+    pub(crate) tally: Tally,
+    pub(crate) net_dice: Dice,
+    pub(crate) fault_dice: Dice,
+    pub(crate) publisher_dice: Dice,
+    pub(crate) outbox: Outbox<Action>,
+    pub(crate) hub_outbox: Outbox<HubAction>,
+    /// Publishers publish and faults happen until then.
+    pub(crate) busy_until: Moment,
+    /// The first broken promise: the run ends with it.
+    pub(crate) violation: Option<Violation>,
+}
+
+impl World {
+    /// The world that `settings` describe, at its beginning: every board is about to boot.
+    pub fn new(settings: Settings) -> Self {
+        let mut dice = Dice::new(settings.seed);
+        let ids: Vec<BoardId> = (1..=settings.boards).filter_map(BoardId::new).collect();
+        let boards = ids
+            .iter()
+            .map(|id| (*id, new_board(*id, &ids, &settings, dice.fork())))
+            .collect();
+        let mut world = Self {
+            now: Moment::ZERO,
+            agenda: Agenda::default(),
+            boards,
+            mesh: Mesh::new(&ids, settings.mesh),
+            uplinks: ids.iter().map(|id| (*id, Uplink::new(settings.uplink))).collect(),
+            region: Region::new(&settings, dice.fork()),
+            publishers: Publisher::draw_all(&settings, &mut dice.fork()),
+            model: Model::new(settings.copies),
+            story: Story::new(settings.telling),
+            tally: Tally::default(),
+            net_dice: dice.fork(),
+            fault_dice: dice.fork(),
+            publisher_dice: dice.fork(),
+            outbox: Outbox::default(),
+            hub_outbox: Outbox::default(),
+            busy_until: Moment::ZERO + settings.busy,
+            violation: None,
+            settings,
+        };
+        world.begin(&ids, &mut dice);
+        world
+    }
+
+    fn begin(&mut self, ids: &[BoardId], dice: &mut Dice) {
+        self.put_in(Duration::from_millis(1), Happening::RegionBoot);
+        for board in ids {
+            let after = dice.span(Duration::from_millis(1), Duration::from_millis(300));
+            self.put_in(after, Happening::Boot { board: *board, after: Life::default() });
+        }
+        for pair in self.mesh.pairs() {
+            self.put_in(Duration::from_millis(10), Happening::LinkTry { pair, generation: 0 });
+        }
+        self.start_publishers();
+        self.start_faults();
+        self.put_in(self.settings.busy, Happening::Heal);
+    }
+
+    /// Puts `what` on the agenda for so long from now.
+    pub(crate) fn put_in(&mut self, after: Duration, what: Happening) {
+        self.agenda.put(self.now + after, what);
+    }
+
+    /// Whether this lie is told.
+    pub(crate) fn lies(&self, mutant: Mutant) -> bool {
+        self.settings.mutant == Some(mutant)
+    }
+
+    /// Notes a broken promise; the first one stays.
+    pub(crate) fn broken(&mut self, what: impl fmt::Display) {
+        if self.violation.is_none() {
+            let what = what.to_string();
+            self.story.tell(self.now, "CHECK", || format!("BROKEN: {what}"));
+            self.violation = Some(Violation { at: self.now, what });
+        }
+    }
+
+    /// Lets the next thing happen.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn step(&mut self) -> Result<(), Violation> {
+        if let Some((at, what)) = self.agenda.take() {
+            self.now = at;
+            self.tally.events += 1;
+            self.happen(what);
+        }
+        match &self.violation {
+            Some(violation) => Err(violation.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets `span` pass.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn run_for(&mut self, span: Duration) -> Result<(), Violation> {
+        let end = self.now + span;
+        while self.agenda.next_at().is_some_and(|at| at <= end) {
+            self.step()?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// Lets time pass until `reached` says so; false where it has not within `limit`.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn run_until(&mut self, limit: Duration, reached: impl Fn(&Self) -> bool) -> Result<bool, Violation> {
+        let end = self.now + limit;
+        while !reached(self) {
+            if self.agenda.next_at().is_none_or(|at| at > end) {
+                return Ok(false);
+            }
+            self.step()?;
+        }
+        Ok(true)
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Boot { board, after } => self.boot_due(board, after),
+            Happening::Wake { board, life } => self.wake(board, life),
+            Happening::Serve { board, life } => self.serve(board, life),
+            Happening::DiskEnds { board, job } => self.disk_ends(board, job),
+            Happening::Thaw { board, life } => self.thaw(board, life),
+            Happening::Datagram { from, to, frame } => self.datagram_arrives(from, to, &frame),
+            Happening::LinkTry { pair, generation } => self.link_try(pair, generation),
+            Happening::LinkUp { pair, generation, side } => self.link_up(pair, generation, side),
+            Happening::LinkDown { pair, generation, side } => self.link_down(pair, generation, side),
+            Happening::LinkFrame { pair, generation, side, frame } => {
+                self.link_frame(pair, generation, side, &frame);
+            }
+            Happening::LinkSuspect { pair, generation } => self.link_suspect(pair, generation),
+            Happening::UplinkTry { board, attempt } => self.uplink_try(board, attempt),
+            Happening::UplinkOpened { board, session } => self.uplink_opened(board, session),
+            Happening::UplinkUp { board, session } => self.uplink_up(board, session),
+            Happening::UplinkDown { board, session, life } => self.uplink_down(board, session, life),
+            Happening::UplinkGone { session } => self.uplink_gone(session),
+            Happening::UplinkSuspect { board, session } => self.uplink_suspect(board, session),
+            Happening::ToRegion { session, frame } => self.frame_at_region(session, &frame),
+            Happening::FromRegion { board, session, frame } => self.frame_from_region(board, session, &frame),
+            Happening::StaleHello { session, frame } => self.frame_at_region(session, &frame),
+            Happening::RegionWake { life } => self.region_wake(life),
+            Happening::RegionBoot => self.region_boot(),
+            Happening::StoreEnds { job } => self.store_ends(job),
+            Happening::StoreAnswers { life, done } => self.store_answers(life, done),
+            Happening::Reading { publisher } => self.reading(publisher),
+            Happening::PublisherDial { publisher, connection } => self.publisher_dial(publisher, connection),
+            Happening::PublisherUp { publisher, connection, board, life } => {
+                self.publisher_up(publisher, connection, board, life);
+            }
+            Happening::PublisherReset { publisher, connection } => self.publisher_reset(publisher, connection),
+            Happening::PublisherPatience { publisher } => self.publisher_patience(publisher),
+            Happening::Offer { mark, connection, board, life, acknowledged, record } => {
+                self.offer_arrives(mark, connection, (board, life), acknowledged, *record);
+            }
+            Happening::Answered { mark, connection } => self.answered(mark, connection),
+            Happening::Fault(fault) => self.fault_due(fault),
+            Happening::Mend(mend) => self.mend(mend),
+            Happening::Heal => self.heal(),
+        }
+    }
+
+    /// True time.
+    pub const fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// The story so far.
+    pub const fn story(&self) -> &Story {
+        &self.story
+    }
+
+    /// What has been counted so far.
+    pub fn tally(&self) -> Tally {
+        let mut tally = self.tally;
+        tally.virtual_time = self.now.since(Moment::ZERO);
+        self.model.count(&self.region.store, &mut tally);
+        tally
+    }
+
+    /// The board that holds a valid lease now.
+    pub fn leader(&self) -> Option<BoardId> {
+        self.boards
+            .values()
+            .find(|board| board.holds(self.now).is_some())
+            .map(|board| board.id)
+    }
+
+    /// Rows of the region's store that carry `mark`.
+    pub fn rows(&self, mark: Mark) -> u32 {
+        self.region.store.rows_of(mark)
+    }
+
+    /// Whether a board has acknowledged `mark`.
+    pub fn is_acknowledged(&self, mark: Mark) -> bool {
+        self.model.is_acknowledged(mark)
+    }
+}
+
+fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) -> Board {
+    let all: BoardSet = ids.iter().copied().collect();
+    // A pair votes with one: without a witness, which a later issue brings, the other cannot take over.
+    let voters = match ids.len() {
+        1 | 2 => 1,
+        3 | 4 => 3,
+        5 | 6 => 5,
+        _ => 7,
+    };
+    let config = NodeConfig {
+        site: site(),
+        board: id,
+        boards: all,
+        voters: ids.iter().copied().take(voters).collect(),
+        copies: settings.copies,
+        timing: Timing::default(),
+        journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: settings.segments_max },
+        has_region: true,
+    };
+    let slow = settings.mutant == Some(Mutant::SlowClock) && id.get() == 1;
+    let ppm = if slow { -500_000 } else { skew(settings.drift_ppm, &mut dice) };
+    let clock = SkewedClock { shows: dice.between(1_000_000, 1_000_000_000), ppm };
+    Board {
+        id,
+        config,
+        disk: Disk::default(),
+        speed: settings.disk,
+        clock,
+        dice,
+        process: None,
+        life: Life::default(),
+        lost: false,
+        flipped: false,
+        took_along: None,
+        kept_down: false,
+    }
+}
+
+/// A rate within `most` parts per million of true time, either way.
+pub(crate) fn skew(most: u64, dice: &mut Dice) -> i64 {
+    i64::try_from(dice.below(2 * most + 1)).unwrap_or(0) - i64::try_from(most).unwrap_or(0)
+}
+
+/// The site's name as a type.
+pub(crate) fn site() -> Name {
+    Name::try_from(SITE).expect("the name is short")
+}

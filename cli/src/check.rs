@@ -102,7 +102,7 @@ impl Checked {
                     node.board,
                     node.site,
                     counted(node.boards.len(), "board"),
-                    counted(node.voters.len(), "voter"),
+                    counted(node.voters.set.len(), "voter"),
                     if node.copies == 1 {
                         "1 copy".to_owned()
                     } else {

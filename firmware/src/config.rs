@@ -12,7 +12,7 @@ use serde::Deserialize;
 use shared::config::NodeConfig;
 use shared::config::site::{RawJournal, RawMembers, RawTiming};
 use shared::config::text::{ConfigError, Spanned, Text};
-use shared::ids::{BoardId, Name};
+use shared::ids::{BoardId, Name, WitnessId};
 use shared::limits::BOARDS_MAX;
 
 pub use broker::{BRIDGE_TOPICS_MAX, Bridge, BridgeLogin, BridgeProtocol};
@@ -36,6 +36,8 @@ pub struct BoardConfig {
     pub identity: IdentityFiles,
     /// Where the other boards listen for the mesh: exactly the boards of `node.peers()`.
     pub peers: BTreeMap<BoardId, SocketAddr>,
+    /// The witness; `None` where only boards vote.
+    pub witness: Option<Witness>,
     /// The region; `None` where the site keeps its records to itself.
     pub region: Option<Region>,
     /// An existing broker whose messages are taken in; `None` where there is none.
@@ -61,6 +63,19 @@ pub struct IdentityFiles {
     /// The certificate's key.
     pub key: PathBuf,
     /// The site's authority.
+    pub ca: PathBuf,
+}
+
+/// Where the witness is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Its number.
+    pub id: WitnessId,
+    /// Its name, which its certificate must carry.
+    pub name: Name,
+    /// Its QUIC address, UDP.
+    pub address: SocketAddr,
+    /// Its authority, PEM.
     pub ca: PathBuf,
 }
 
@@ -91,6 +106,9 @@ struct RawBoard {
     data_dir: PathBuf,
     voters: Option<Spanned<Vec<Spanned<u8>>>>,
     copies: Option<Spanned<u8>>,
+    priority: Option<u8>,
+    domain: Option<Spanned<String>>,
+    witness: Option<Spanned<RawWitness>>,
     listen: RawListen,
     #[serde(default)]
     mqtt: publishers::RawPublishers,
@@ -128,6 +146,16 @@ struct RawPeer {
     mesh: Spanned<String>,
 }
 
+/// Where the site's witness is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWitness {
+    id: Spanned<u8>,
+    name: Spanned<String>,
+    address: Spanned<String>,
+    ca: PathBuf,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRegion {
@@ -156,6 +184,7 @@ impl BoardConfig {
             board: &raw.board,
             peers: &numbers,
             voters: raw.voters.as_ref(),
+            witness: raw.witness.as_ref().map(|witness| &witness.get_ref().id),
             copies: raw.copies.as_ref(),
         }
         .check(&text)?;
@@ -180,6 +209,9 @@ impl BoardConfig {
                 board: members.board,
                 boards: members.boards,
                 voters: members.voters,
+                priority: raw.priority.unwrap_or(0),
+                domain: domain(&text, raw.domain.as_ref())?,
+                duties: Vec::new(),
                 copies: members.copies,
                 timing: raw.timing.check(&text)?,
                 journal: raw.journal.check(&text)?,
@@ -193,6 +225,11 @@ impl BoardConfig {
                 key: beside.join(&raw.identity.key),
                 ca: beside.join(&raw.identity.ca),
             },
+            witness: raw
+                .witness
+                .as_ref()
+                .map(|witness| check_witness(&text, witness, beside))
+                .transpose()?,
             region,
             bridge,
         })
@@ -266,6 +303,23 @@ fn check_peers(
         }
     }
     Ok(peers)
+}
+
+fn check_witness(text: &Text<'_>, raw: &Spanned<RawWitness>, beside: &Path) -> Result<Witness, ConfigError> {
+    let raw = raw.get_ref();
+    let id = WitnessId::new(*raw.id.get_ref())
+        .ok_or_else(|| text.refuse(raw.id.span(), "`witness.id` is outside 1 to 63"))?;
+    Ok(Witness {
+        id,
+        name: text.name("witness.name", &raw.name)?,
+        address: target(text, "witness.address", &raw.address)?,
+        ca: beside.join(&raw.ca),
+    })
+}
+
+/// What the board shares its fate with; by default something of its own: nothing is said.
+fn domain(text: &Text<'_>, raw: Option<&Spanned<String>>) -> Result<Name, ConfigError> {
+    raw.map_or(Ok(Name::new()), |domain| text.name("domain", domain))
 }
 
 fn check_region(text: &Text<'_>, raw: &Spanned<RawRegion>, beside: &Path) -> Result<Region, ConfigError> {

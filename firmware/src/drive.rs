@@ -284,6 +284,7 @@ impl Driver {
                         link.tell(&message);
                     }
                 }
+                Action::TellWitness { .. } | Action::Duty { .. } => {}
                 Action::Dial(hello) => {
                     if let Some(uplink) = &self.effects.uplink {
                         uplink.dial(hello);

@@ -237,12 +237,7 @@ fn assemble(
     stop: &Stop,
 ) -> Result<Board, FirmwareError> {
     let hello = hello(config, opened.epoch);
-    let start = Start {
-        epoch: opened.epoch,
-        term_ceiling: opened.term_ceiling,
-        seed: random()?,
-        recovered: opened.recovered,
-    };
+    let start = Start { epoch: opened.epoch, memory: opened.memory, seed: random()?, recovered: opened.recovered };
     let (mesh, from_mesh) = Mesh::start(&identity, hello, config.listen.mesh, &config.peers, stop)?;
     let (uplink, region) = match &config.region {
         Some(region) => {

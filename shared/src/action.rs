@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::event::Event;
-use crate::ids::{BoardId, SegmentId, Ticket, Token};
+use crate::ids::{BoardId, DutyId, Fencing, SegmentId, Ticket, Token, Voters, WitnessId};
 use crate::record::{Record, RecordRefusal};
+use crate::time::Instant;
 use crate::wire::control::ControlMessage;
+use crate::wire::election::ElectionMessage;
 use crate::wire::peer::{PeerMessage, Run};
 use crate::wire::uplink::{Hello, ToRegion};
 
@@ -61,6 +63,20 @@ pub enum Action {
         /// What.
         message: ControlMessage,
     },
+    /// Send to a witness as a datagram; may be lost.
+    TellWitness {
+        /// To which.
+        to: WitnessId,
+        /// What.
+        message: ElectionMessage,
+    },
+    /// See to the process of a user's duty; answer with [`DutyReport`] whenever something about it changes.
+    Duty {
+        /// Which duty.
+        duty: DutyId,
+        /// What is to become of it. A new order replaces the one before.
+        order: DutyOrder,
+    },
     /// Open a session with the region and keep trying until [`Action::HangUp`]; each time one stands, send this
     /// hello and report `handle_region_link(true)`; when it falls, report `false`.
     Dial(Hello),
@@ -112,12 +128,103 @@ pub enum DiskJob {
         /// Which.
         segment: SegmentId,
     },
-    /// Reserve election terms: write `ceiling` to the board's state file, both slots in turn, fsynced. Answer
-    /// `Reserved`.
-    Reserve {
-        /// Highest term counter that may be used or promised.
-        ceiling: u64,
+    /// Write what a voter must never forget to the board's state file, both slots in turn, fsynced. Answer
+    /// `Remembered`.
+    Remember(Memory),
+}
+
+/// What a voter must never forget; each part only ever as the election says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Memory {
+    /// Highest term counter that may be used or promised.
+    pub term_ceiling: u64,
+    /// Longest lease that may have been granted and still run, in microseconds.
+    pub longest_micros: u64,
+    /// Who votes. Version 0: nothing but the configuration has said so yet.
+    pub voters: Voters,
+}
+
+/// What is to become of a user's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DutyOrder {
+    /// No process.
+    End,
+    /// A process that stands ready and does not act, where the duty keeps one warm; none otherwise.
+    StandBy,
+    /// A process that acts, under this token, until then and no longer. Repeated with a later instant while the lease
+    /// is renewed.
+    Act {
+        /// The fencing token of everything it does.
+        token: Fencing,
+        /// When its right to act ends; [`Instant::NEVER`] for a duty that needs none.
+        until: Instant,
     },
+}
+
+/// How a user's process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DutyReport {
+    /// There is no process, and nothing of it acts. `failed`: the restart budget is used up, and there will be none.
+    Ended {
+        /// Whether it cannot be had here for a while.
+        failed: bool,
+    },
+    /// There is a process that has not said yet that it is ready; it does not act.
+    Starting,
+    /// It stands ready and does not act.
+    StandsBy,
+    /// It acts under this token, or may.
+    Acts {
+        /// The token.
+        token: Fencing,
+    },
+}
+
+/// What the transport says of a board that its heartbeats do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Its machine acknowledges packets: its kernel and its QUIC task live.
+    Acknowledges,
+    /// It does not know the connection any more: it restarted.
+    Restarted,
+    /// It closed the connection in good order: it is going away.
+    Leaves,
+}
+
+/// How fit the board's machine is, as the shell measures it about once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// 0 (barely working) to 3 (well).
+    pub level: u8,
+    /// How busy it is, in permille of its processors.
+    pub load_permille: u16,
+    /// How late its own wake-ups were at worst since the last time, in microseconds.
+    pub lateness_micros: u32,
+}
+
+/// What an operator asks of a running board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Give the leadership to this board, or to the fittest.
+    HandOver {
+        /// To whom.
+        to: Option<BoardId>,
+    },
+    /// From now on these vote.
+    Voters(crate::ids::VoterSet),
+}
+
+/// What becomes of a wish. It is carried on after the answer; the status shows how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WishAnswer {
+    /// It is being carried out.
+    Begun,
+    /// There is nothing to do.
+    Already,
+    /// This board does not lead: ask that one, where one is known.
+    NotLeading(Option<BoardId>),
+    /// It cannot be; why is in the words.
+    Refused(&'static str),
 }
 
 /// A finished disk job.
@@ -140,11 +247,8 @@ pub enum DiskDone {
         /// What stood there.
         bytes: Bytes,
     },
-    /// The ceiling is durable.
-    Reserved {
-        /// Which.
-        ceiling: u64,
-    },
+    /// It is durable.
+    Remembered(Memory),
     /// A job failed. Nothing after it was done. The node acknowledges nothing more; the process must end.
     Failed,
 }

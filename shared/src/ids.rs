@@ -5,7 +5,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{BOARDS_MAX, NAME_BYTES_MAX};
+use crate::limits::{BOARDS_MAX, DUTIES_MAX, NAME_BYTES_MAX};
 
 /// A short name (site, publisher role, capability), at most [`NAME_BYTES_MAX`] bytes of UTF-8.
 pub type Name = heapless::String<NAME_BYTES_MAX>;
@@ -52,7 +52,7 @@ impl fmt::Display for BoardId {
 }
 
 /// A set of boards of one site, as one word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BoardSet(u64);
 
 impl BoardSet {
@@ -100,6 +100,274 @@ impl FromIterator<BoardId> for BoardSet {
             set.insert(board);
         }
         set
+    }
+}
+
+/// Who may vote for the leader, as one small number: a board (1 to 64) or a witness (64 + its number).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct VoterId(u8);
+
+impl VoterId {
+    /// The voter numbered `number`, or `None` outside 1..=127.
+    pub const fn new(number: u8) -> Option<Self> {
+        if number >= 1 && number <= 127 { Some(Self(number)) } else { None }
+    }
+
+    /// The number: 1 to 64 for boards, 65 to 127 for witnesses.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// The board, where it is one.
+    pub const fn board(self) -> Option<BoardId> {
+        BoardId::new(self.0)
+    }
+
+    /// The witness, where it is one.
+    pub const fn witness(self) -> Option<WitnessId> {
+        if self.0 as usize > BOARDS_MAX {
+            WitnessId::new(self.0 - BOARDS_MAX as u8)
+        } else {
+            None
+        }
+    }
+}
+
+impl TryFrom<u8> for VoterId {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or("a voter's number is 1 to 127")
+    }
+}
+
+impl From<VoterId> for u8 {
+    fn from(voter: VoterId) -> Self {
+        voter.0
+    }
+}
+
+impl From<BoardId> for VoterId {
+    fn from(board: BoardId) -> Self {
+        Self(board.0)
+    }
+}
+
+impl From<WitnessId> for VoterId {
+    fn from(witness: WitnessId) -> Self {
+        Self(witness.0 + BOARDS_MAX as u8)
+    }
+}
+
+impl fmt::Display for VoterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.board(), self.witness()) {
+            (Some(board), _) => board.fmt(f),
+            (None, Some(witness)) => witness.fmt(f),
+            (None, None) => write!(f, "voter-{}", self.0),
+        }
+    }
+}
+
+/// A voter of a site that holds no data and never leads: 1 to 63, unique in the site, never reused for another
+/// machine, since its vote is what that machine remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct WitnessId(u8);
+
+impl WitnessId {
+    /// The witness numbered `number`, or `None` outside 1..=63.
+    pub const fn new(number: u8) -> Option<Self> {
+        if number >= 1 && number <= 63 { Some(Self(number)) } else { None }
+    }
+
+    /// The number, 1 to 63.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for WitnessId {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or("a witness's number is 1 to 63")
+    }
+}
+
+impl From<WitnessId> for u8 {
+    fn from(witness: WitnessId) -> Self {
+        witness.0
+    }
+}
+
+impl fmt::Display for WitnessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "witness-{}", self.0)
+    }
+}
+
+/// A set of voters, as one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VoterSet(u128);
+
+impl VoterSet {
+    /// No voter.
+    pub const EMPTY: Self = Self(0);
+
+    /// Adds `voter`; true where it was not there yet.
+    pub const fn insert(&mut self, voter: VoterId) -> bool {
+        let bit = 1 << voter.0;
+        let new = self.0 & bit == 0;
+        self.0 |= bit;
+        new
+    }
+
+    /// Takes `voter` out.
+    pub const fn remove(&mut self, voter: VoterId) {
+        self.0 &= !(1 << voter.0);
+    }
+
+    /// As one number: bit n stands for the voter numbered n.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// The set that `bits` stand for; `None` where the lowest is set, which stands for nobody.
+    pub const fn from_bits(bits: u128) -> Option<Self> {
+        if bits & 1 == 0 { Some(Self(bits)) } else { None }
+    }
+
+    /// Whether `voter` is in the set.
+    pub const fn contains(self, voter: VoterId) -> bool {
+        self.0 & (1 << voter.0) != 0
+    }
+
+    /// How many voters are in the set.
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether the set is empty.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The voters, in order of number: boards first.
+    pub fn iter(self) -> impl Iterator<Item = VoterId> {
+        (1..=127).map(VoterId).filter(move |voter| self.contains(*voter))
+    }
+
+    /// The boards among them.
+    pub fn boards(self) -> BoardSet {
+        self.iter().filter_map(VoterId::board).collect()
+    }
+
+    /// The witnesses among them.
+    pub fn witnesses(self) -> impl Iterator<Item = WitnessId> {
+        self.iter().filter_map(VoterId::witness)
+    }
+}
+
+impl FromIterator<VoterId> for VoterSet {
+    fn from_iter<I: IntoIterator<Item = VoterId>>(voters: I) -> Self {
+        let mut set = Self::EMPTY;
+        for voter in voters {
+            set.insert(voter);
+        }
+        set
+    }
+}
+
+impl From<BoardSet> for VoterSet {
+    fn from(boards: BoardSet) -> Self {
+        boards.iter().map(VoterId::from).collect()
+    }
+}
+
+/// Who votes, and the number of that decision: rises with every change, from 1 (what the configuration said first).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Voters {
+    /// Counts changes.
+    pub version: u32,
+    /// Who votes.
+    pub set: VoterSet,
+}
+
+impl Voters {
+    /// How many voters are more than half of them.
+    pub const fn quorum(&self) -> usize {
+        self.set.len() / 2 + 1
+    }
+}
+
+/// A user's duty: its place, from 0, in the list of duties that all boards of a site share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct DutyId(u8);
+
+impl DutyId {
+    /// The duty at `place`, or `None` from [`DUTIES_MAX`] on.
+    pub const fn new(place: u8) -> Option<Self> {
+        if (place as usize) < DUTIES_MAX { Some(Self(place)) } else { None }
+    }
+
+    /// The place, from 0.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for DutyId {
+    type Error = &'static str;
+
+    fn try_from(place: u8) -> Result<Self, Self::Error> {
+        Self::new(place).ok_or("a site has at most 32 duties")
+    }
+}
+
+impl From<DutyId> for u8 {
+    fn from(duty: DutyId) -> Self {
+        duty.0
+    }
+}
+
+/// The fencing token of an exclusive duty: rises with every new holder, over terms and within one. Receivers keep the
+/// highest and refuse lower ones.
+///
+/// ```text
+/// 63            24 23      16 15          0
+/// | term counter  | board    | revision    |
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fencing(u64);
+
+impl Fencing {
+    /// The token of `revision` of `term`.
+    pub const fn new(term: Term, revision: u16) -> Self {
+        Self(term.token() << 16 | revision as u64)
+    }
+
+    /// As one number.
+    pub const fn token(self) -> u64 {
+        self.0
+    }
+
+    /// The leader's term.
+    pub const fn term(self) -> Term {
+        Term::from_token(self.0 >> 16)
+    }
+
+    /// The revision within the term.
+    pub const fn revision(self) -> u16 {
+        (self.0 & 0xffff) as u16
+    }
+}
+
+impl fmt::Display for Fencing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.term(), self.revision())
     }
 }
 

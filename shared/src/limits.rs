@@ -7,6 +7,8 @@ use core::time::Duration;
 pub const BOARDS_MAX: usize = 64;
 /// Boards that vote for the leader: 7 ride out three dead ones. More are refused by the configuration.
 pub const VOTERS_MAX: usize = 7;
+/// User duties of a site: one word of eligibility in a heartbeat. More are refused by the configuration.
+pub const DUTIES_MAX: usize = 32;
 /// Boards that keep each record. More are refused by the configuration.
 pub const COPIES_MAX: usize = 5;
 /// Bytes of a site's or board's name. Longer ones are refused by the configuration.
@@ -92,6 +94,10 @@ pub const COVERAGE_STREAMS_MAX: usize = 256;
 pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of one control datagram: below the smallest QUIC datagram (1200) less its overhead.
 pub const DATAGRAM_BYTES_MAX: usize = 1024;
+/// Messages of one control datagram. More begin another.
+pub const CONTROL_BATCH_MAX: usize = 64;
+/// Observers in one message about whom boards hear: 40 lines of at most 24 bytes fit a datagram. More begin another.
+pub const HEARING_LINES_MAX: usize = 32;
 /// Frames that may wait for one peer's connection. At the limit the connection is dropped and counted.
 pub const PEER_QUEUE_MAX: usize = 4096;
 
@@ -148,8 +154,8 @@ pub const LEASE_MAX: Duration = Duration::from_secs(5);
 pub const LEASE_GUARD: Duration = Duration::from_millis(10);
 /// Requests of one term whose answers still count: the newest. A late answer to an older one extends nothing.
 pub const LEASE_REQUESTS_MAX: usize = 32;
-/// Term counters heard above this are not believed: at one term a microsecond a site gets there in nine years.
-pub const TERM_COUNTER_MAX: u64 = 1 << 48;
+/// Term counters heard above this are not believed: at one term a millisecond a site gets there in 34 years.
+pub const TERM_COUNTER_MAX: u64 = 1 << 40;
 /// Between the starts of candidates of neighbouring rank: two round trips on a LAN (5 ms) and as much again thrice
 /// for scheduling, so that the first has won or lost before the second begins.
 pub const CAMPAIGN_STAGGER: Duration = Duration::from_millis(20);
@@ -171,7 +177,7 @@ const _: () = assert!(BLOCK_BODY_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a block fi
 const _: () = assert!(COMMIT_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a run fits a frame");
 const _: () = assert!(READ_BYTES as usize > COMMIT_BYTES_MAX + 2 * PAGE_BYTES, "a read takes in a whole block");
 const _: () = assert!(DRIFT_PERMILLE < 1000, "a slow clock still runs");
-const _: () = assert!(TERM_COUNTER_MAX < 1 << 55, "a term's counter stays clear of its board's number");
+const _: () = assert!(TERM_COUNTER_MAX <= 1 << 40, "counter, board and revision fit a fencing token");
 const _: () = assert!(BLOCK_RAW_BYTES_MAX < UPLINK_WINDOW_BYTES, "a block fits the window");
 const _: () = assert!(BLOCK_BODY_BYTES_MAX < TRANSACTION_BYTES_MAX, "a block fits a transaction");
 const _: () = assert!(

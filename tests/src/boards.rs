@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::action::Memory;
 use shared::ids::{BoardId, Epoch};
 use shared::journal::recover::Recovery;
 use shared::limits::TERMS_RESERVED;
@@ -37,7 +38,12 @@ impl World {
         }
         // A new process counts time from an origin of its own.
         host.clock.shows = host.clock.shows.wrapping_add(host.dice.below(1_000_000)) % 1_000_000_000_000;
-        let start = Start { epoch, term_ceiling: reserved, seed: host.dice.word(), recovered: recovery.finish() };
+        let start = Start {
+            epoch,
+            memory: Memory { term_ceiling: reserved, ..Memory::default() },
+            seed: host.dice.word(),
+            recovered: recovery.finish(),
+        };
         let node = Node::new(host.config.clone(), start, host.clock.local(now));
         host.process = Some(Process::new(node));
         let files = host.disk.files();

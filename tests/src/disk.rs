@@ -79,7 +79,7 @@ impl Disk {
                 sync + Duration::from_micros(bytes.len() as u64 / 50)
             }
             DiskJob::Prepare { .. } => sync * 2,
-            DiskJob::Reserve { .. } => sync + sync / 2,
+            DiskJob::Remember(_) => sync + sync / 2,
             DiskJob::Read { length, .. } => {
                 dice.span(Duration::from_micros(50), speed.read_max) + Duration::from_micros(u64::from(*length) / 200)
             }
@@ -141,11 +141,11 @@ impl Disk {
                 self.delete(segment, mutant);
                 None
             }
-            DiskJob::Reserve { ceiling } => {
+            DiskJob::Remember(memory) => {
                 if mutant != Some(Mutant::CeilingForgotten) {
-                    self.ceiling = ceiling;
+                    self.ceiling = memory.term_ceiling;
                 }
-                Some(DiskDone::Reserved { ceiling })
+                Some(DiskDone::Remembered(memory))
             }
         }
     }
@@ -207,7 +207,7 @@ impl Disk {
                 let length = if from.is_some() || dice.coin() { bytes as usize } else { length };
                 self.prepare(segment, from, length, None);
             }
-            Some(DiskJob::Reserve { ceiling }) if dice.coin() => self.ceiling = ceiling,
+            Some(DiskJob::Remember(memory)) if dice.coin() => self.ceiling = memory.term_ceiling,
             Some(DiskJob::Delete { segment }) if dice.coin() => self.delete(segment, None),
             Some(_) | None => {}
         }

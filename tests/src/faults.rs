@@ -258,7 +258,7 @@ impl World {
         let lost = |host: &&crate::board::Board| host.lost;
         let gone = self.boards.values().filter(|host| host.lost || host.flipped).count();
         let Some(host) = self.boards.get(&board) else { return };
-        let voters = host.config.voters;
+        let voters = host.config.voters.set.boards();
         let voters_gone = self
             .boards
             .values()

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use shared::frame::{self, Conversation};
 use shared::ids::BoardId;
 use shared::wire::control::ControlMessage;
+use shared::wire::election::ElectionMessage;
 use shared::wire::peer::PeerMessage;
 
 use crate::happening::{Happening, Input};
@@ -27,8 +28,8 @@ impl World {
     pub(crate) fn tell(&mut self, from: BoardId, to: BoardId, message: &ControlMessage) {
         let lies = self.lies(Mutant::DeniedBecomesGranted);
         let granted = match message {
-            ControlMessage::Denied { term, attempt, .. } if lies => {
-                Some(ControlMessage::Granted { term: *term, attempt: *attempt })
+            ControlMessage::Election(ElectionMessage::Denied { term, attempt, .. }) if lies => {
+                Some(ControlMessage::Election(ElectionMessage::Granted { term: *term, attempt: *attempt }))
             }
             _ => None,
         };

@@ -148,6 +148,7 @@ impl World {
             Action::Disk(job) => self.perform_disk(board, job),
             Action::Send { to, message } => self.send(board, to, &message),
             Action::Tell { to, message } => self.tell(board, to, &message),
+            Action::TellWitness { .. } | Action::Duty { .. } => {}
             Action::Dial(hello) => self.dial(board, hello),
             Action::HangUp => self.hang_up(board),
             Action::ToRegion(message) => self.send_to_region(board, &message),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::action::Action;
 use shared::config::{JournalConfig, NodeConfig, Timing};
 use shared::hub::HubAction;
-use shared::ids::{BoardId, BoardSet, Name};
+use shared::ids::{BoardId, BoardSet, Name, VoterId, Voters};
 use shared::outbox::Outbox;
 
 use crate::agenda::Agenda;
@@ -277,7 +277,10 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         site: site(),
         board: id,
         boards: all,
-        voters: ids.iter().copied().take(voters).collect(),
+        voters: Voters { version: 1, set: ids.iter().copied().take(voters).map(VoterId::from).collect() },
+        priority: 0,
+        domain: Name::new(),
+        duties: Vec::new(),
         copies: settings.copies,
         timing: Timing::default(),
         journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: settings.segments_max },

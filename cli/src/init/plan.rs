@@ -62,7 +62,7 @@ impl SitePlan {
 
     /// Who votes: see [`default_voters`].
     pub fn voters(&self) -> BoardSet {
-        default_voters(self.numbers())
+        default_voters(self.numbers(), false)
     }
 
     /// Boards that keep each record: 2, or 1 where there is one.

@@ -20,6 +20,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use shared::action::Memory;
 use shared::ids::{BoardId, Epoch, Name};
 use shared::journal::recover::Recovered;
 use shared::limits::TERMS_RESERVED;
@@ -90,8 +91,8 @@ impl DiskError {
 pub struct Opened {
     /// This life of the journal.
     pub epoch: Epoch,
-    /// Election terms reserved for this life.
-    pub term_ceiling: u64,
+    /// What its voter must not forget, with election terms reserved for this life.
+    pub memory: Memory,
     /// What earlier lives left.
     pub recovered: Recovered,
     /// The directory, ready for jobs.
@@ -114,13 +115,13 @@ pub fn open(data_dir: &Path, site: &Name, board: BoardId, nonce: u64) -> Result<
     let state = State {
         boot: last.boot.checked_add(1).expect("a board does not start four billion times"),
         nonce,
-        term_ceiling: last.term_ceiling + TERMS_RESERVED,
+        memory: Memory { term_ceiling: last.memory.term_ceiling + TERMS_RESERVED, ..last.memory },
     };
     state_file.write(state)?;
     files.sync_directory()?;
     Ok(Opened {
         epoch: Epoch { boot: state.boot, nonce },
-        term_ceiling: state.term_ceiling,
+        memory: state.memory,
         recovered,
         disk: Disk::start(files, state_file, lock),
     })

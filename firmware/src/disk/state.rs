@@ -3,23 +3,30 @@
 //! brings an older promise back.
 //!
 //! ```text
-//!  0        8        16      20       28        36      37       38      70        4092    4096
-//!  | magic  | change | boot  | nonce  | ceiling | board | length | site  | zeros   | crc32c |
+//!  0        8        16      20       28        36      37       38      72        80        84       100     4092    4096
+//!  | magic  | change | boot  | nonce  | ceiling | board | length | site  | longest | version | voters | zeros | crc32c |
 //! ```
+//!
+//! Files of the first form (magic `RSSTATE1`) end with the site: what their board granted was at most `LEASE_MAX` long.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use shared::action::Memory;
 use shared::checksum::crc32c;
-use shared::ids::{BoardId, Name};
-use shared::limits::PAGE_BYTES;
+use shared::ids::{BoardId, Name, VoterSet, Voters};
+use shared::limits::{LEASE_MAX, PAGE_BYTES};
 
 use super::{DiskError, FILE_MODE};
 
-const MAGIC: &[u8; 8] = b"RSSTATE1";
+const MAGIC: &[u8; 8] = b"RSSTATE2";
+const MAGIC_1: &[u8; 8] = b"RSSTATE1";
 const CRC_AT: usize = PAGE_BYTES - 4;
 const SITE_AT: usize = 38;
+const LONGEST_AT: usize = 72;
+const VERSION_AT: usize = 80;
+const VOTERS_AT: usize = 84;
 
 /// The part that changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +35,8 @@ pub(super) struct State {
     pub(super) boot: u32,
     /// Drawn at the last start.
     pub(super) nonce: u64,
-    /// Election terms below it may have been used.
-    pub(super) term_ceiling: u64,
+    /// What the voter must not forget.
+    pub(super) memory: Memory,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,10 +91,15 @@ impl StateFile {
         self.last.state
     }
 
-    /// Reserves terms up to `ceiling`; never fewer than before.
-    pub(super) fn reserve(&mut self, ceiling: u64) -> Result<(), DiskError> {
-        let term_ceiling = ceiling.max(self.last.state.term_ceiling);
-        self.write(State { term_ceiling, ..self.last.state })
+    /// Remembers what the voter must not forget; never fewer terms, or older voters, than before.
+    pub(super) fn remember(&mut self, memory: Memory) -> Result<(), DiskError> {
+        let last = self.last.state.memory;
+        let memory = Memory {
+            term_ceiling: memory.term_ceiling.max(last.term_ceiling),
+            longest_micros: memory.longest_micros,
+            voters: memory.voters.max(last.voters),
+        };
+        self.write(State { memory, ..self.last.state })
     }
 
     /// Writes and syncs one copy, then the other.
@@ -111,7 +123,11 @@ fn encode(slot: &Slot) -> Vec<u8> {
     page[8..16].copy_from_slice(&slot.change.to_le_bytes());
     page[16..20].copy_from_slice(&slot.state.boot.to_le_bytes());
     page[20..28].copy_from_slice(&slot.state.nonce.to_le_bytes());
-    page[28..36].copy_from_slice(&slot.state.term_ceiling.to_le_bytes());
+    page[28..36].copy_from_slice(&slot.state.memory.term_ceiling.to_le_bytes());
+    let Memory { longest_micros, voters, .. } = slot.state.memory;
+    page[LONGEST_AT..VERSION_AT].copy_from_slice(&longest_micros.to_le_bytes());
+    page[VERSION_AT..VOTERS_AT].copy_from_slice(&voters.version.to_le_bytes());
+    page[VOTERS_AT..VOTERS_AT + 16].copy_from_slice(&voters.set.bits().to_le_bytes());
     page[36] = slot.board.get();
     let site = slot.site.as_bytes();
     page[37] = u8::try_from(site.len()).expect("a name is at most 32 bytes");
@@ -129,9 +145,23 @@ fn read(file: &File, slot: u64) -> Option<Slot> {
 
 fn decode(page: &[u8; PAGE_BYTES]) -> Option<Slot> {
     let crc = u32::from_le_bytes(page[CRC_AT..].try_into().ok()?);
-    if &page[..8] != MAGIC || crc != crc32c(&page[..CRC_AT]) {
+    let is_first_form = &page[..8] == MAGIC_1;
+    if (&page[..8] != MAGIC && !is_first_form) || crc != crc32c(&page[..CRC_AT]) {
         return None;
     }
+    let longest_micros = if is_first_form {
+        u64::try_from(LEASE_MAX.as_micros()).unwrap_or(u64::MAX)
+    } else {
+        u64::from_le_bytes(page[LONGEST_AT..VERSION_AT].try_into().ok()?)
+    };
+    let memory = Memory {
+        term_ceiling: u64::from_le_bytes(page[28..36].try_into().ok()?),
+        longest_micros,
+        voters: Voters {
+            version: u32::from_le_bytes(page[VERSION_AT..VOTERS_AT].try_into().ok()?),
+            set: VoterSet::from_bits(u128::from_le_bytes(page[VOTERS_AT..VOTERS_AT + 16].try_into().ok()?))?,
+        },
+    };
     let length = usize::from(page[37]);
     let site = core::str::from_utf8(page.get(SITE_AT..SITE_AT + length)?).ok()?;
     Some(Slot {
@@ -139,7 +169,7 @@ fn decode(page: &[u8; PAGE_BYTES]) -> Option<Slot> {
         state: State {
             boot: u32::from_le_bytes(page[16..20].try_into().ok()?),
             nonce: u64::from_le_bytes(page[20..28].try_into().ok()?),
-            term_ceiling: u64::from_le_bytes(page[28..36].try_into().ok()?),
+            memory,
         },
         board: BoardId::new(page[36])?,
         site: Name::try_from(site).ok()?,

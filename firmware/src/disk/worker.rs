@@ -172,9 +172,9 @@ impl Worker {
                 self.files.delete(segment)?;
                 None
             }
-            DiskJob::Reserve { ceiling } => {
-                self.state.reserve(ceiling)?;
-                Some(DiskDone::Reserved { ceiling })
+            DiskJob::Remember(memory) => {
+                self.state.remember(memory)?;
+                Some(DiskDone::Remembered(memory))
             }
         })
     }

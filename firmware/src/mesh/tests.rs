@@ -11,6 +11,7 @@ use link::stop::{Stopper, signal};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use shared::ids::{Epoch, Name, Term};
 use shared::wire::control::ControlMessage;
+use shared::wire::election::ElectionMessage;
 
 use super::*;
 
@@ -133,7 +134,7 @@ async fn messages_come_in_order_and_heartbeats_beside_them() {
     assert_eq!(heard, (0..1000).map(open).collect::<Vec<_>>());
     assert_eq!(to_two.waiting_bytes.load(Ordering::Relaxed), 0);
 
-    let vote = ControlMessage::Release { term: Term::new(3, board(1)) };
+    let vote = ControlMessage::Election(ElectionMessage::Release { term: Term::new(3, board(1)) });
     to_two.tell(&vote);
     assert_eq!(within(two.inputs.control.recv()).await.unwrap(), (board(1), vote));
     one.stop().await;

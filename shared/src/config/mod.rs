@@ -6,11 +6,13 @@ mod refusal;
 pub mod site;
 pub mod text;
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::ids::{BoardId, BoardSet, Name};
+use crate::ids::{BoardId, BoardSet, Name, Voters};
 use crate::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 
 /// What a board's node decides by.
@@ -22,8 +24,15 @@ pub struct NodeConfig {
     pub board: BoardId,
     /// All boards of the site, this one included.
     pub boards: BoardSet,
-    /// Boards that vote for the leader: an odd number, 1 to 7, or both boards of a pair; all members of `boards`.
-    pub voters: BoardSet,
+    /// Who votes for the leader, as first configured: version 1. Board voters are members of `boards`; 1 to 7 in all, an
+    /// odd number, or both boards of a pair without a witness.
+    pub voters: Voters,
+    /// How this board is to be preferred as leader: 0 to 255, default 0.
+    pub priority: u8,
+    /// What this board shares its fate with: a power feed, a cabinet, a switch. Duties are spread over several.
+    pub domain: Name,
+    /// The site's duties, in the order that all boards share: at most [`crate::limits::DUTIES_MAX`].
+    pub duties: Vec<DutyConfig>,
     /// k: boards on which a record is fsynced before it is acknowledged; 1 to 5, default 2.
     pub copies: usize,
     /// The clockwork.
@@ -34,17 +43,49 @@ pub struct NodeConfig {
     pub has_region: bool,
 }
 
+/// A user's duty as the node decides by it. What its process is, the shell knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DutyConfig {
+    /// Its name, unique in the site.
+    pub name: Name,
+    /// How many boards perform it at a time.
+    pub mode: DutyMode,
+    /// Whether boards that do not perform it keep a process ready.
+    pub standby: bool,
+    /// Whether this board can perform it: its configuration has a command for it and what the duty needs. The one part
+    /// that may differ between the boards of a site.
+    #[serde(skip)]
+    pub is_local: bool,
+}
+
+/// How many boards perform a duty at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum DutyMode {
+    /// One at most, under a lease; none in a minority.
+    Exclusive,
+    /// So many, 1 to 64, as far as there are boards; more where the site is parted, because its effects may be had twice.
+    Available {
+        /// How many.
+        active: u8,
+    },
+}
+
 /// Periods and patience. Each default is for a LAN with bounded scheduling latency (notes: membership, part 1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Between heartbeats to each board. Default 50 ms.
+    /// Between heartbeats to each board on a way that loses next to nothing; shorter on a lossy one. Default 100 ms.
     pub heartbeat: Duration,
-    /// Silence after which a board counts as down: at least 4 heartbeats. Default 400 ms.
+    /// Least silence after which a board counts as down: at least 2 heartbeats; more on a lossy way. Default 200 ms.
     pub down_after: Duration,
-    /// A leader's lease, counted from sending the renewal. Default 600 ms; at most `limits::LEASE_MAX`.
+    /// A leader's lease, counted from sending the renewal. Default 200 ms; at most `limits::LEASE_MAX`. On a bad way the
+    /// holder asks for up to `lease_most`.
     pub lease: Duration,
-    /// Between a leader's renewals: at most a third of `lease`. Default 100 ms.
+    /// Longest lease that the holder asks for where renewals are lost or late. Default 2 s.
+    pub lease_most: Duration,
+    /// Between a leader's renewals: at most a third of `lease`. Default 50 ms.
     pub renew: Duration,
+    /// Lease asked of a witness, which may be far away. Default 2 s; at most `limits::LEASE_MAX`.
+    pub witness_lease: Duration,
     /// A copy not confirmed for so long is also sent to another board. Default 150 ms.
     pub hedge_after: Duration,
     /// Records wait so long for others before their block is sealed for the uplink: alarm. Default 10 ms.
@@ -58,10 +99,12 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(50),
-            down_after: Duration::from_millis(400),
-            lease: Duration::from_millis(600),
-            renew: Duration::from_millis(100),
+            heartbeat: Duration::from_millis(100),
+            down_after: Duration::from_millis(200),
+            lease: Duration::from_millis(200),
+            lease_most: Duration::from_millis(2000),
+            renew: Duration::from_millis(50),
+            witness_lease: Duration::from_millis(2000),
             hedge_after: Duration::from_millis(150),
             seal_alarm: Duration::from_millis(10),
             seal_event: Duration::from_millis(100),
@@ -86,15 +129,10 @@ impl Default for JournalConfig {
 }
 
 impl NodeConfig {
-    /// Digest of what must be equal on every board of a site; said in the handshake, a difference is refused.
+    /// Digest of what must be equal on every board of a site; said in the handshake, a difference is refused. Who
+    /// belongs and who votes is not in it: both change while the site runs.
     pub fn fingerprint(&self) -> u64 {
-        let words = (
-            &self.site,
-            self.boards,
-            self.voters,
-            self.copies as u64,
-            u64::try_from(self.timing.lease.as_micros()).unwrap_or(u64::MAX),
-        );
+        let words = (&self.site, self.copies as u64, &self.duties);
         let bytes = postcard::to_allocvec(&words).expect("a Vec takes every message");
         xxh3_64(&bytes)
     }

@@ -11,23 +11,31 @@ use serde::Deserialize;
 
 use super::text::{ConfigError, Spanned, Text};
 use super::{JournalConfig, Timing};
-use crate::ids::{BoardId, BoardSet};
+use crate::ids::{BoardId, BoardSet, VoterSet, Voters, WitnessId};
 use crate::limits::{COPIES_MAX, LEASE_MAX, VOTERS_MAX};
 
 const MIB: u32 = 1024 * 1024;
 
-/// The `[timing]` table: milliseconds, each optional; see [`Timing`] for meaning and defaults.
+/// The `[timing]` table: a preset, and milliseconds that differ from it, each optional; see [`Timing`] for meaning and
+/// defaults.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawTiming {
+    /// Where the other values come from.
+    #[serde(default)]
+    pub preset: Preset,
     /// 10 to 1,000.
     pub heartbeat_ms: Option<Spanned<u64>>,
-    /// 40 to 60,000, and at least 4 heartbeats.
+    /// 20 to 60,000, and at least 2 heartbeats.
     pub down_after_ms: Option<Spanned<u64>>,
-    /// 100 to 5,000, equal on every board of the site.
+    /// 50 to 5,000.
     pub lease_ms: Option<Spanned<u64>>,
-    /// 10 to 1,666, and at most a third of the lease.
+    /// 50 to 5,000, and at least the lease.
+    pub lease_most_ms: Option<Spanned<u64>>,
+    /// 5 to 1,666, and at most a third of the lease.
     pub renew_ms: Option<Spanned<u64>>,
+    /// 50 to 5,000, and at least the lease.
+    pub witness_lease_ms: Option<Spanned<u64>>,
     /// 10 to 10,000.
     pub hedge_after_ms: Option<Spanned<u64>>,
     /// 1 to 1,000.
@@ -38,11 +46,45 @@ pub struct RawTiming {
     pub adopt_after_ms: Option<Spanned<u64>>,
 }
 
-impl RawTiming {
-    /// The checked clockwork. Refused: a value outside its range, fewer than 4 heartbeats before a board counts as
-    /// down, a renewal later than a third of the lease.
-    pub fn check(&self, text: &Text<'_>) -> Result<Timing, ConfigError> {
+/// A clockwork for a kind of network and machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Boards on one LAN, on machines that run a ready process within some ten milliseconds.
+    #[default]
+    Default,
+    /// Boards on one quiet LAN whose processors are not busy: a lease of 100 ms.
+    Fast,
+    /// Boards that share a radio or a slow line, or busy machines: a lease of 1 s.
+    Rough,
+}
+
+impl Preset {
+    /// The preset's clockwork.
+    pub fn timing(self) -> Timing {
         let plain = Timing::default();
+        let ms = Duration::from_millis;
+        match self {
+            Self::Default => plain,
+            Self::Fast => Timing { heartbeat: ms(50), down_after: ms(100), lease: ms(100), renew: ms(20), ..plain },
+            Self::Rough => Timing {
+                heartbeat: ms(200),
+                down_after: ms(800),
+                lease: ms(1000),
+                lease_most: ms(3000),
+                renew: ms(150),
+                witness_lease: ms(3000),
+                ..plain
+            },
+        }
+    }
+}
+
+impl RawTiming {
+    /// The checked clockwork. Refused: a value outside its range, fewer than 2 heartbeats before a board counts as
+    /// down, a renewal later than a third of the lease, a longest lease or a witness's below the lease.
+    pub fn check(&self, text: &Text<'_>) -> Result<Timing, ConfigError> {
+        let plain = self.preset.timing();
         let lease_max = u64::try_from(LEASE_MAX.as_millis()).unwrap_or(u64::MAX);
         let read = |key: &str, given: &Option<Spanned<u64>>, low: u64, high: u64, or: Duration| {
             let or = u64::try_from(or.as_millis()).unwrap_or(u64::MAX);
@@ -50,11 +92,20 @@ impl RawTiming {
             let millis = text.within_or(&key, given.as_ref(), low..=high, "ms", or)?;
             Ok(Duration::from_millis(millis))
         };
+        let lease = read("lease_ms", &self.lease_ms, 50, lease_max, plain.lease)?;
         let timing = Timing {
             heartbeat: read("heartbeat_ms", &self.heartbeat_ms, 10, 1000, plain.heartbeat)?,
-            down_after: read("down_after_ms", &self.down_after_ms, 40, 60_000, plain.down_after)?,
-            lease: read("lease_ms", &self.lease_ms, 100, lease_max, plain.lease)?,
-            renew: read("renew_ms", &self.renew_ms, 10, lease_max / 3, plain.renew)?,
+            down_after: read("down_after_ms", &self.down_after_ms, 20, 60_000, plain.down_after)?,
+            lease,
+            lease_most: read("lease_most_ms", &self.lease_most_ms, 50, lease_max, plain.lease_most.max(lease))?,
+            renew: read("renew_ms", &self.renew_ms, 5, lease_max / 3, plain.renew)?,
+            witness_lease: read(
+                "witness_lease_ms",
+                &self.witness_lease_ms,
+                50,
+                lease_max,
+                plain.witness_lease.max(lease),
+            )?,
             hedge_after: read("hedge_after_ms", &self.hedge_after_ms, 10, 10_000, plain.hedge_after)?,
             seal_alarm: read("seal_alarm_ms", &self.seal_alarm_ms, 1, 1000, plain.seal_alarm)?,
             seal_event: read("seal_event_ms", &self.seal_event_ms, 1, 10_000, plain.seal_event)?,
@@ -65,15 +116,15 @@ impl RawTiming {
     }
 
     fn check_relations(&self, text: &Text<'_>, timing: &Timing) -> Result<(), ConfigError> {
-        let Timing { heartbeat, down_after, lease, renew, .. } = *timing;
-        if down_after < heartbeat * 4 {
+        let Timing { heartbeat, down_after, lease, lease_most, renew, witness_lease, .. } = *timing;
+        if down_after < heartbeat * 2 {
             let at = place([&self.down_after_ms, &self.heartbeat_ms]);
             let message = format!(
-                "`timing.down_after_ms` is {}, which is less than 4 heartbeats of {} ms",
+                "`timing.down_after_ms` is {}, which is less than 2 heartbeats of {} ms",
                 down_after.as_millis(),
                 heartbeat.as_millis()
             );
-            let least = (heartbeat * 4).as_millis();
+            let least = (heartbeat * 2).as_millis();
             return Err(text.refuse(at, message).suggest(format!(
                 "set `down_after_ms = {least}` or more, or a shorter `heartbeat_ms`: one lost datagram is no dead board"
             )));
@@ -89,6 +140,18 @@ impl RawTiming {
             return Err(text.refuse(at, message).suggest(format!(
                 "set `renew_ms = {most}` or less, or a longer `lease_ms`: a lease should survive two lost renewals"
             )));
+        }
+        let longer = [
+            ("lease_most_ms", lease_most, &self.lease_most_ms),
+            ("witness_lease_ms", witness_lease, &self.witness_lease_ms),
+        ];
+        for (key, value, given) in longer {
+            if value < lease {
+                let at = place([given, &self.lease_ms]);
+                let (value, lease) = (value.as_millis(), lease.as_millis());
+                let message = format!("`timing.{key}` is {value}, which is less than the lease of {lease} ms");
+                return Err(text.refuse(at, message).suggest(format!("set `{key} = {lease}` or more")));
+            }
         }
         Ok(())
     }
@@ -130,6 +193,8 @@ pub struct RawMembers<'r> {
     pub peers: &'r [&'r Spanned<u8>],
     /// Boards that vote; absent: [`default_voters`].
     pub voters: Option<&'r Spanned<Vec<Spanned<u8>>>>,
+    /// The witness's number, where one votes beside the boards.
+    pub witness: Option<&'r Spanned<u8>>,
     /// Boards that keep each record; absent: 2, or 1 where the site has a single board.
     pub copies: Option<&'r Spanned<u8>>,
 }
@@ -141,8 +206,9 @@ pub struct Members {
     pub board: BoardId,
     /// All boards of the site, this one included.
     pub boards: BoardSet,
-    /// Boards that vote, all of them in `boards`: an odd number up to 7, or both boards of a pair.
-    pub voters: BoardSet,
+    /// Who votes, as version 1: boards of `boards` and at most one witness; an odd number up to 7, or both boards of a
+    /// pair without a witness.
+    pub voters: Voters,
     /// k: 1 to 5, at most as many as there are boards.
     pub copies: usize,
 }
@@ -163,10 +229,16 @@ impl RawMembers<'_> {
                     .suggest("list every other board of the site once"));
             }
         }
-        let voters = match self.voters {
-            Some(voters) => check_voters(text, voters, boards)?,
-            None => default_voters(boards),
-        };
+        let witness = self.witness.map(|number| witness(text, number)).transpose()?;
+        let mut set = match self.voters {
+            Some(voters) => check_voters(text, voters, boards, witness)?,
+            None => default_voters(boards, witness.is_some()),
+        }
+        .into();
+        if let Some(witness) = witness {
+            VoterSet::insert(&mut set, witness.into());
+        }
+        let voters = Voters { version: 1, set };
         let copies = check_copies(text, self.copies, boards.len())?;
         Ok(Members { board, boards, voters, copies })
     }
@@ -178,7 +250,20 @@ fn board(text: &Text<'_>, key: &str, value: &Spanned<u8>) -> Result<BoardId, Con
         .ok_or_else(|| text.refuse(value.span(), format!("`{key}` is {number}, but a board's number is 1 to 64")))
 }
 
-fn check_voters(text: &Text<'_>, given: &Spanned<Vec<Spanned<u8>>>, boards: BoardSet) -> Result<BoardSet, ConfigError> {
+fn witness(text: &Text<'_>, value: &Spanned<u8>) -> Result<WitnessId, ConfigError> {
+    let number = *value.get_ref();
+    WitnessId::new(number).ok_or_else(|| {
+        text.refuse(value.span(), format!("`witness.id` is {number}, but a witness's number is 1 to 63"))
+            .suggest("give each machine that ever was this site's witness a number of its own, from 1")
+    })
+}
+
+fn check_voters(
+    text: &Text<'_>,
+    given: &Spanned<Vec<Spanned<u8>>>,
+    boards: BoardSet,
+    witness: Option<WitnessId>,
+) -> Result<BoardSet, ConfigError> {
     let mut voters = BoardSet::EMPTY;
     for value in given.get_ref() {
         let voter = board(text, "voters", value)?;
@@ -192,16 +277,18 @@ fn check_voters(text: &Text<'_>, given: &Spanned<Vec<Spanned<u8>>>, boards: Boar
             return Err(text.refuse(value.span(), format!("voter {voter} is named twice")));
         }
     }
-    let suggestion = format!("for this site: `voters = [{}]`", list(default_voters(boards)));
-    if !(1..=VOTERS_MAX).contains(&voters.len()) {
-        let message = format!("{} voters, but 1 to {VOTERS_MAX} can vote", voters.len());
+    let suggestion = format!("for this site: `voters = [{}]`", list(default_voters(boards, witness.is_some())));
+    let count = voters.len() + usize::from(witness.is_some());
+    if voters.is_empty() || count > VOTERS_MAX {
+        let message = format!("{count} voters, but 1 to {VOTERS_MAX} can vote, one board at least");
         return Err(text.refuse(given.span(), message).suggest(suggestion));
     }
     // Both boards of a pair may vote: neither can lead alone, which is safe. Otherwise an even number only adds a
-    // board that must live, and a way to split evenly.
-    let pair = boards.len() == 2 && voters.len() == 2;
-    if voters.len().is_multiple_of(2) && !pair {
-        let message = format!("{} voters: an even number cannot break a tie", voters.len());
+    // voter that must live, and a way to split evenly.
+    let is_lone_pair = boards.len() == 2 && voters.len() == 2 && witness.is_none();
+    if count.is_multiple_of(2) && !is_lone_pair {
+        let beside = if witness.is_some() { ", the witness included" } else { "" };
+        let message = format!("{count} voters{beside}: an even number cannot break a tie");
         return Err(text.refuse(given.span(), message).suggest(suggestion));
     }
     Ok(voters)
@@ -227,13 +314,16 @@ fn check_copies(text: &Text<'_>, given: Option<&Spanned<u8>>, boards: usize) -> 
     Ok(copies)
 }
 
-/// Who votes where nobody says: the lowest numbers, 1 of 1, both of a pair, 3 of 3 or 4, else 5. Five voters ride
-/// out two dead boards; more would only slow every vote.
-pub fn default_voters(boards: BoardSet) -> BoardSet {
-    let count = match boards.len() {
-        few @ 0..=2 => few,
-        3..=4 => 3,
-        _ => 5,
+/// Which boards vote where nobody says: the lowest numbers, 1 of 1, both of a pair, 3 of 3 or 4, else 5; beside a
+/// witness 2, or 4 of 5 and more. Five voters ride out two dead ones; more would only slow every vote.
+pub fn default_voters(boards: BoardSet, with_witness: bool) -> BoardSet {
+    let count = match (boards.len(), with_witness) {
+        (few @ 0..=2, false) => few,
+        (3..=4, false) => 3,
+        (_, false) => 5,
+        (few @ 0..=1, true) => few,
+        (2..=4, true) => 2,
+        (_, true) => 4,
     };
     boards.iter().take(count).collect()
 }

@@ -12,7 +12,7 @@ use crate::ids::{BoardId, BoardSet, Term};
 use crate::limits::{CAMPAIGN_DOUBLINGS_MAX, CAMPAIGN_SENDS, CAMPAIGN_STAGGER};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
-use crate::wire::control::{Acquire, ControlMessage};
+use crate::wire::election::{Acquire, ElectionMessage};
 
 /// Where the campaign is. The drawing stands above [`super`].
 #[derive(Debug)]
@@ -242,8 +242,8 @@ impl Election {
         let attempt = self.attempt;
         pursuit.handle_sent(attempt, now);
         let lease_micros = u64::try_from(self.site.lease.as_micros()).unwrap_or(u64::MAX);
-        let acquire = Acquire { term, attempt, lease_micros, trial };
-        self.tell_voters(&ControlMessage::Acquire(acquire), out);
+        let acquire = Acquire { term, attempt, lease_micros, trial, life: 0, voters: 1, released: None };
+        self.tell_voters(&ElectionMessage::Acquire(acquire), out);
         if !trial {
             self.terms.take(term);
         }
@@ -383,10 +383,10 @@ impl Election {
 
     fn release(&mut self, term: Term, out: &mut Outbox<Output>) {
         self.voter.handle_release(self.site.me, term);
-        self.tell_voters(&ControlMessage::Release { term }, out);
+        self.tell_voters(&ElectionMessage::Release { term }, out);
     }
 
-    fn tell_voters(&self, message: &ControlMessage, out: &mut Outbox<Output>) {
+    fn tell_voters(&self, message: &ElectionMessage, out: &mut Outbox<Output>) {
         for to in self.site.voters.iter().filter(|to| *to != self.site.me) {
             out.push(Output::Tell { to, message: message.clone() });
         }

@@ -39,7 +39,7 @@ use crate::config::NodeConfig;
 use crate::ids::{BoardId, BoardSet, Term};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
-use crate::wire::control::{Acquire, ControlMessage};
+use crate::wire::election::{Acquire, ElectionMessage};
 use campaign::Campaign;
 use jitter::Jitter;
 use lease::Lease;
@@ -78,7 +78,7 @@ pub enum Output {
         /// To whom.
         to: BoardId,
         /// What.
-        message: ControlMessage,
+        message: ElectionMessage,
     },
     /// This board holds the lease from now on.
     Acquired {
@@ -169,7 +169,12 @@ impl Election {
         let mut alive = BoardSet::EMPTY;
         alive.insert(config.board);
         Self {
-            site: Site { me: config.board, voters: config.voters, lease: timing.lease, renew: timing.renew },
+            site: Site {
+                me: config.board,
+                voters: config.voters.set.boards(),
+                lease: timing.lease,
+                renew: timing.renew,
+            },
             voter: Voter::new(timing.lease, life, &terms, rules, now),
             terms,
             campaign: Campaign::Follow,
@@ -197,13 +202,12 @@ impl Election {
 
     /// A datagram from another board. A request or release under a term that is not the sender's own, a vote of a
     /// board that has none, and heartbeats (membership's) are passed over.
-    pub fn handle_control(&mut self, from: BoardId, message: &ControlMessage, now: Instant, out: &mut Outbox<Output>) {
+    pub fn handle_control(&mut self, from: BoardId, message: &ElectionMessage, now: Instant, out: &mut Outbox<Output>) {
         if from == self.site.me || !self.site.voters.contains(from) {
             return;
         }
         match message {
-            ControlMessage::Heartbeat(_) => {}
-            ControlMessage::Acquire(acquire) => {
+            ElectionMessage::Acquire(acquire) => {
                 if acquire.term.board() == Some(from) && self.is_voter() {
                     self.hear_request(acquire);
                     let verdict = self.voter.handle_acquire(acquire, &self.terms, now);
@@ -211,21 +215,25 @@ impl Election {
                     out.push(Output::Tell { to: from, message });
                 }
             }
-            ControlMessage::Granted { term, attempt } => {
+            ElectionMessage::Granted { term, attempt } => {
                 self.handle_verdict(from, (*term, *attempt), Verdict::Granted, now, out);
             }
-            ControlMessage::Denied { term, attempt, promised, remaining_micros } => {
+            ElectionMessage::Denied { term, attempt, promised, remaining_micros, .. } => {
                 self.terms.take(*promised);
                 let remaining = Duration::from_micros(*remaining_micros);
                 let verdict = Verdict::Denied { promised: *promised, remaining };
                 self.handle_verdict(from, (*term, *attempt), verdict, now, out);
             }
-            ControlMessage::Release { term } => {
+            ElectionMessage::Release { term } => {
                 if term.board() == Some(from) {
                     self.voter.handle_release(from, *term);
                     self.hasten(now);
                 }
             }
+            ElectionMessage::Waive { .. }
+            | ElectionMessage::HandOver { .. }
+            | ElectionMessage::Propose { .. }
+            | ElectionMessage::Stored { .. } => {}
         }
         self.settle(now, out);
     }
@@ -356,14 +364,15 @@ impl Election {
     }
 }
 
-fn answer(term: Term, attempt: u64, verdict: Verdict) -> ControlMessage {
+fn answer(term: Term, attempt: u64, verdict: Verdict) -> ElectionMessage {
     match verdict {
-        Verdict::Granted => ControlMessage::Granted { term, attempt },
-        Verdict::Denied { promised, remaining } => ControlMessage::Denied {
+        Verdict::Granted => ElectionMessage::Granted { term, attempt },
+        Verdict::Denied { promised, remaining } => ElectionMessage::Denied {
             term,
             attempt,
             promised,
             remaining_micros: u64::try_from(remaining.as_micros()).unwrap_or(u64::MAX),
+            voters: None,
         },
     }
 }

@@ -11,7 +11,7 @@ use crate::ids::Term;
 use crate::limits::{LEASE_GUARD, TERM_COUNTER_MAX, TERMS_RESERVED};
 use crate::outbox::Outbox;
 use crate::time::Instant;
-use crate::wire::control::{Acquire, ControlMessage};
+use crate::wire::election::{Acquire, ElectionMessage};
 
 const SEEDS: u64 = 300;
 const SECOND: u64 = 1_000_000;
@@ -174,7 +174,7 @@ fn asking(life: Life) -> (Election, Instant, Term, u64) {
     let now = election.next_deadline().at;
     election.handle_deadline(now, &mut out);
     let (term, attempt) = newest_request(&mut out, true);
-    election.handle_control(board(2), &ControlMessage::Granted { term, attempt }, now, &mut out);
+    election.handle_control(board(2), &ElectionMessage::Granted { term, attempt }, now, &mut out);
     let (asked, attempt) = newest_request(&mut out, false);
     assert_eq!(asked, term, "a trial's term is the one asked for");
     (election, now, term, attempt)
@@ -182,7 +182,7 @@ fn asking(life: Life) -> (Election, Instant, Term, u64) {
 
 fn newest_request(out: &mut Outbox<Output>, trial: bool) -> (Term, u64) {
     let mut requests = drain(out).into_iter().filter_map(|output| match output {
-        Output::Tell { message: ControlMessage::Acquire(acquire), .. } if acquire.trial == trial => {
+        Output::Tell { message: ElectionMessage::Acquire(acquire), .. } if acquire.trial == trial => {
             Some((acquire.term, acquire.attempt))
         }
         _ => None,
@@ -195,7 +195,7 @@ fn a_lease_is_counted_from_sending_and_ends_a_guard_before_its_end() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();
     let received = sent + Duration::from_millis(40);
-    election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, received, &mut out);
+    election.handle_control(board(3), &ElectionMessage::Granted { term, attempt }, received, &mut out);
     assert!(drain(&mut out).contains(&Output::Acquired { term }));
     let end = sent + Duration::from_millis(300);
     let last = Instant::from_micros(end.micros() - LEASE_GUARD.as_micros() as u64 - 1);
@@ -209,7 +209,7 @@ fn an_answer_that_comes_when_its_lease_is_over_wins_nothing() {
         let (mut election, sent, term, attempt) = asking(FIRST);
         let mut out = Outbox::default();
         let received = sent + Duration::from_micros(late);
-        election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, received, &mut out);
+        election.handle_control(board(3), &ElectionMessage::Granted { term, attempt }, received, &mut out);
         assert_eq!(drain(&mut out).contains(&Output::Acquired { term }), wins, "{late} us late");
     }
 }
@@ -219,7 +219,7 @@ fn an_answer_to_a_trial_is_no_grant() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();
     for attempt in [attempt - 1, attempt + 1] {
-        election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, sent, &mut out);
+        election.handle_control(board(3), &ElectionMessage::Granted { term, attempt }, sent, &mut out);
     }
     assert_eq!(drain(&mut out), []);
     assert_eq!(election.holds(sent), None);
@@ -233,8 +233,8 @@ fn a_board_without_a_vote_counts_for_nothing() {
     election.handle_view(view, at(0), &mut out);
     assert_eq!(election.next_deadline().at, Instant::NEVER);
     let term = Term::new(1, board(1));
-    let acquire = Acquire { term, attempt: 1, lease_micros: 300_000, trial: false };
-    election.handle_control(board(1), &ControlMessage::Acquire(acquire), at(1), &mut out);
+    let acquire = Acquire { term, attempt: 1, lease_micros: 300_000, trial: false, life: 0, voters: 1, released: None };
+    election.handle_control(board(1), &ElectionMessage::Acquire(acquire), at(1), &mut out);
     assert_eq!(drain(&mut out), []);
 }
 
@@ -243,17 +243,17 @@ fn only_its_own_board_may_ask_for_a_term_or_release_it() {
     let mut election = Election::new(&config(1, 4, 3), FIRST, at(0));
     let mut out = Outbox::default();
     let term = Term::new(1, board(2));
-    let acquire = Acquire { term, attempt: 1, lease_micros: 300_000, trial: false };
+    let acquire = Acquire { term, attempt: 1, lease_micros: 300_000, trial: false, life: 0, voters: 1, released: None };
     for from in [board(3), board(4), board(1)] {
-        election.handle_control(from, &ControlMessage::Acquire(acquire), at(0), &mut out);
+        election.handle_control(from, &ElectionMessage::Acquire(acquire), at(0), &mut out);
         assert_eq!(drain(&mut out), [], "{from} asked");
     }
-    election.handle_control(board(2), &ControlMessage::Acquire(acquire), at(0), &mut out);
-    let granted = ControlMessage::Granted { term, attempt: 1 };
+    election.handle_control(board(2), &ElectionMessage::Acquire(acquire), at(0), &mut out);
+    let granted = ElectionMessage::Granted { term, attempt: 1 };
     assert!(drain(&mut out).contains(&Output::Tell { to: board(2), message: granted }));
-    election.handle_control(board(3), &ControlMessage::Release { term }, at(1), &mut out);
+    election.handle_control(board(3), &ElectionMessage::Release { term }, at(1), &mut out);
     assert!(election.standing(at(1)).granted.is_some(), "released by a stranger");
-    election.handle_control(board(2), &ControlMessage::Release { term }, at(1), &mut out);
+    election.handle_control(board(2), &ElectionMessage::Release { term }, at(1), &mut out);
     assert_eq!(election.standing(at(1)).granted, None);
 }
 
@@ -261,18 +261,18 @@ fn only_its_own_board_may_ask_for_a_term_or_release_it() {
 fn a_stopping_leader_stops_acting_before_it_tells() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();
-    election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, sent, &mut out);
+    election.handle_control(board(3), &ElectionMessage::Granted { term, attempt }, sent, &mut out);
     drain(&mut out);
     election.handle_stop(sent, &mut out);
     assert_eq!(election.holds(sent), None);
     let outputs = drain(&mut out);
     assert_eq!(outputs[0], Output::Lost { term, released: true });
-    let release = ControlMessage::Release { term };
+    let release = ElectionMessage::Release { term };
     assert_eq!(outputs[1], Output::Tell { to: board(2), message: release.clone() });
     assert_eq!(outputs[2], Output::Tell { to: board(3), message: release });
     assert_eq!(outputs.len(), 3);
     // A late answer does not bring the lease back.
-    election.handle_control(board(2), &ControlMessage::Granted { term, attempt }, sent, &mut out);
+    election.handle_control(board(2), &ElectionMessage::Granted { term, attempt }, sent, &mut out);
     assert_eq!((election.holds(sent), drain(&mut out)), (None, Vec::new()));
 }
 
@@ -317,7 +317,7 @@ fn the_reserve_is_asked_for_once_when_half_of_it_is_left() {
 fn a_fenced_leader_gives_up_and_comes_back_above_the_fence() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();
-    election.handle_control(board(3), &ControlMessage::Granted { term, attempt }, sent, &mut out);
+    election.handle_control(board(3), &ElectionMessage::Granted { term, attempt }, sent, &mut out);
     drain(&mut out);
     let fence = Term::new(40, board(2));
     election.handle_fenced(fence, sent, &mut out);
@@ -343,11 +343,11 @@ fn a_lost_round_gives_back_what_it_got() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     assert_eq!(election.standing(sent).granted.map(|(term, _)| term), Some(term), "its own vote");
     let mut out = Outbox::default();
-    let denied = ControlMessage::Denied { term, attempt, promised: Term::ZERO, remaining_micros: 0 };
+    let denied = ElectionMessage::Denied { term, attempt, promised: Term::ZERO, remaining_micros: 0 };
     election.handle_control(board(2), &denied, sent, &mut out);
     assert_eq!(drain(&mut out), [], "one vote is not the majority");
     election.handle_control(board(3), &denied, sent, &mut out);
-    let release = ControlMessage::Release { term };
+    let release = ElectionMessage::Release { term };
     let told = [2, 3].map(|to| Output::Tell { to: board(to), message: release.clone() });
     assert_eq!(drain(&mut out), told);
     assert_eq!(election.standing(sent).granted, None);

@@ -10,7 +10,7 @@ use super::terms::Terms;
 use crate::ids::{BoardId, Term};
 use crate::limits::DRIFT_PERMILLE;
 use crate::time::Instant;
-use crate::wire::control::Acquire;
+use crate::wire::election::Acquire;
 
 /// Why a voter refuses. A refusal changes nothing at the voter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::world::board;
 use crate::ids::Term;
 use crate::limits::TERMS_RESERVED;
 use crate::time::Instant;
-use crate::wire::control::Acquire;
+use crate::wire::election::Acquire;
 
 const LEASE: Duration = Duration::from_micros(300_000);
 /// 300 ms x 1100 / 900, rounded up.

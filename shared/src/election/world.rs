@@ -16,7 +16,7 @@ use crate::ids::{BoardId, BoardSet, Name, Term};
 use crate::limits::{DRIFT_PERMILLE, TERMS_RESERVED};
 use crate::outbox::Outbox;
 use crate::time::Instant;
-use crate::wire::control::ControlMessage;
+use crate::wire::election::ElectionMessage;
 
 pub(super) fn board(number: u8) -> BoardId {
     BoardId::new(number).unwrap()
@@ -45,7 +45,7 @@ pub(super) fn config(me: u8, boards: u8, voters: u8) -> NodeConfig {
 /// What travels: the election's own datagrams, or a sign of life in place of membership's.
 #[derive(Clone, Debug)]
 enum Datagram {
-    Control(ControlMessage),
+    Control(ElectionMessage),
     Beat { boot: u32, number: u64, seen: Term, leads: Option<Term> },
 }
 

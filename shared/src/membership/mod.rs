@@ -22,7 +22,7 @@ use crate::config::{NodeConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Epoch, Term};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
-use crate::wire::control::Heartbeat;
+use crate::wire::heartbeat::{Heartbeat, Vitals};
 use peer::{Peer, Sign};
 
 /// What membership asks for or tells.
@@ -54,17 +54,6 @@ pub enum Output {
         /// The new life.
         epoch: Epoch,
     },
-}
-
-/// What a board's heartbeat says of it beyond being alive. The node fills it in from the other stages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Vitals {
-    /// Highest term it has seen.
-    pub seen: Term,
-    /// Term it acts under, if it leads.
-    pub leads: Option<Term>,
-    /// Whether it takes records.
-    pub accepts: bool,
 }
 
 /// The site's boards as this one hears them.
@@ -110,8 +99,8 @@ impl Membership {
             Sign::Up => out.push(Output::Up { board: from, epoch }),
             Sign::Restarted => out.push(Output::Restarted { board: from, epoch }),
         }
-        let leads = heartbeat.leads.unwrap_or_default();
-        self.seen = self.seen.max(heartbeat.seen).max(leads);
+        let leads = heartbeat.vitals.leads.map_or(Term::ZERO, |claim| claim.term);
+        self.seen = self.seen.max(heartbeat.vitals.seen).max(leads);
     }
 
     /// The connection to `peer` stands or fell. A lost one is evidence, not a verdict: it halves the patience with
@@ -185,7 +174,7 @@ impl Membership {
 
     /// The highest term under which a board that counts as alive says it leads.
     pub fn leads(&self) -> Option<Term> {
-        self.heard().filter_map(|(_, vitals)| vitals.leads).max()
+        self.heard().filter_map(|(_, vitals)| Some(vitals.leads?.term)).max()
     }
 
     /// Whether this board hears nobody although there are others: the fault may be its own. True at the start.
@@ -203,9 +192,12 @@ impl Membership {
         let heartbeat = Heartbeat {
             epoch: self.epoch,
             number: self.number,
-            seen: vitals.seen,
-            leads: vitals.leads,
-            accepts: vitals.accepts,
+            vitals,
+            missed: BoardSet::EMPTY,
+            version: 0,
+            digest: 0,
+            period_ms: 0,
+            wanted_ms: 0,
         };
         for to in self.peers.keys() {
             out.push(Output::Tell { to: *to, heartbeat: heartbeat.clone() });

@@ -3,10 +3,9 @@
 
 use core::time::Duration;
 
-use super::Vitals;
 use crate::ids::Epoch;
 use crate::time::Instant;
-use crate::wire::control::Heartbeat;
+use crate::wire::heartbeat::{Heartbeat, Vitals};
 
 /// One other board. The drawing stands above [`super`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +49,7 @@ impl Peer {
         let heard = Heard { epoch: heartbeat.epoch, number: heartbeat.number };
         let sign = self.sign_of(heard);
         if sign != Sign::Old {
-            let vitals = Vitals { seen: heartbeat.seen, leads: heartbeat.leads, accepts: heartbeat.accepts };
-            *self = Self::Alive { heard, vitals, due };
+            *self = Self::Alive { heard, vitals: heartbeat.vitals, due };
         }
         sign
     }

@@ -3,21 +3,22 @@
 
 use alloc::vec::Vec;
 
-use crate::action::{Action, DiskJob};
+use crate::action::{Action, DiskJob, DutyReport, Evidence, Health, Memory, Wish, WishAnswer};
 use crate::duties;
 use crate::duties::Duty;
 use crate::election;
 use crate::election::View;
 use crate::event::Event;
-use crate::ids::{BoardId, BoardSet, Stream, Term};
+use crate::ids::{BoardId, BoardSet, DutyId, Stream, Term, WitnessId};
 use crate::limits::COVERAGE_STREAMS_MAX;
 use crate::membership;
-use crate::membership::Vitals;
 use crate::node::{Node, Region, origins};
 use crate::outbox::Outbox;
 use crate::time::Instant;
 use crate::uplink::Route;
 use crate::wire::control::ControlMessage;
+use crate::wire::election::ElectionMessage;
+use crate::wire::heartbeat::{Claim, Vitals};
 use crate::wire::peer::PeerMessage;
 use crate::wire::uplink::{BoardReport, FromRegion, Hello, Refusal, SiteReport, ToRegion};
 
@@ -48,14 +49,18 @@ impl Node {
 
     /// A datagram from `from`, whose certificate proved it.
     pub fn handle_control(&mut self, from: BoardId, message: ControlMessage, now: Instant, out: &mut Outbox<Action>) {
-        if let ControlMessage::Heartbeat(heartbeat) = &message {
-            let mut outputs = Outbox::default();
-            self.membership.handle_heartbeat(from, heartbeat, now, &mut outputs);
-            self.handle_membership(&mut outputs, now, out);
-        } else {
-            let mut outputs = Outbox::default();
-            self.election.handle_control(from, &message, now, &mut outputs);
-            self.handle_election(&mut outputs, now, out);
+        match &message {
+            ControlMessage::Heartbeat(heartbeat) => {
+                let mut outputs = Outbox::default();
+                self.membership.handle_heartbeat(from, heartbeat, now, &mut outputs);
+                self.handle_membership(&mut outputs, now, out);
+            }
+            ControlMessage::Election(message) => {
+                let mut outputs = Outbox::default();
+                self.election.handle_control(from, message, now, &mut outputs);
+                self.handle_election(&mut outputs, now, out);
+            }
+            ControlMessage::Hearing(_) | ControlMessage::Duty(_) => {}
         }
         self.look_around(now, out);
     }
@@ -106,6 +111,39 @@ impl Node {
             self.open_route(Route::Holder(from, term), now, out);
         }
     }
+
+    /// A datagram from a witness, whose certificate proved it.
+    pub fn handle_witness(
+        &mut self,
+        _from: WitnessId,
+        _message: ElectionMessage,
+        _now: Instant,
+        _out: &mut Outbox<Action>,
+    ) {
+    }
+
+    /// The connection to a witness stands or fell.
+    pub fn handle_witness_link(&mut self, _witness: WitnessId, _up: bool, _now: Instant, _out: &mut Outbox<Action>) {}
+
+    /// The supervisor of `board` has seen that life of it end, and signed that.
+    pub fn handle_obituary(&mut self, _board: BoardId, _life: u64, _now: Instant, _out: &mut Outbox<Action>) {}
+
+    /// The transport has noticed something about `board`.
+    pub fn handle_evidence(&mut self, _board: BoardId, _evidence: Evidence, _now: Instant, _out: &mut Outbox<Action>) {}
+
+    /// Something about the process of a user's duty has changed.
+    pub fn handle_duty(&mut self, _duty: DutyId, _report: DutyReport, _now: Instant, _out: &mut Outbox<Action>) {}
+
+    /// How the machine is, about once a second.
+    pub fn handle_health(&mut self, _health: Health, _now: Instant, _out: &mut Outbox<Action>) {}
+
+    /// An operator wishes something.
+    pub fn handle_wish(&mut self, _wish: Wish, _now: Instant, _out: &mut Outbox<Action>) -> WishAnswer {
+        WishAnswer::Refused("not built yet")
+    }
+
+    /// From now on these boards, this one among them, belong to the site.
+    pub fn handle_boards(&mut self, _boards: BoardSet, _now: Instant, _out: &mut Outbox<Action>) {}
 
     /// The session with the region stands (the shell has sent the hello) or fell.
     pub fn handle_region_link(&mut self, up: bool, now: Instant, out: &mut Outbox<Action>) {
@@ -201,7 +239,8 @@ impl Node {
 
     /// Handles what is due in membership and election, and lets each know what the other found.
     pub(super) fn pump_control(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        let vitals = Vitals { seen: self.election.seen(), leads: self.election.holds(now), accepts: self.accepts() };
+        let leads = self.election.holds(now).map(|term| Claim { term, left_ms: 0 });
+        let vitals = Vitals { seen: self.election.seen(), leads, accepts: self.accepts(), ..Vitals::default() };
         let mut outputs = Outbox::default();
         self.membership.handle_deadline(now, vitals, &mut outputs);
         self.handle_membership(&mut outputs, now, out);
@@ -264,7 +303,9 @@ impl Node {
     fn handle_election(&mut self, outputs: &mut Outbox<election::Output>, now: Instant, out: &mut Outbox<Action>) {
         while let Some(output) = outputs.pop() {
             match output {
-                election::Output::Tell { to, message } => out.push(Action::Tell { to, message }),
+                election::Output::Tell { to, message } => {
+                    out.push(Action::Tell { to, message: ControlMessage::Election(message) });
+                }
                 election::Output::Acquired { term } => {
                     out.push(Action::Notice(Event::LeaseAcquired { term }));
                     self.handle_duties(Some(term), now, out);
@@ -273,7 +314,10 @@ impl Node {
                     out.push(Action::Notice(Event::LeaseLost { term, released }));
                     self.handle_duties(None, now, out);
                 }
-                election::Output::Reserve { ceiling } => out.push(Action::Disk(DiskJob::Reserve { ceiling })),
+                election::Output::Reserve { ceiling } => {
+                    let memory = Memory { term_ceiling: ceiling, ..Memory::default() };
+                    out.push(Action::Disk(DiskJob::Remember(memory)));
+                }
                 election::Output::LeaderSeen { term } => out.push(Action::Notice(Event::LeaderChanged { term })),
             }
         }

@@ -16,7 +16,7 @@ mod tests;
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use crate::action::{Action, DiskDone, DiskJob};
+use crate::action::{Action, DiskDone, DiskJob, Memory};
 use crate::admit::Admission;
 use crate::config::NodeConfig;
 use crate::duties::Duties;
@@ -50,8 +50,8 @@ const READ_PERIOD: Duration = Duration::from_millis(10);
 pub struct Start {
     /// This life of the journal.
     pub epoch: Epoch,
-    /// Election terms reserved on disk: counters below it may be used or promised.
-    pub term_ceiling: u64,
+    /// What the board's voter must not forget, as durable now: its terms are reserved for this life.
+    pub memory: Memory,
     /// Seed of every random choice of this life.
     pub seed: u64,
     /// What the journal's earlier lives left.
@@ -109,7 +109,7 @@ impl Node {
     pub fn new(config: NodeConfig, start: Start, now: Instant) -> Self {
         let origin = Origin { board: config.board, epoch: start.epoch };
         let timing = config.timing;
-        let life = Life { boot: start.epoch.boot, term_ceiling: start.term_ceiling, seed: start.seed };
+        let life = Life { boot: start.epoch.boot, term_ceiling: start.memory.term_ceiling, seed: start.seed };
         let recovery_events = start.recovered.events.clone();
         Self {
             admission: Admission::new(origin),
@@ -155,7 +155,7 @@ impl Node {
             DiskDone::Prepared { segment } => self.journal.handle_prepared(segment),
             DiskDone::Appended { token } => self.handle_appended(token, now, out),
             DiskDone::Read { token, bytes } => self.handle_read(token, &bytes, out),
-            DiskDone::Reserved { ceiling } => self.handle_reserved(ceiling, now, out),
+            DiskDone::Remembered(memory) => self.handle_reserved(memory.term_ceiling, now, out),
             DiskDone::Failed => {
                 self.journal.poison();
                 out.push(Action::Notice(Event::JournalPoisoned));

@@ -165,7 +165,7 @@ impl Node {
             board: board.get(),
             alive: self.membership.alive().contains(board),
             linked: own || self.linked.contains(board),
-            votes: self.config.voters.contains(board),
+            votes: self.config.voters.set.contains(board.into()),
         }
     }
 

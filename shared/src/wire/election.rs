@@ -1,0 +1,83 @@
+//! Votes: between candidates and voters, boards and witnesses alike.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Term, Voters};
+
+/// One message of the election.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ElectionMessage {
+    /// Grant me this term (or renew it) for so long.
+    Acquire(Acquire),
+    /// You have my grant; or, to a trial, you would have it.
+    Granted {
+        /// The term asked for.
+        term: Term,
+        /// The attempt asked for: tells renewals apart, so that a late answer extends nothing.
+        attempt: u64,
+    },
+    /// You have not; nothing changed at the voter.
+    Denied {
+        /// The term asked for.
+        term: Term,
+        /// The attempt asked for.
+        attempt: u64,
+        /// Highest term the voter has promised.
+        promised: Term,
+        /// Until its own live grant or abstention ends; 0 where there is none.
+        remaining_micros: u64,
+        /// Who votes, where the voter knows of a later decision than the candidate.
+        voters: Option<Voters>,
+    },
+    /// I do not act under this term any more; its grant is void.
+    Release {
+        /// The term given up.
+        term: Term,
+    },
+    /// I do not count on the grants of this term up to this attempt any more; the voter may forget them. The term
+    /// goes on with other voters.
+    Waive {
+        /// The term.
+        term: Term,
+        /// The newest attempt that is not counted on.
+        attempt: u64,
+    },
+    /// From a leader that has stopped: its term is free, and you are to ask for the next one now.
+    HandOver {
+        /// The term given up.
+        term: Term,
+    },
+    /// From a leader: remember on disk who votes from now on.
+    Propose {
+        /// The leader's term.
+        term: Term,
+        /// Who votes.
+        voters: Voters,
+    },
+    /// It is on disk.
+    Stored {
+        /// The leader's term.
+        term: Term,
+        /// The version remembered.
+        version: u32,
+    },
+}
+
+/// A request for a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acquire {
+    /// The term.
+    pub term: Term,
+    /// Counts the candidate's requests.
+    pub attempt: u64,
+    /// How long, counted by each voter from receipt and by the candidate from sending.
+    pub lease_micros: u64,
+    /// Only asks what the answer would be: the voter judges it like any other, and changes nothing.
+    pub trial: bool,
+    /// The candidate's life (the nonce of its epoch): an obituary of that life voids what it was granted.
+    pub life: u64,
+    /// The version of the decision who votes that the candidate counts by.
+    pub voters: u32,
+    /// A term that its holder has handed over to this candidate: its grant is void, even where its release was lost.
+    pub released: Option<Term>,
+}

@@ -327,11 +327,17 @@ impl Node {
 
     fn handle_duties(&mut self, lease: Option<Term>, now: Instant, out: &mut Outbox<Action>) {
         let mut outputs = Outbox::default();
-        self.duties.handle_lease(lease, &mut outputs);
+        let until = self.election.standing(now).lease.map_or(now, |(_, until)| until);
+        self.duties.handle_lease(lease.map(|term| (term, until)), now, &mut outputs);
         while let Some(output) = outputs.pop() {
             match output {
                 duties::Output::Started { duty: Duty::Uplink, term } => self.start_uplink(term, out),
                 duties::Output::Stopped { duty: Duty::Uplink, term } => self.stop_uplink(term, now, out),
+                duties::Output::Tell { to, message } => {
+                    out.push(Action::Tell { to, message: ControlMessage::Duty(message) });
+                }
+                duties::Output::Order { duty, order } => out.push(Action::Duty { duty, order }),
+                duties::Output::Moved { .. } => {}
             }
         }
     }

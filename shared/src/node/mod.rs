@@ -121,7 +121,7 @@ impl Node {
             uplink: Uplink::new(&timing, config.boards.len()),
             membership: Membership::new(&config, start.epoch, now),
             election: Election::new(&config, life, now),
-            duties: Duties::new(config.board),
+            duties: Duties::new(&config, start.epoch, now),
             linked: BoardSet::EMPTY,
             region: Region::Idle,
             reading: None,

@@ -155,7 +155,7 @@ impl Node {
     }
 
     fn duties(&self) -> Vec<&'static str> {
-        let held = |duty: &Duty| self.duties.holds(*duty).is_some();
+        let held = |duty: &Duty| self.duties.performs(*duty).is_some();
         Duty::ALL.into_iter().filter(held).map(Duty::as_str).collect()
     }
 

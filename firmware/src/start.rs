@@ -29,7 +29,7 @@ use crate::mesh::Mesh;
 use crate::metrics::{Sources, registry};
 use crate::notices::Notices;
 use crate::secrets::{SecretError, Secrets};
-use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE};
+use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
 
 /// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
@@ -209,6 +209,11 @@ async fn open_disk(config: &BoardConfig) -> Result<Opened, FirmwareError> {
     let nonce = random()?;
     let opening = tokio::task::spawn_blocking(move || disk::open(&data_dir, &site, board, nonce));
     Ok(opening.await.expect("opening the disk does not panic")?)
+}
+
+/// How often this board's supervisor has seen it end badly; 0 without one.
+fn restarts() -> u32 {
+    std::env::var(RESTARTS_VARIABLE).ok().and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// 64 bits from the system's entropy.

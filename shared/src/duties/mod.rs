@@ -357,7 +357,9 @@ impl Duties {
     pub fn next_deadline(&self) -> Deadline {
         let ends = self.hands.iter().filter_map(Hand::ends).min().unwrap_or(Instant::NEVER);
         let lapse = Deadline { at: ends, why: "a duty's lease to end" };
-        let ask = Deadline { at: self.asking.due(), why: "the next question to the leader" };
+        // A site without duties of its users has nothing to ask about.
+        let due = if self.hands.is_empty() { Instant::NEVER } else { self.asking.due() };
+        let ask = Deadline { at: due, why: "the next question to the leader" };
         let mut next = ask.min(lapse);
         if let Some(tenure) = &self.tenure {
             next = next.min(tenure.next_deadline(self.config.board, self.settled_at));

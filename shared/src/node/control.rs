@@ -315,7 +315,7 @@ impl Node {
         out.push(Action::Notice(event));
     }
 
-    fn handle_membership(&mut self, outputs: &mut Outbox<membership::Output>, now: Instant, out: &mut Outbox<Action>) {
+    pub(super) fn handle_membership(&mut self, outputs: &mut Outbox<membership::Output>, now: Instant, out: &mut Outbox<Action>) {
         let mut changed = false;
         while let Some(output) = outputs.pop() {
             match output {
@@ -334,6 +334,7 @@ impl Node {
                     changed = true;
                 }
                 membership::Output::Impaired { board } => self.note(Event::BoardImpaired { board }, now, out),
+                membership::Output::Whole { .. } => {}
             }
         }
         if changed {

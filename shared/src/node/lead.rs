@@ -16,7 +16,7 @@ use crate::outbox::Outbox;
 use crate::time::Instant;
 use crate::wire::control::ControlMessage;
 use crate::wire::election::ElectionMessage;
-use crate::wire::heartbeat::{Claim, Vitals};
+use crate::wire::heartbeat::{Claim, Fitness, Vitals};
 use crate::wire::uplink::Hello;
 
 /// A leadership that is being given up, once its duties have ended.
@@ -208,11 +208,19 @@ impl Node {
         self.giving_up = None;
         let mut outputs = Outbox::default();
         match how {
-            GivingUp::HandOver(to) => self.election.handle_hand_over(to, now, &mut outputs),
+            GivingUp::HandOver(to) => {
+                // Where there is nobody to take it, the lease goes on, and so do its duties below.
+                let _ = self.election.handle_hand_over(to, now, &mut outputs);
+            }
             GivingUp::Fenced(highest) => self.election.handle_fenced(highest, now, &mut outputs),
             GivingUp::Stop => self.election.handle_stop(now, &mut outputs),
         }
         self.handle_election(&mut outputs, now, out);
+        if self.holds(now).is_some() {
+            let mut outputs = Outbox::default();
+            self.duties.resume(now, &mut outputs);
+            self.handle_duties(&mut outputs, now, out);
+        }
     }
 
     /// What this board says of itself in its heartbeats.
@@ -235,7 +243,7 @@ impl Node {
         let mut outputs = Outbox::default();
         self.election.handle_fitness(self.own.at(now), now, &mut outputs);
         let view = self.view(now);
-        self.election.handle_view(&view, now, &mut outputs);
+        self.election.handle_view(view, now, &mut outputs);
         self.handle_election(&mut outputs, now, out);
         if self.giving_up.is_none()
             && let Some(to) = self.election.wants_hand_over(now)
@@ -250,10 +258,14 @@ impl Node {
 
     fn view(&self, now: Instant) -> View {
         let alive = self.membership.alive();
-        let fitness = alive
-            .iter()
-            .filter_map(|board| Some((board, self.membership.vitals_of(board)?.fitness)))
-            .collect();
+        // What a board says of itself, less what this one has seen of it.
+        let fitness = alive.iter().filter_map(|board| {
+            let said = self.membership.vitals_of(board)?.fitness;
+            let impaired = self.membership.impaired().contains(board);
+            let steady = said.steady && !self.membership.unsteady(board, now);
+            Some((board, Fitness { eligible: said.eligible && !impaired, steady, ..said }))
+        });
+        let fitness = fitness.collect();
         View { alive, leads: self.membership.claims(now), seen: self.membership.seen(), fitness }
     }
 
@@ -266,7 +278,7 @@ impl Node {
         let alive = self.membership.alive();
         let view = DutyView {
             alive,
-            fit: alive.iter().filter(|board| self.membership.is_fit(*board, now)).collect(),
+            fit: alive.iter().filter(|board| self.is_fit(*board, now)).collect(),
             can: alive
                 .iter()
                 .filter_map(|board| Some((board, self.membership.vitals_of(board)?.can)))
@@ -274,6 +286,14 @@ impl Node {
         };
         self.duties.handle_view(&view, now, &mut outputs);
         self.handle_duties(&mut outputs, now, out);
+    }
+
+    /// Whether `board` is steady and not impaired.
+    fn is_fit(&self, board: BoardId, now: Instant) -> bool {
+        if board == self.config.board {
+            return self.own.at(now).steady && !self.membership.is_isolated();
+        }
+        !self.membership.impaired().contains(board) && !self.membership.unsteady(board, now)
     }
 
     /// Tells once when the site has had no leader for longer than a takeover takes, and when it has one again.
@@ -327,9 +347,20 @@ impl Node {
                     self.led_why = why;
                     self.note(Event::LeaderChanged { term, why }, now, out);
                 }
-                election::Output::VotersChanged { voters } => self.note(Event::VotersChanged { voters }, now, out),
+                election::Output::VotersChanged { voters } => {
+                    self.note(Event::VotersChanged { voters }, now, out);
+                    self.tell_voters(now, out);
+                }
             }
         }
+    }
+
+    /// Leader and voters observe each other directly: membership hears who votes.
+    pub(super) fn tell_voters(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        let mut outputs = Outbox::default();
+        let voters = self.election.voters().set.boards();
+        self.membership.handle_voters(voters, now, &mut outputs);
+        self.handle_membership(&mut outputs, now, out);
     }
 
     fn handle_lost(&mut self, term: Term, released: bool, now: Instant, out: &mut Outbox<Action>) {

@@ -186,6 +186,7 @@ impl Node {
         }
         self.prepare_journal(out);
         self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
+        self.tell_voters(now, out);
         self.pump_control(now, out);
     }
 

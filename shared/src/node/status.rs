@@ -84,7 +84,7 @@ pub struct Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VoteStatus {
     /// Counts the changes of who votes.
-    pub version: u32,
+    pub version: u64,
     /// Boards that vote.
     pub boards: Vec<u8>,
     /// Witnesses that vote.
@@ -277,17 +277,18 @@ impl Node {
 
     fn peer_status(&self, board: BoardId, now: Instant) -> PeerStatus {
         let own = board == self.config.board;
-        let line = self.membership.line(board, now);
+        let view = self.membership.status(now).find(|view| view.board == board);
+        let observed = view.filter(|view| view.observed);
         PeerStatus {
             board: board.get(),
             alive: self.membership.is_alive(board),
             linked: own || self.linked.contains(board),
             votes: self.election.voters().set.contains(board.into()),
-            silent_ms: line.silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
-            loss_permille: line.loss_permille,
-            missed_by: line.missed_by.iter().map(BoardId::get).collect(),
-            impaired: line.impaired,
-            steady: line.steady,
+            silent_ms: observed.and_then(|view| view.silent_ms),
+            loss_permille: observed.map(|view| view.loss_permille),
+            missed_by: view.map_or(Vec::new(), |view| view.missed_by.iter().map(BoardId::get).collect()),
+            impaired: view.is_some_and(|view| view.impaired),
+            steady: view.is_none_or(|view| !view.unsteady),
         }
     }
 

@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// Fewest and most boards, such as 2..5.
-    #[arg(long, default_value = "2..5", value_parser = boards)]
+    #[arg(long, default_value = "2..64", value_parser = boards)]
     boards: RangeInclusive<u8>,
     /// Tell what happens, line by line.
     #[arg(long)]
@@ -48,10 +48,10 @@ fn boards(text: &str) -> Result<RangeInclusive<u8>, String> {
     let (low, high) = text.split_once("..").unwrap_or((text, text));
     let number = |text: &str| text.trim_start_matches('=').parse::<u8>().map_err(|why| why.to_string());
     let (low, high) = (number(low)?, number(high)?);
-    if (1..=7).contains(&low) && low <= high && high <= 7 {
+    if (1..=64).contains(&low) && low <= high && high <= 64 {
         Ok(low..=high)
     } else {
-        Err("1 to 7 boards".into())
+        Err("1 to 64 boards".into())
     }
 }
 

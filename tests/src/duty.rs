@@ -50,7 +50,14 @@ pub(crate) struct Worker {
 
 impl Default for Worker {
     fn default() -> Self {
-        Self { at: At::Nothing, order: DutyOrder::End, until: Instant::ZERO, told: 0, guarded: false, outlives: false }
+        Self {
+            at: At::Nothing,
+            order: DutyOrder::End,
+            until: Instant::ZERO,
+            told: 0,
+            guarded: false,
+            outlives: false,
+        }
     }
 }
 
@@ -120,7 +127,11 @@ impl World {
     fn follow(&mut self, board: BoardId, duty: DutyId) {
         let now = self.now;
         let Some(host) = self.boards.get_mut(&board) else { return };
-        let standby = host.config.duties.get(usize::from(duty.get())).is_some_and(|config| config.standby);
+        let standby = host
+            .config
+            .duties
+            .get(usize::from(duty.get()))
+            .is_some_and(|config| config.standby);
         let local = host.clock.local(now);
         let Some(worker) = host.workers.get_mut(&duty) else { return };
         let told = worker.told;
@@ -175,7 +186,8 @@ impl World {
             return;
         }
         let place = usize::from(duty.get());
-        self.story.tell(self.now, board, || format!("duty {place}: {before:?} becomes {at:?}"));
+        self.story
+            .tell(self.now, board, || format!("duty {place}: {before:?} becomes {at:?}"));
         self.story.weigh(self.now, u64::from(board.get()) << 8 | u64::from(duty.get()));
         let is_exclusive = self.is_exclusive(duty);
         if let At::Acts(token) = before {

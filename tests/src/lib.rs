@@ -5,9 +5,10 @@
 //!
 //! Reading order: `settings` (what a world is like), `faults` and `strikes` (what goes wrong), `world` (the run loop),
 //! `boards`, `supervisor`, `duty`, `shell`, `links`, `uplinks`, `witness`, `region`, `publishers` (what happens), `model`,
-//! `referee` and `verdict` (what must hold), `mutant` (lies that prove that the checks bite), `campaign` and `shrink`
+//! `referee`, `accord` and `verdict` (what must hold), `mutant` (lies that prove that the checks bite), `campaign` and `shrink`
 //! (many seeds, and a failed one made short).
 
+mod accord;
 pub mod agenda;
 mod board;
 mod boards;
@@ -26,10 +27,12 @@ mod model;
 pub mod mutant;
 mod publisher;
 mod publishers;
+pub mod recipe;
 mod referee;
 mod region;
 pub mod settings;
 mod shell;
+pub mod shrink;
 pub mod store;
 pub mod story;
 mod strikes;

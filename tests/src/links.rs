@@ -38,7 +38,13 @@ impl World {
             self.sample_datagram(from, &message);
         }
         let message = Box::new(message);
-        for delay in self.mesh.path(from, to).datagram(self.now, &mut self.net_dice).into_iter().flatten() {
+        for delay in self
+            .mesh
+            .path(from, to)
+            .datagram(self.now, &mut self.net_dice)
+            .into_iter()
+            .flatten()
+        {
             self.put_in(delay, Happening::Datagram { from, to, message: message.clone() });
         }
     }

@@ -87,7 +87,11 @@ impl Path {
     /// How long a packet that leaves now takes.
     pub(crate) fn delay(&self, now: Moment, dice: &mut Dice) -> Duration {
         let delay = dice.delay(self.weather.delay, self.weather.jitter);
-        if now < self.spike.1 { delay + dice.span(Duration::ZERO, self.spike.0) } else { delay }
+        if now < self.spike.1 {
+            delay + dice.span(Duration::ZERO, self.spike.0)
+        } else {
+            delay
+        }
     }
 
     /// What becomes of a datagram that leaves now: when each of its copies arrives.

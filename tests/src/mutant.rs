@@ -98,6 +98,11 @@ impl Mutant {
 }
 
 impl Mutant {
+    /// Whether the lie is about duties, obituaries or witnesses.
+    pub const fn needs_whole_control(self) -> bool {
+        matches!(self, Self::ObituaryOfTheLiving | Self::DeadManSleeps | Self::ActsBeyondLease | Self::WitnessForgets)
+    }
+
     /// The faults under which the lie shows.
     pub const fn revealed_by(self) -> &'static [Fault] {
         match self {

@@ -14,6 +14,10 @@ use crate::faults::Fault;
 use crate::mutant::Mutant;
 use crate::story::Telling;
 
+/// Whether nodes have the control path with witnesses, duties and verdicts that stand against loss: worlds draw and
+/// judge these only then.
+pub const WHOLE_CONTROL: bool = false;
+
 /// How far the worst clocks are off true time, in parts per million: a little within the bound that each may be off by.
 const DRIFT_PPM: u64 = DRIFT_PERMILLE * 450;
 
@@ -177,21 +181,23 @@ impl Settings {
     /// Who votes, who is preferred, which duties there are.
     fn draw_control(&mut self, dice: &mut Dice) {
         let witnessed = if self.boards == 2 { dice.below(4) != 0 } else { dice.below(8) == 0 };
-        self.witness = crate::witness::VOTES && witnessed && self.boards > 1;
+        self.witness = WHOLE_CONTROL && witnessed && self.boards > 1;
         let one_votes = self.boards == 2 && !self.witness && dice.coin();
         self.voters = one_votes.then_some(1);
         self.ranked = dice.below(4) == 0;
         let far = dice.pick(&[1, 1, 30, 80]).unwrap_or(1);
-        self.witness_way = Weather {
-            delay: Duration::from_millis(far),
-            jitter: Duration::from_millis(far / 4 + 1),
-            ..self.mesh
-        };
+        self.witness_way =
+            Weather { delay: Duration::from_millis(far), jitter: Duration::from_millis(far / 4 + 1), ..self.mesh };
         for place in 0..dice.below(4) {
             let active = dice.between(1, 2) as u8;
-            let mode = if dice.coin() { DutyMode::Exclusive } else { DutyMode::Available { active } };
+            let mode = if dice.coin() {
+                DutyMode::Exclusive
+            } else {
+                DutyMode::Available { active }
+            };
             let name = Name::try_from(["beat", "fuse", "count"][place as usize]).expect("the name is short");
-            self.duties.push(DutyConfig { name, mode, standby: dice.coin(), is_local: true });
+            self.duties
+                .push(DutyConfig { name, mode, standby: dice.coin(), is_local: true });
         }
     }
 
@@ -211,16 +217,24 @@ impl Settings {
         }
     }
 
+    /// In how many boards a lie shows. A pair has nobody else to keep a copy while one of it restarts: what that one
+    /// claims is believed.
+    pub const fn boards_for(mutant: Mutant) -> u8 {
+        if matches!(mutant, Mutant::CacheTrusted | Mutant::WitnessForgets) {
+            2
+        } else {
+            3
+        }
+    }
+
     /// The world that `seed` draws for a lie: the faults that bring it to light happen often.
-    pub fn for_mutant(seed: u64, mutant: Mutant) -> Self {
-        // A pair has nobody else to keep a copy while one of it restarts: what that one claims is believed.
-        let boards = if matches!(mutant, Mutant::CacheTrusted | Mutant::WitnessForgets) { 2 } else { 3 };
+    pub fn for_mutant(seed: u64, mutant: Mutant, boards: u8) -> Self {
         let mut settings = Self::drawn(seed, boards, boards);
         if mutant == Mutant::CacheTrusted {
             settings.restart = (Duration::from_millis(5), Duration::from_millis(200));
         }
         if mutant == Mutant::WitnessForgets {
-            (settings.witness, settings.voters) = (crate::witness::VOTES, None);
+            (settings.witness, settings.voters) = (WHOLE_CONTROL, None);
         }
         if mutant == Mutant::CacheTrusted {
             (settings.witness, settings.voters) = (false, Some(1));
@@ -231,7 +245,7 @@ impl Settings {
         }
         settings.duties[0].mode = DutyMode::Exclusive;
         settings.mutant = Some(mutant);
-        settings.copies = 2;
+        settings.copies = usize::from(boards.min(2));
         settings.publishers = 4;
         for fault in mutant.revealed_by() {
             settings.faults.insert(*fault, Duration::from_millis(1_500));

@@ -18,7 +18,11 @@ const STOPS_WITHIN: Duration = Duration::from_secs(3);
 impl World {
     pub(crate) fn start_faults(&mut self) {
         for (place, occurrence) in self.occurrences.iter().enumerate() {
-            let left_out = self.settings.only.as_ref().is_some_and(|only| !only.contains(&occurrence.number));
+            let left_out = self
+                .settings
+                .only
+                .as_ref()
+                .is_some_and(|only| !only.contains(&occurrence.number));
             if !left_out {
                 self.agenda.put(occurrence.at, Happening::Fault { place });
             }

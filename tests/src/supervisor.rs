@@ -34,7 +34,13 @@ impl World {
         }
         let others: Vec<BoardId> = self.boards.keys().copied().filter(|other| *other != board).collect();
         for to in others {
-            for delay in self.mesh.path(board, to).datagram(self.now, &mut self.net_dice).into_iter().flatten() {
+            for delay in self
+                .mesh
+                .path(board, to)
+                .datagram(self.now, &mut self.net_dice)
+                .into_iter()
+                .flatten()
+            {
                 self.put_in(delay, Happening::ObituaryArrives { to, board, life });
             }
         }

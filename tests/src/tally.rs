@@ -76,6 +76,8 @@ tally! {
     dead_man_kills,
     /// Commands that were refused for their token.
     stale_commands,
+    /// Times that a healed site was in accord and then not.
+    accords_broken,
     /// Connections between boards that fell.
     links_fallen,
     /// Sessions with the region that fell.
@@ -118,7 +120,7 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "boards         {} starts, {} crashes, {} power cuts, {} site power cuts, {} lost, {} pauses, {} stops, {} takeovers",
+            "boards         {} starts, {} crashes, {} power cuts, {} site power cuts, {} lost, {} pauses, {} stops, {} takeovers, {} accords broken",
             self.boots,
             self.crashes,
             self.power_cuts,
@@ -126,7 +128,8 @@ impl fmt::Display for Tally {
             self.lost_boards,
             self.pauses,
             self.stops,
-            self.takeovers
+            self.takeovers,
+            self.accords_broken
         )?;
         writeln!(
             f,

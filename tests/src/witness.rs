@@ -37,9 +37,6 @@ pub(crate) trait Decides: std::fmt::Debug {
     fn next_deadline(&self) -> Instant;
 }
 
-/// Whether witnesses decide anything yet: worlds draw them only then.
-pub(crate) const VOTES: bool = false;
-
 /// A witness that says nothing.
 #[derive(Debug)]
 struct Silent;
@@ -178,7 +175,10 @@ impl World {
             return;
         }
         witness.wake = Moment::NEVER;
-        let due = witness.process.as_ref().map_or(Instant::NEVER, |process| process.next_deadline());
+        let due = witness
+            .process
+            .as_ref()
+            .map_or(Instant::NEVER, |process| process.next_deadline());
         if due > witness.clock.local(now) {
             self.plan_witness_wake();
         } else {
@@ -224,7 +224,9 @@ impl World {
     }
 
     pub(crate) fn from_witness(&mut self, to: BoardId, message: ElectionMessage) {
-        let Some(from) = self.witness.as_ref().map(|witness| witness.id) else { return };
+        let Some(from) = self.witness.as_ref().map(|witness| witness.id) else {
+            return;
+        };
         if self.boards[&to].is_drowned() {
             return;
         }

@@ -105,7 +105,7 @@ impl World {
                 Witness::new(id, &settings, &ids, dice.fork())
             }),
             referee: Referee::default(),
-            occurrences: occurrences(&settings, &mut Dice::new(settings.seed ^ 0x4641_554c_5453)),
+            occurrences: occurrences(&settings, &mut Dice::for_faults(settings.seed)),
             publisher_dice: dice.fork(),
             outbox: Outbox::default(),
             hub_outbox: Outbox::default(),
@@ -306,7 +306,9 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         set.insert(WitnessId::new(1).expect("a small number").into());
     }
     let duties = settings.duties.iter();
-    let duties = duties.map(|duty| DutyConfig { is_local: dice.below(4) != 0, ..duty.clone() }).collect();
+    let duties = duties
+        .map(|duty| DutyConfig { is_local: dice.below(4) != 0, ..duty.clone() })
+        .collect();
     let config = NodeConfig {
         site: site(),
         board: id,

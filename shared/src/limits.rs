@@ -167,6 +167,31 @@ pub const CAMPAIGN_SENDS: u32 = 3;
 /// Times that lost campaigns double the random pause: to 160 ms, above the round trip of a bad link.
 pub const CAMPAIGN_DOUBLINGS_MAX: u32 = 5;
 
+/// Longest lease of a duty under the leader's: bounds how long a new leader waits for boards that say nothing. At a
+/// question every 50 ms and 30 % loss each way, all the answers of one second are lost once in half a million times.
+pub const DUTY_LEASE_MAX: Duration = Duration::from_secs(1);
+/// A board takes no lease under another's from its start on for so long: whoever knew its last life to be alive this
+/// recently, and has seen that attested as over, knows that the next one holds nothing.
+pub const DUTY_FRESH: Duration = Duration::from_millis(1500);
+/// Between the questions of a board that neither holds nor is to hold an exclusive duty.
+pub const DUTY_ASK_IDLE: Duration = Duration::from_millis(500);
+/// A board that has not asked the leader for so long is given no duty, and its duties are taken from it.
+pub const DUTY_SILENT: Duration = Duration::from_millis(1500);
+/// Questions whose answers still count: the newest. A later answer to an older one gives nothing.
+pub const DUTY_QUESTIONS_MAX: usize = 32;
+/// A new leader leaves available duties as they are for so long, or until every living board has asked.
+pub const DUTY_SETTLE: Duration = Duration::from_millis(600);
+/// Boards that have heard of no leader for so long perform available duties of their own accord.
+pub const DUTY_ALONE_AFTER: Duration = Duration::from_secs(2);
+/// An exclusive duty leaves a board that has been impaired or unsteady for so long, where another is well.
+pub const DUTY_UNFIT_AFTER: Duration = Duration::from_secs(5);
+/// An exclusive duty leaves a board that has been overloaded for so long, where another has room.
+pub const DUTY_LOADED_AFTER: Duration = Duration::from_secs(60);
+/// A board this busy, in permille of its processors, is overloaded.
+pub const DUTY_LOAD_HIGH: u16 = 900;
+/// A board no busier than this, in permille of its processors, has room for what an overloaded one does.
+pub const DUTY_LOAD_LOW: u16 = 500;
+
 const _: () = assert!(RECORD_BYTES_MAX < RUN_BYTES_MAX, "a record fits a run");
 const _: () = assert!(
     MQTT_USER_BYTES_MAX + MQTT_PASSWORD_BYTES_MAX + PUBLISHER_BYTES_MAX + 4096 < DOOR_PACKET_BYTES_MAX,
@@ -186,3 +211,10 @@ const _: () = assert!(
     COVERAGE_STREAMS_MAX * (RANGES_MAX * 20 + 32) < FRAME_BYTES_MAX,
     "an answer with every range of every stream asked fits a frame"
 );
+const _: () = assert!(
+    DUTY_LEASE_MAX.as_millis() as u64 * (1000 + DRIFT_PERMILLE) / (1000 - DRIFT_PERMILLE)
+        < DUTY_FRESH.as_millis() as u64,
+    "what a life was granted is over before the next one is granted anything"
+);
+const _: () = assert!(DUTY_ASK_IDLE.as_millis() * 2 < DUTY_SILENT.as_millis(), "one lost question is no silence");
+const _: () = assert!(DUTIES_MAX * 16 + 128 < DATAGRAM_BYTES_MAX, "a board's duties fit a datagram");

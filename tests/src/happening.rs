@@ -217,9 +217,6 @@ pub(crate) enum Happening {
         life: Life,
     },
     // the witness
-    WitnessWake {
-        boot: u32,
-    },
     WitnessRemembers {
         boot: u32,
         memory: Memory,

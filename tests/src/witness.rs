@@ -31,10 +31,8 @@ pub(crate) enum Ask {
 /// The code that decides for a witness, as its shell sees it.
 pub(crate) trait Decides: std::fmt::Debug {
     fn handle_message(&mut self, from: BoardId, message: &ElectionMessage, now: Instant, out: &mut Vec<Ask>);
-    fn handle_obituary(&mut self, board: BoardId, life: u64, now: Instant, out: &mut Vec<Ask>);
+    fn handle_obituary(&mut self, board: BoardId, life: u64);
     fn handle_remembered(&mut self, memory: Memory, now: Instant, out: &mut Vec<Ask>);
-    fn handle_deadline(&mut self, now: Instant, out: &mut Vec<Ask>);
-    fn next_deadline(&self) -> Instant;
 }
 
 /// A witness that says nothing.
@@ -43,15 +41,12 @@ struct Silent;
 
 impl Decides for Silent {
     fn handle_message(&mut self, _: BoardId, _: &ElectionMessage, _: Instant, _: &mut Vec<Ask>) {}
-    fn handle_obituary(&mut self, _: BoardId, _: u64, _: Instant, _: &mut Vec<Ask>) {}
+    fn handle_obituary(&mut self, _: BoardId, _: u64) {}
     fn handle_remembered(&mut self, _: Memory, _: Instant, _: &mut Vec<Ask>) {}
-    fn handle_deadline(&mut self, _: Instant, _: &mut Vec<Ask>) {}
-    fn next_deadline(&self) -> Instant {
-        Instant::NEVER
-    }
 }
 
-fn decides(_memory: Memory, _boot: u32, _now: Instant) -> Box<dyn Decides> {
+/// The code over what is on disk of the site, if anything is.
+fn decides(_known: Option<Memory>, _now: Instant) -> Box<dyn Decides> {
     Box::new(Silent)
 }
 
@@ -77,12 +72,12 @@ struct Line {
 pub(crate) struct Witness {
     id: WitnessId,
     process: Option<Box<dyn Decides>>,
-    memory: Memory,
+    /// On disk of the one site, if anything is.
+    memory: Option<Memory>,
     boot: u32,
     clock: SkewedClock,
     dice: Dice,
     lines: BTreeMap<BoardId, Line>,
-    wake: Moment,
 }
 
 impl Witness {
@@ -97,12 +92,11 @@ impl Witness {
         Self {
             id,
             process: None,
-            memory: Memory::default(),
+            memory: None,
             boot: 0,
             clock,
             dice,
             lines: boards.iter().map(|board| (*board, line())).collect(),
-            wake: Moment::NEVER,
         }
     }
 }
@@ -116,13 +110,10 @@ impl World {
         witness.boot += 1;
         witness.clock.shows = witness.clock.shows.wrapping_add(witness.dice.below(1_000_000));
         if forgets {
-            witness.memory.longest_micros = 0;
+            witness.memory = None;
         }
-        let boot = if forgets { 1 } else { witness.boot };
-        witness.process = Some(decides(witness.memory, boot, witness.clock.local(self.now)));
-        witness.wake = Moment::NEVER;
+        witness.process = Some(decides(witness.memory, witness.clock.local(self.now)));
         self.story.tell(self.now, "witness", || "boots");
-        self.plan_witness_wake();
     }
 
     pub(crate) fn witness_crash(&mut self) {
@@ -151,46 +142,13 @@ impl World {
                 }
             }
         }
-        self.plan_witness_wake();
-    }
-
-    fn plan_witness_wake(&mut self) {
-        let Some(witness) = self.witness.as_mut() else { return };
-        let Some(process) = &witness.process else { return };
-        let due = witness.clock.moment(process.next_deadline());
-        let late = Duration::from_micros(witness.dice.below(150));
-        if due == Moment::NEVER || due.max(self.now) + late >= witness.wake {
-            return;
-        }
-        witness.wake = due.max(self.now) + late;
-        self.agenda.put(witness.wake, Happening::WitnessWake { boot: witness.boot });
-    }
-
-    pub(crate) fn witness_wake(&mut self, boot: u32) {
-        let now = self.now;
-        let Some(witness) = self.witness.as_mut().filter(|witness| witness.boot == boot) else {
-            return;
-        };
-        if witness.wake > now {
-            return;
-        }
-        witness.wake = Moment::NEVER;
-        let due = witness
-            .process
-            .as_ref()
-            .map_or(Instant::NEVER, |process| process.next_deadline());
-        if due > witness.clock.local(now) {
-            self.plan_witness_wake();
-        } else {
-            self.drive_witness(|process, now, out| process.handle_deadline(now, out));
-        }
     }
 
     pub(crate) fn witness_remembers(&mut self, boot: u32, memory: Memory) {
         let Some(witness) = self.witness.as_mut().filter(|witness| witness.boot == boot) else {
             return;
         };
-        witness.memory = memory;
+        witness.memory = Some(memory);
         self.drive_witness(|process, now, out| process.handle_remembered(memory, now, out));
     }
 
@@ -245,7 +203,9 @@ impl World {
     }
 
     pub(crate) fn witness_obituary(&mut self, board: BoardId, life: u64) {
-        self.drive_witness(|process, now, out| process.handle_obituary(board, life, now, out));
+        if let Some(process) = self.witness.as_mut().and_then(|witness| witness.process.as_mut()) {
+            process.handle_obituary(board, life);
+        }
     }
 
     /// A look at the connection of `board` to the witness: it is made where it can be, and falls after long silence.

@@ -245,7 +245,6 @@ impl World {
             Happening::Duty { board, duty, step } => self.duty_step(board, duty, step),
             Happening::Command { duty, token } => self.command_arrives(duty, token),
             Happening::Health { board, life } => self.health(board, life),
-            Happening::WitnessWake { boot } => self.witness_wake(boot),
             Happening::WitnessRemembers { boot, memory } => self.witness_remembers(boot, memory),
             Happening::WitnessLink { board } => self.witness_link(board),
             Happening::ToWitness { from, message } => self.at_witness(from, &message),

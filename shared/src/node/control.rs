@@ -354,6 +354,11 @@ impl Node {
         self.look_around(now, out);
     }
 
+    /// The term in which this board takes another, or itself, for the leader.
+    pub fn leader_seen(&self) -> Option<Term> {
+        self.election.leader_seen()
+    }
+
     /// Boards not known to be down, this one included.
     pub fn alive(&self) -> BoardSet {
         self.membership.alive()

@@ -74,7 +74,11 @@ fn leadership(page: &mut String, status: &Status) {
     let mut voters = names("board", &vote.boards);
     voters.extend(names("witness", &vote.witnesses));
     row(page, "Who votes", format_args!("{} (version {})", voters.join(", "), vote.version));
-    for witness in vote.witnesses.iter().filter(|witness| !vote.witnesses_reached.contains(witness)) {
+    for witness in vote
+        .witnesses
+        .iter()
+        .filter(|witness| !vote.witnesses_reached.contains(witness))
+    {
         row(page, "Witness", format_args!("{witness} cannot be reached: the next dead board is not covered"));
     }
     match (vote.granted_term, vote.granted_remaining_ms, vote.abstains_ms) {
@@ -90,7 +94,9 @@ fn duties(page: &mut String, status: &Status) {
     if status.user_duties.is_empty() {
         return;
     }
-    page.push_str("<h2>Duties</h2><table><tr><th>Duty<th>Kind<th>On<th>Token<th>For<th>Process here<th>Waits for<th>Why");
+    page.push_str(
+        "<h2>Duties</h2><table><tr><th>Duty<th>Kind<th>On<th>Token<th>For<th>Process here<th>Waits for<th>Why",
+    );
     for duty in &status.user_duties {
         let on: Vec<String> = duty.holders.iter().map(|board| format!("board {board}")).collect();
         let token = duty.token.map_or(String::new(), |token| token.to_string());
@@ -117,7 +123,9 @@ fn boards(page: &mut String, status: &Status) {
         let yes = |holds: bool| if holds { "yes" } else { "no" };
         let (alive, linked, votes) = (yes(board.alive), yes(board.linked), yes(board.votes));
         let silent = board.silent_ms.map_or(String::new(), |silent| format!("{silent} ms"));
-        let loss = board.loss_permille.map_or(String::new(), |loss| format!("{}.{} %", loss / 10, loss % 10));
+        let loss = board
+            .loss_permille
+            .map_or(String::new(), |loss| format!("{}.{} %", loss / 10, loss % 10));
         let mut notes = Vec::new();
         if board.impaired {
             let missed: Vec<String> = board.missed_by.iter().map(u8::to_string).collect();

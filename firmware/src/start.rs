@@ -213,7 +213,10 @@ async fn open_disk(config: &BoardConfig) -> Result<Opened, FirmwareError> {
 
 /// How often this board's supervisor has seen it end badly; 0 without one.
 fn restarts() -> u32 {
-    std::env::var(RESTARTS_VARIABLE).ok().and_then(|count| count.parse().ok()).unwrap_or(0)
+    std::env::var(RESTARTS_VARIABLE)
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0)
 }
 
 /// 64 bits from the system's entropy.
@@ -242,7 +245,13 @@ fn assemble(
     stop: &Stop,
 ) -> Result<Board, FirmwareError> {
     let hello = hello(config, opened.epoch);
-    let start = Start { epoch: opened.epoch, memory: opened.memory, seed: random()?, recovered: opened.recovered };
+    let start = Start {
+        epoch: opened.epoch,
+        memory: opened.memory,
+        seed: random()?,
+        recovered: opened.recovered,
+        restarts: restarts(),
+    };
     let (mesh, from_mesh) = Mesh::start(&identity, hello, config.listen.mesh, &config.peers, stop)?;
     let (uplink, region) = match &config.region {
         Some(region) => {

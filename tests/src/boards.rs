@@ -40,7 +40,7 @@ impl World {
         }
         // A new process counts time from an origin of its own.
         host.clock.shows = host.clock.shows.wrapping_add(host.dice.below(1_000_000)) % 1_000_000_000_000;
-        let start = Start { epoch, memory, seed: host.dice.word(), recovered: recovery.finish() };
+        let start = Start { epoch, memory, seed: host.dice.word(), recovered: recovery.finish(), restarts: 0 };
         let node = Node::new(host.config.clone(), start, host.clock.local(now));
         host.process = Some(Process::new(node));
         let files = host.disk.files();

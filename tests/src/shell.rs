@@ -47,7 +47,7 @@ impl World {
             Input::Link { peer, up } => node.handle_link(peer, up, now, out),
             Input::Message { from, message } => node.handle_message(from, message, now, out),
             Input::Control { from, message } => node.handle_control(from, message, now, out),
-            Input::Witness { from, message } => node.handle_witness(from, message, now, out),
+            Input::Witness { from, message } => node.handle_witness(from, &message, now, out),
             Input::WitnessLink { witness, up } => node.handle_witness_link(witness, up, now, out),
             Input::Obituary { board, life } => node.handle_obituary(board, life, now, out),
             Input::Evidence { board, evidence } => node.handle_evidence(board, evidence, now, out),

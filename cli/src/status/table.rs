@@ -42,7 +42,9 @@ fn best_informed(answers: &[Answer]) -> Option<&Value> {
         let boards = answers.iter().filter(|answer| answer.target.kind != Kind::Gateway);
         boards.filter_map(|answer| answer.said.as_ref().ok())
     };
-    boards().find(|status| status["lease_remaining_ms"].is_u64()).or_else(|| boards().next())
+    boards()
+        .find(|status| status["lease_remaining_ms"].is_u64())
+        .or_else(|| boards().next())
 }
 
 /// Who leads and why, who votes, and what happened last.
@@ -64,7 +66,10 @@ fn leadership(text: &mut String, status: &Value) {
     let version = vote.get("version").map_or_else(String::new, word);
     text.push_str(&format!("votes (version {version}): {}\n", voters.join(", ")));
     let reached = numbers("witnesses_reached", "witness");
-    for witness in numbers("witnesses", "witness").iter().filter(|witness| !reached.contains(witness)) {
+    for witness in numbers("witnesses", "witness")
+        .iter()
+        .filter(|witness| !reached.contains(witness))
+    {
         text.push_str(&format!("{witness} cannot be reached: the next dead board is not covered\n"));
     }
     if let Some(last) = status["history"].as_array().and_then(|lines| lines.first()) {
@@ -88,10 +93,16 @@ fn duties(text: &mut String, status: &Value) {
     };
     let mut table = plain(&["duty", "kind", "on", "token", "for", "waits for", "why"]);
     for line in lines {
-        let on: Vec<String> =
-            line["holders"].as_array().into_iter().flatten().map(|board| format!("board-{board}")).collect();
+        let on: Vec<String> = line["holders"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|board| format!("board-{board}"))
+            .collect();
         let on = if on.is_empty() { "none".to_owned() } else { on.join(" ") };
-        let left = line["remaining_ms"].as_u64().map_or("-".to_owned(), |left| format!("{left} ms"));
+        let left = line["remaining_ms"]
+            .as_u64()
+            .map_or("-".to_owned(), |left| format!("{left} ms"));
         table.add_row(vec![
             word(&line["name"]),
             word(&line["mode"]),

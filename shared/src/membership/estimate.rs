@@ -78,7 +78,9 @@ impl Loss {
     /// The chance that the one after a lost one is lost.
     fn chance_in_row(&self) -> f64 {
         let alone = self.chance();
-        ((self.in_row + BURST_PRIOR * alone) / (self.lost + BURST_PRIOR)).max(alone).min(CHANCE_MOST)
+        ((self.in_row + BURST_PRIOR * alone) / (self.lost + BURST_PRIOR))
+            .max(alone)
+            .min(CHANCE_MOST)
     }
 
     /// Misses in a row, `period` apart, that with `observers` looking on happen by chance once in
@@ -139,7 +141,9 @@ fn ln(x: f64) -> f64 {
     }
     let t = (mantissa - 1.0) / (mantissa + 1.0);
     let square = t * t;
-    let series = [11.0, 9.0, 7.0, 5.0, 3.0, 1.0].iter().fold(0.0, |sum, odd| sum * square + 1.0 / odd);
+    let series = [11.0, 9.0, 7.0, 5.0, 3.0, 1.0]
+        .iter()
+        .fold(0.0, |sum, odd| sum * square + 1.0 / odd);
     exponent * core::f64::consts::LN_2 + 2.0 * t * series
 }
 

@@ -23,7 +23,9 @@ impl Flap {
     pub(super) fn handle_return(&mut self, now: Instant) {
         self.penalty = self.decayed(now) + RETURN;
         self.at = now;
-        let doublings = u32::try_from(self.penalty.saturating_sub(1) / RETURN).unwrap_or(u32::MAX).min(31);
+        let doublings = u32::try_from(self.penalty.saturating_sub(1) / RETURN)
+            .unwrap_or(u32::MAX)
+            .min(31);
         self.held_until = now + (HOLD_DOWN_LEAST * (1 << doublings)).min(HOLD_DOWN_MOST);
     }
 

@@ -71,7 +71,11 @@ mod tests {
     fn sixteen_boards_are_a_mesh_and_seventeen_are_not() {
         let (small, large) = (set(1..=16), set(1..=17));
         let mesh = Graph::new(small, BoardSet::EMPTY);
-        assert!(small.iter().all(|board| mesh.of(board).len() == 15 && !mesh.of(board).contains(board)));
+        assert!(
+            small
+                .iter()
+                .all(|board| mesh.of(board).len() == 15 && !mesh.of(board).contains(board))
+        );
         let graph = Graph::new(large, BoardSet::EMPTY);
         assert!(large.iter().all(|board| (2..=8).contains(&graph.of(board).len())));
     }

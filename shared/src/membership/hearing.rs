@@ -31,9 +31,10 @@ pub(super) struct Lines {
 impl Lines {
     /// Takes `line` where it is newer than what is known; true where it is.
     pub(super) fn merge(&mut self, line: &HearingLine, now: Instant) -> bool {
-        let is_newer = self.known.get(&line.observer).is_none_or(|known| {
-            (line.epoch, line.version) > (known.line.epoch, known.line.version)
-        });
+        let is_newer = self
+            .known
+            .get(&line.observer)
+            .is_none_or(|known| (line.epoch, line.version) > (known.line.epoch, known.line.version));
         if is_newer {
             self.replace(line, now);
         }
@@ -69,15 +70,19 @@ impl Lines {
 
     /// Digest of which line of each of `observers` is the newest.
     pub(super) fn digest(&self, observers: BoardSet) -> u32 {
-        let digests = self.known.values().filter(|known| observers.contains(known.line.observer)).map(|known| {
-            let line = &known.line;
-            let mut bytes = [0; 17];
-            bytes[0] = line.observer.get();
-            bytes[1..5].copy_from_slice(&line.epoch.boot.to_le_bytes());
-            bytes[5..13].copy_from_slice(&line.epoch.nonce.to_le_bytes());
-            bytes[13..].copy_from_slice(&line.version.to_le_bytes());
-            xxh3_64(&bytes)
-        });
+        let digests = self
+            .known
+            .values()
+            .filter(|known| observers.contains(known.line.observer))
+            .map(|known| {
+                let line = &known.line;
+                let mut bytes = [0; 17];
+                bytes[0] = line.observer.get();
+                bytes[1..5].copy_from_slice(&line.epoch.boot.to_le_bytes());
+                bytes[5..13].copy_from_slice(&line.epoch.nonce.to_le_bytes());
+                bytes[13..].copy_from_slice(&line.version.to_le_bytes());
+                xxh3_64(&bytes)
+            });
         let all = digests.fold(0, |all, one| all ^ one);
         (all ^ all >> 32) as u32
     }
@@ -87,8 +92,7 @@ impl Lines {
         if now.since(self.changed) > fresh {
             return Vec::new();
         }
-        let is_news =
-            |known: &&Known| now.since(known.since) <= fresh && observers.contains(known.line.observer);
+        let is_news = |known: &&Known| now.since(known.since) <= fresh && observers.contains(known.line.observer);
         self.known.values().filter(is_news).map(|known| known.line).collect()
     }
 
@@ -118,7 +122,9 @@ impl Lines {
 
 /// `lines` in messages of at most [`HEARING_LINES_MAX`].
 pub(super) fn messages(lines: &[HearingLine]) -> impl Iterator<Item = Hearing> + '_ {
-    lines.chunks(HEARING_LINES_MAX).map(|part| Hearing { lines: part.to_vec(), asks: false })
+    lines
+        .chunks(HEARING_LINES_MAX)
+        .map(|part| Hearing { lines: part.to_vec(), asks: false })
 }
 
 #[cfg(test)]
@@ -147,7 +153,13 @@ mod tests {
 
     #[test]
     fn neither_order_nor_repetition_of_lines_matters() {
-        let lines = [line(1, 1, 1, &[2]), line(1, 1, 2, &[]), line(1, 2, 0, &[3]), line(2, 1, 5, &[1]), line(2, 1, 4, &[])];
+        let lines = [
+            line(1, 1, 1, &[2]),
+            line(1, 1, 2, &[]),
+            line(1, 2, 0, &[3]),
+            line(2, 1, 5, &[1]),
+            line(2, 1, 4, &[]),
+        ];
         let want = merged(&lines);
         assert_eq!(want, [line(1, 2, 0, &[3]), line(2, 1, 5, &[1])]);
         for turn in 0..lines.len() {

@@ -36,7 +36,10 @@ use core::time::Duration;
 use crate::action::Evidence;
 use crate::config::{NodeConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Epoch, Term};
-use crate::limits::{BEAT_BYTES, BEAT_BYTES_SECOND, BEAT_PERIOD_LEAST, DRIFT_PERMILLE, HEARING_LINES_MAX, LATE_WAKE, OBSERVERS_COUNTED_MAX};
+use crate::limits::{
+    BEAT_BYTES, BEAT_BYTES_SECOND, BEAT_PERIOD_LEAST, DRIFT_PERMILLE, HEARING_LINES_MAX, LATE_WAKE,
+    OBSERVERS_COUNTED_MAX,
+};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
 use crate::wire::heartbeat::{Hearing, HearingLine, Heartbeat, Vitals};
@@ -460,7 +463,11 @@ impl Membership {
     fn patience(&self, board: BoardId) -> Patience {
         let observed = self.graph.of(self.me);
         let observers = self.graph.of(board).len();
-        let observers = if observed.contains(board) { observers.min(OBSERVERS_COUNTED_MAX) } else { 0 };
+        let observers = if observed.contains(board) {
+            observers.min(OBSERVERS_COUNTED_MAX)
+        } else {
+            0
+        };
         Patience {
             down_after: self.timing.down_after,
             heartbeat: self.timing.heartbeat,

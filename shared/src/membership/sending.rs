@@ -18,7 +18,11 @@ impl Membership {
         for board in self.known() {
             let period = self.period(board, vitals);
             if self.peers.get(&board).is_some_and(|peer| peer.beats.due <= now)
-                || self.has_company(now) && self.peers.get(&board).is_some_and(|peer| peer.beats.due <= now + period / TOGETHER)
+                || self.has_company(now)
+                    && self
+                        .peers
+                        .get(&board)
+                        .is_some_and(|peer| peer.beats.due <= now + period / TOGETHER)
             {
                 self.beat(board, now, vitals, out);
             }

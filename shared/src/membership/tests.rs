@@ -137,7 +137,10 @@ fn heartbeats_leave_at_once_and_then_every_period_with_their_numbers() {
         run_until(&mut members, micros);
         let told = tells(&mut members, micros);
         assert_eq!(told.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2, 3]);
-        assert!(told.iter().all(|(_, beat)| beat.number == number && beat.epoch == life(3) && beat.period_ms == 100));
+        assert!(
+            told.iter()
+                .all(|(_, beat)| beat.number == number && beat.epoch == life(3) && beat.period_ms == 100)
+        );
     }
 }
 
@@ -311,7 +314,10 @@ fn all_lines_are_asked_for_where_digests_keep_differing() {
     for number in 1..=9 {
         let mut out = Outbox::default();
         members.handle_heartbeat(board(2), &Heartbeat { digest: 1, ..heartbeat(1, number) }, at(number), &mut out);
-        if drain(&mut out).iter().any(|output| matches!(output, Output::TellHearing { hearing, .. } if hearing.asks)) {
+        if drain(&mut out)
+            .iter()
+            .any(|output| matches!(output, Output::TellHearing { hearing, .. } if hearing.asks))
+        {
             asked.push(number);
         }
     }
@@ -342,9 +348,8 @@ struct Site {
 
 impl Site {
     fn new(count: u8) -> Self {
-        let boards = (1..=count).map(|number| {
-            (number, Membership::new(&config(number, count), life(1), u64::from(number) * 7919, at(0)))
-        });
+        let boards = (1..=count)
+            .map(|number| (number, Membership::new(&config(number, count), life(1), u64::from(number) * 7919, at(0))));
         let (boards, is_cut) = (boards.collect(), (|_, _| false) as fn(u8, u8) -> bool);
         let mut site = Self { boards, now: 0, on_the_way: Vec::new(), is_cut, dead: Vec::new(), verdicts: Vec::new() };
         site.run(1000);

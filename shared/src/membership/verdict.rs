@@ -14,7 +14,10 @@ impl Membership {
     /// Works out anew whom this board misses, and with it who is alive. Called after whatever may have changed either.
     pub(super) fn settle(&mut self, now: Instant, out: &mut Outbox<Output>) {
         let observed = self.graph.of(self.me);
-        let missing = self.peers.iter().filter(|(board, peer)| observed.contains(**board) && peer.link.is_silent);
+        let missing = self
+            .peers
+            .iter()
+            .filter(|(board, peer)| observed.contains(**board) && peer.link.is_silent);
         let missed: BoardSet = missing.map(|(board, _)| *board).collect();
         if missed != self.own.missed {
             self.own.missed = missed;
@@ -55,7 +58,12 @@ impl Membership {
                 (Some(_) | None, true | false) => {}
             }
         }
-        self.alive = self.peers.iter().filter(|(_, peer)| peer.is_alive).map(|(board, _)| *board).collect();
+        self.alive = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_alive)
+            .map(|(board, _)| *board)
+            .collect();
         self.alive.insert(self.me);
     }
 
@@ -69,7 +77,8 @@ impl Membership {
             let link = &peer.link;
             link.is_gone || is_over(link.life().or_else(|| self.lines.life(**board)), link.buried)
         });
-        self.lines.reached(self.me, &self.graph, barred.map(|(board, _)| *board).collect())
+        self.lines
+            .reached(self.me, &self.graph, barred.map(|(board, _)| *board).collect())
     }
 
     /// The observers that count as alive and miss `board`, without those that miss more than half of whom they should
@@ -77,12 +86,22 @@ impl Membership {
     pub(super) fn missed_by(&self, board: BoardId) -> BoardSet {
         let misses = |observer: &BoardId| {
             self.lines.missed(*observer).is_some_and(|missed| {
-                let should: BoardSet = self.graph.of(*observer).iter().filter(|one| self.alive.contains(*one)).collect();
+                let should: BoardSet = self
+                    .graph
+                    .of(*observer)
+                    .iter()
+                    .filter(|one| self.alive.contains(*one))
+                    .collect();
                 let hears = should.iter().filter(|one| !missed.contains(*one)).count();
                 missed.contains(board) && 2 * hears >= should.len()
             })
         };
-        self.graph.of(board).iter().filter(|observer| self.alive.contains(*observer)).filter(misses).collect()
+        self.graph
+            .of(board)
+            .iter()
+            .filter(|observer| self.alive.contains(*observer))
+            .filter(misses)
+            .collect()
     }
 
     fn look_for_impaired(&mut self, now: Instant, out: &mut Outbox<Output>) {
@@ -96,7 +115,8 @@ impl Membership {
             alive.contains(*board) && self.missed_by(*board).len() >= observers.div_ceil(IMPAIRED_SHARE).max(1)
         };
         let heard_by_few: BoardSet = self.peers.keys().copied().filter(few).collect();
-        self.doubted.retain(|board, _| heard_by_few.contains(*board) != self.impaired.contains(*board));
+        self.doubted
+            .retain(|board, _| heard_by_few.contains(*board) != self.impaired.contains(*board));
         for board in self.peers.keys() {
             if heard_by_few.contains(*board) != self.impaired.contains(*board) {
                 self.doubted.entry(*board).or_insert(now + IMPAIRED_AFTER);
@@ -107,7 +127,12 @@ impl Membership {
 
     /// What has lasted long enough is said.
     pub(super) fn declare_impaired(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        while let Some((board, _)) = self.doubted.iter().find(|(_, due)| now >= **due).map(|(board, due)| (*board, *due)) {
+        while let Some((board, _)) = self
+            .doubted
+            .iter()
+            .find(|(_, due)| now >= **due)
+            .map(|(board, due)| (*board, *due))
+        {
             self.doubted.remove(&board);
             if self.impaired.contains(board) {
                 self.impaired.remove(board);

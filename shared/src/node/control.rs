@@ -315,7 +315,12 @@ impl Node {
         out.push(Action::Notice(event));
     }
 
-    pub(super) fn handle_membership(&mut self, outputs: &mut Outbox<membership::Output>, now: Instant, out: &mut Outbox<Action>) {
+    pub(super) fn handle_membership(
+        &mut self,
+        outputs: &mut Outbox<membership::Output>,
+        now: Instant,
+        out: &mut Outbox<Action>,
+    ) {
         let mut changed = false;
         while let Some(output) = outputs.pop() {
             match output {

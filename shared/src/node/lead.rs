@@ -312,12 +312,7 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_remembered(
-        &mut self,
-        memory: crate::action::Memory,
-        now: Instant,
-        out: &mut Outbox<Action>,
-    ) {
+    pub(super) fn handle_remembered(&mut self, memory: crate::action::Memory, now: Instant, out: &mut Outbox<Action>) {
         let mut outputs = Outbox::default();
         self.election.handle_remembered(memory, now, &mut outputs);
         self.handle_election(&mut outputs, now, out);

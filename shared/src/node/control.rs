@@ -60,7 +60,12 @@ impl Node {
                 self.election.handle_control(from, message, now, &mut outputs);
                 self.handle_election(&mut outputs, now, out);
             }
-            ControlMessage::Hearing(_) | ControlMessage::Duty(_) => {}
+            ControlMessage::Hearing(hearing) => {
+                let mut outputs = Outbox::default();
+                self.membership.handle_hearing(from, hearing, now, &mut outputs);
+                self.handle_membership(&mut outputs, now, out);
+            }
+            ControlMessage::Duty(_) => {}
         }
         self.look_around(now, out);
     }
@@ -242,7 +247,7 @@ impl Node {
         let leads = self.election.holds(now).map(|term| Claim { term, left_ms: 0 });
         let vitals = Vitals { seen: self.election.seen(), leads, accepts: self.accepts(), ..Vitals::default() };
         let mut outputs = Outbox::default();
-        self.membership.handle_deadline(now, vitals, &mut outputs);
+        self.membership.handle_deadline(now, &vitals, &mut outputs);
         self.handle_membership(&mut outputs, now, out);
         let mut outputs = Outbox::default();
         self.election.handle_deadline(now, &mut outputs);
@@ -254,7 +259,7 @@ impl Node {
     fn look_around(&mut self, now: Instant, out: &mut Outbox<Action>) {
         let view = View {
             alive: self.membership.alive(),
-            leads: self.membership.leads(),
+            leads: self.membership.last_claim(),
             seen: self.membership.seen(),
         };
         let mut outputs = Outbox::default();
@@ -269,11 +274,15 @@ impl Node {
                 membership::Output::Tell { to, heartbeat } => {
                     out.push(Action::Tell { to, message: ControlMessage::Heartbeat(heartbeat) });
                 }
+                membership::Output::TellHearing { to, hearing } => {
+                    out.push(Action::Tell { to, message: ControlMessage::Hearing(hearing) });
+                }
+                membership::Output::Impaired { .. } | membership::Output::Whole { .. } => {}
                 membership::Output::Up { board, epoch } | membership::Output::Restarted { board, epoch } => {
                     out.push(Action::Notice(Event::BoardUp { board, epoch }));
                     changed = true;
                 }
-                membership::Output::Down { board } => {
+                membership::Output::Down { board, .. } => {
                     out.push(Action::Notice(Event::BoardDown { board }));
                     changed = true;
                 }

@@ -119,7 +119,7 @@ impl Node {
             keeper: Keeper::default(),
             sealer: Sealer::new(timing.seal_alarm, timing.seal_event),
             uplink: Uplink::new(&timing, config.boards.len()),
-            membership: Membership::new(&config, start.epoch, now),
+            membership: Membership::new(&config, start.epoch, start.seed, now),
             election: Election::new(&config, life, now),
             duties: Duties::new(config.board),
             linked: BoardSet::EMPTY,

@@ -115,7 +115,7 @@ impl Link {
             period: Duration::from_millis(heartbeat.period_ms.into()),
             vitals: heartbeat.vitals,
         });
-        if changed || heartbeat.number % RECKON_EVERY == 0 {
+        if changed || heartbeat.number.is_multiple_of(RECKON_EVERY) {
             self.reckon(patience);
         }
         self.is_silent = false;

@@ -317,14 +317,19 @@ impl Membership {
         let mut boards: BoardSet = self.peers.keys().copied().collect();
         boards.insert(self.me);
         self.graph = Graph::new(boards, self.voters);
-        for board in boards.iter() {
+        self.reckon_all();
+        self.settle(now, out);
+        self.wake_at = self.next_deadline().at;
+    }
+
+    /// Whoever looks on has changed, and with it how much silence is evidence.
+    fn reckon_all(&mut self) {
+        for board in self.known() {
             let patience = self.patience(board);
             if let Some(peer) = self.peers.get_mut(&board) {
                 peer.link.reckon(&patience);
             }
         }
-        self.settle(now, out);
-        self.wake_at = self.next_deadline().at;
     }
 
     fn take_in(&mut self, boards: BoardSet, now: Instant) {
@@ -462,9 +467,14 @@ impl Membership {
 
     fn patience(&self, board: BoardId) -> Patience {
         let observed = self.graph.of(self.me);
-        let observers = self.graph.of(board).len();
+        let looking_on = self
+            .graph
+            .of(board)
+            .iter()
+            .filter(|observer| self.alive.contains(*observer))
+            .count();
         let observers = if observed.contains(board) {
-            observers.min(OBSERVERS_COUNTED_MAX)
+            looking_on.clamp(1, OBSERVERS_COUNTED_MAX)
         } else {
             0
         };

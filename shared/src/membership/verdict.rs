@@ -31,7 +31,7 @@ impl Membership {
     }
 
     fn judge_all(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        let reached = self.reached();
+        let (before, reached) = (self.alive, self.reached());
         let isolated = self.is_isolated();
         for (board, peer) in &mut self.peers {
             let life = peer.link.life().or_else(|| self.lines.life(*board));
@@ -65,6 +65,9 @@ impl Membership {
             .map(|(board, _)| *board)
             .collect();
         self.alive.insert(self.me);
+        if self.alive != before {
+            self.reckon_all();
+        }
     }
 
     fn reached(&self) -> BoardSet {
@@ -152,10 +155,10 @@ impl super::Peer {
             Why::Obituary
         } else if self.link.is_gone {
             Why::Left
-        } else if isolated {
-            Why::Isolated
         } else if self.link.is_sick() {
             Why::Sick
+        } else if isolated {
+            Why::Isolated
         } else {
             Why::Silent
         }

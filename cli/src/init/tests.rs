@@ -43,7 +43,7 @@ fn sites_of_every_size_are_usable() {
         assert_eq!((made.boards.len(), parts), (usize::from(count), usize::from(count) + 1));
         let configs: Vec<_> = made.boards.iter().map(|path| board_config(path)).collect();
         for config in &configs {
-            assert_eq!(config.node.voters.len(), voters);
+            assert_eq!(config.node.voters.set.len(), voters);
             assert_eq!(config.node.copies, copies);
             assert_eq!(config.node.fingerprint(), configs[0].node.fingerprint());
             assert_eq!(config.peers.len(), usize::from(count) - 1);

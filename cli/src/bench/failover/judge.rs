@@ -31,9 +31,8 @@ pub fn holder(beats: &[Beat], fault: Stamp) -> Option<Beat> {
 
 /// Judges all `beats` around a fault, in any order.
 pub fn judge(beats: &[Beat], fault: Stamp) -> Verdict {
-    let mut acting: Vec<Beat> = beats.iter().filter(|beat| beat.acts()).copied().collect();
-    acting.sort_by_key(|beat| (beat.stamp, beat.token));
-    let overlaps = overlaps(&acting);
+    let acting = acting(beats);
+    let overlaps = overlaps(beats);
     let Some(old) = holder(&acting, fault) else {
         return Verdict { takeover: None, gap: None, overlaps, board: None };
     };
@@ -52,13 +51,20 @@ pub fn judge(beats: &[Beat], fault: Stamp) -> Verdict {
     }
 }
 
-/// Beats in `acting`, sorted by stamp, that prove two holders at once.
-fn overlaps(acting: &[Beat]) -> usize {
+/// Those that act, in the order in which they were sent.
+fn acting(beats: &[Beat]) -> Vec<Beat> {
+    let mut acting: Vec<Beat> = beats.iter().filter(|beat| beat.acts()).copied().collect();
+    acting.sort_by_key(|beat| (beat.stamp, beat.token));
+    acting
+}
+
+/// How many of `beats`, in any order, prove two holders at once.
+pub fn overlaps(beats: &[Beat]) -> usize {
     let mut newest = 0;
     // Of each token: who acts under it, and who has under it before.
     let mut under: BTreeMap<u64, Vec<(u8, u32)>> = BTreeMap::new();
     let mut found = 0;
-    for beat in acting {
+    for beat in &acting(beats) {
         let who = (beat.board, beat.process);
         let known = under.entry(beat.token).or_default();
         let is_elsewhere = known.iter().any(|(board, _)| *board != beat.board);

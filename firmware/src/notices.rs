@@ -43,6 +43,10 @@ const fn level(event: &Event) -> Level {
         | Event::UplinkRefused { .. }
         | Event::CoverageWentBack { .. }
         | Event::BoardDown { .. }
+        | Event::BoardImpaired { .. }
+        | Event::WitnessLost { .. }
+        | Event::Autonomous
+        | Event::DutyFailed { .. }
         | Event::BadFrame { .. }
         | Event::SessionRefused { .. } => Level::WARN,
         Event::Restored
@@ -54,6 +58,14 @@ const fn level(event: &Event) -> Level {
         | Event::LeaseAcquired { .. }
         | Event::LeaseLost { .. }
         | Event::LeaderChanged { .. }
+        | Event::ObituaryHeard { .. }
+        | Event::WitnessReached { .. }
+        | Event::HandOver { .. }
+        | Event::Led
+        | Event::VotersChanged { .. }
+        | Event::DutyMoved { .. }
+        | Event::DutyActs { .. }
+        | Event::DutyRests { .. }
         | Event::SessionOpened { .. } => Level::INFO,
         Event::CopyRefused { .. } | Event::SegmentFreed { .. } | Event::Overlap { .. } => Level::DEBUG,
     }

@@ -4,7 +4,7 @@
 use core::fmt;
 
 use crate::frame::FrameRefusal;
-use crate::ids::{BoardId, Epoch, SegmentId, Stream, Term};
+use crate::ids::{BoardId, Epoch, Fencing, Name, SegmentId, Stream, Term, Voters, WitnessId};
 use crate::ranges::SeqRange;
 use crate::wire::uplink::Refusal;
 
@@ -75,10 +75,30 @@ pub enum Event {
         /// In which life.
         epoch: Epoch,
     },
-    /// A board is not heard any more.
+    /// A board is not heard any more, by anybody.
     BoardDown {
         /// Which.
         board: BoardId,
+    },
+    /// A board is heard by some and not by others: it keeps its place and does not lead.
+    BoardImpaired {
+        /// Which.
+        board: BoardId,
+    },
+    /// The supervisor of a board has seen its node end, and signed that.
+    ObituaryHeard {
+        /// Whose.
+        board: BoardId,
+    },
+    /// The witness can be reached (again).
+    WitnessReached {
+        /// Which.
+        witness: WitnessId,
+    },
+    /// The witness cannot be reached: the next dead board is not covered.
+    WitnessLost {
+        /// Which.
+        witness: WitnessId,
     },
     /// This board leads the site.
     LeaseAcquired {
@@ -96,6 +116,51 @@ pub enum Event {
     LeaderChanged {
         /// The new term; its board leads.
         term: Term,
+        /// Why the one before leads no more, as far as this board knows.
+        why: &'static str,
+    },
+    /// This board, which leads, gives the leadership to another.
+    HandOver {
+        /// To whom; `None` where anybody may take it.
+        to: Option<BoardId>,
+        /// Why.
+        why: &'static str,
+    },
+    /// No board leads, as far as this one sees, for longer than a takeover takes: exclusive duties rest, everything
+    /// else goes on.
+    Autonomous,
+    /// There is a leader again.
+    Led,
+    /// Others vote from now on.
+    VotersChanged {
+        /// Who.
+        voters: Voters,
+    },
+    /// A user's duty is given to another board, or to nobody.
+    DutyMoved {
+        /// Which.
+        duty: Name,
+        /// To whom.
+        to: Option<BoardId>,
+        /// Why.
+        why: &'static str,
+    },
+    /// A user's process on this board acts.
+    DutyActs {
+        /// For which duty.
+        duty: Name,
+        /// Under which token.
+        token: Fencing,
+    },
+    /// A user's process on this board acts no more.
+    DutyRests {
+        /// For which duty.
+        duty: Name,
+    },
+    /// A user's process on this board ended too often, and is not started again for a while.
+    DutyFailed {
+        /// For which duty.
+        duty: Name,
     },
     /// A peer sent something that is no message. Its connection is closed.
     BadFrame {
@@ -144,9 +209,21 @@ impl Event {
             Self::CoverageWentBack { .. } => "coverage_went_back",
             Self::BoardUp { .. } => "board_up",
             Self::BoardDown { .. } => "board_down",
+            Self::BoardImpaired { .. } => "board_impaired",
+            Self::ObituaryHeard { .. } => "obituary_heard",
+            Self::WitnessReached { .. } => "witness_reached",
+            Self::WitnessLost { .. } => "witness_lost",
             Self::LeaseAcquired { .. } => "lease_acquired",
             Self::LeaseLost { .. } => "lease_lost",
             Self::LeaderChanged { .. } => "leader_changed",
+            Self::HandOver { .. } => "hand_over",
+            Self::Autonomous => "autonomous",
+            Self::Led => "led",
+            Self::VotersChanged { .. } => "voters_changed",
+            Self::DutyMoved { .. } => "duty_moved",
+            Self::DutyActs { .. } => "duty_acts",
+            Self::DutyRests { .. } => "duty_rests",
+            Self::DutyFailed { .. } => "duty_failed",
             Self::BadFrame { .. } => "bad_frame",
             Self::SessionOpened { .. } => "session_opened",
             Self::SessionRefused { .. } => "session_refused",
@@ -180,13 +257,32 @@ impl fmt::Display for Event {
             Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
             Self::BoardUp { board, epoch } => write!(f, "{board} is up, in its life {epoch}"),
             Self::BoardDown { board } => write!(f, "{board} is down"),
+            Self::BoardImpaired { board } => write!(f, "{board} is heard by some boards and not by others"),
+            Self::ObituaryHeard { board } => write!(f, "the supervisor of {board} has seen its node end"),
+            Self::WitnessReached { witness } => write!(f, "{witness} is reached"),
+            Self::WitnessLost { witness } => {
+                write!(f, "{witness} cannot be reached: the next dead board is not covered")
+            }
             Self::LeaseAcquired { term } => write!(f, "this board leads under term {term}"),
             Self::LeaseLost { term, released: true } => write!(f, "this board gave up term {term}"),
             Self::LeaseLost { term, released: false } => write!(f, "term {term} of this board has ended"),
-            Self::LeaderChanged { term } => match term.board() {
-                Some(board) => write!(f, "{board} leads under term {term}"),
-                None => write!(f, "term {term} began"),
+            Self::LeaderChanged { term, why } => match term.board() {
+                Some(board) => write!(f, "{board} leads under term {term}: {why}"),
+                None => write!(f, "term {term} began: {why}"),
             },
+            Self::HandOver { to: Some(board), why } => write!(f, "the leadership is handed to {board}: {why}"),
+            Self::HandOver { to: None, why } => write!(f, "the leadership is given up: {why}"),
+            Self::Autonomous => f.write_str("no board leads: exclusive duties rest, all else goes on"),
+            Self::Led => f.write_str("there is a leader again"),
+            Self::VotersChanged { voters } => {
+                write!(f, "version {} of who votes:", voters.version)?;
+                voters.set.iter().try_for_each(|voter| write!(f, " {voter}"))
+            }
+            Self::DutyMoved { duty, to: Some(board), why } => write!(f, "duty {duty} goes to {board}: {why}"),
+            Self::DutyMoved { duty, to: None, why } => write!(f, "duty {duty} rests: {why}"),
+            Self::DutyActs { duty, token } => write!(f, "duty {duty} acts here under token {token}"),
+            Self::DutyRests { duty } => write!(f, "duty {duty} acts here no more"),
+            Self::DutyFailed { duty } => write!(f, "duty {duty} ended here too often: it is left alone for a while"),
             Self::BadFrame { from, why } => write!(f, "{from} sent a frame that is none: {why}"),
             Self::SessionOpened { board, term } => write!(f, "{board} speaks for the site under term {term}"),
             Self::SessionRefused { reason } => write!(f, "a session was refused: {reason}"),

@@ -94,6 +94,8 @@ pub const COVERAGE_STREAMS_MAX: usize = 256;
 pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of one control datagram: below the smallest QUIC datagram (1200) less its overhead.
 pub const DATAGRAM_BYTES_MAX: usize = 1024;
+/// Lines that a board keeps of what happened on its control path. At the limit the oldest goes.
+pub const CHRONICLE_LINES_MAX: usize = 64;
 /// Messages of one control datagram. More begin another.
 pub const CONTROL_BATCH_MAX: usize = 64;
 /// Observers in one message about whom boards hear: 40 lines of at most 24 bytes fit a datagram. More begin another.

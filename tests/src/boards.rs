@@ -24,9 +24,7 @@ impl World {
         }
         host.life = Life(host.life.0 + 1);
         let mut recovery = Recovery::new();
-        for (segment, bytes) in host.disk.scan(lies) {
-            recovery.handle_segment(segment, &bytes);
-        }
+        host.disk.scan(lies, |segment, bytes| recovery.handle_segment(segment, bytes));
         let mut epoch = Epoch { boot: host.disk.boot + 1, nonce: host.dice.word() };
         if lies == Some(Mutant::EpochReused) {
             epoch = Epoch { boot: 1, nonce: u64::from(board.get()) };

@@ -225,17 +225,17 @@ impl Disk {
         }
     }
 
-    /// What a start reads, segment by segment: all is synced, then read from the device, so that what is read is
-    /// durable before it is claimed. After a failed sync the page cache shows bytes that the device does not hold,
-    /// and a second sync does not bring them there: hence the cache is dropped before it is read.
-    pub fn scan(&mut self, mutant: Option<Mutant>) -> Vec<(SegmentId, Vec<u8>)> {
-        let mut contents = Vec::new();
+    /// What a start reads, segment by segment, handed to `read`: all is synced, then read from the device, so that what
+    /// is read is durable before it is claimed. After a failed sync the page cache shows bytes that the device does not
+    /// hold, and a second sync does not bring them there: hence the cache is dropped before it is read. Of the zeros
+    /// that no write ever reached, one page is read: a whole segment of them says no more.
+    pub fn scan(&mut self, mutant: Option<Mutant>, mut read: impl FnMut(SegmentId, &[u8])) {
         for (segment, file) in &mut self.files {
             file.sync();
             if mutant != Some(Mutant::CacheTrusted) {
                 file.evict();
             }
-            contents.push((*segment, file.read(0, file.len())));
+            read(*segment, file.written());
         }
         for (segment, offset, bytes) in std::mem::take(&mut self.interrupted) {
             if let Some(file) = self.files.get_mut(&segment)
@@ -244,7 +244,6 @@ impl Disk {
                 file.note_durable(offset, &bytes);
             }
         }
-        contents
     }
 
     /// Whether the reading is on the device, whole.

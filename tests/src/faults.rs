@@ -92,15 +92,15 @@ impl Fault {
         Self::Loss,
     ];
 
-    /// How far apart this kind usually is: a run of some 20 s sees a few of each.
+    /// How far apart this kind usually is: a run of some 8 s sees a few of each.
     pub const fn usual_gap(self) -> Duration {
         Duration::from_millis(match self {
-            Self::LinkReset | Self::UplinkReset | Self::PublisherReset | Self::StaleHello => 3_000,
-            Self::Crash | Self::CrashMidway | Self::Pause | Self::OneWayCut | Self::SlowDisk => 4_000,
-            Self::PowerCut | Self::Stop | Self::SyncFails | Self::MeshCut | Self::UplinkCut | Self::StoreFails => 6_000,
-            Self::RegionCrash | Self::RegionAway => 8_000,
-            Self::SitePowerCut | Self::BitFlip => 10_000,
-            Self::Loss => 15_000,
+            Self::LinkReset | Self::UplinkReset | Self::PublisherReset | Self::StaleHello => 1_300,
+            Self::Crash | Self::CrashMidway | Self::Pause | Self::OneWayCut | Self::SlowDisk => 1_700,
+            Self::PowerCut | Self::Stop | Self::SyncFails | Self::MeshCut | Self::UplinkCut | Self::StoreFails => 2_500,
+            Self::RegionCrash | Self::RegionAway => 3_300,
+            Self::SitePowerCut | Self::BitFlip => 4_300,
+            Self::Loss => 6_500,
         })
     }
 }
@@ -109,7 +109,7 @@ impl World {
     pub(crate) fn start_faults(&mut self) {
         let kinds: Vec<(Fault, Duration)> = self.settings.faults.iter().map(|(fault, gap)| (*fault, *gap)).collect();
         for (fault, gap) in kinds {
-            let first = Duration::from_secs(1) + self.fault_dice.gap(gap);
+            let first = Duration::from_millis(700) + self.fault_dice.gap(gap);
             self.put_in(first, Happening::Fault(fault));
         }
     }

@@ -91,6 +91,13 @@ impl File {
         bytes
     }
 
+    /// What a reader sees up to the first page that was never written to, that page included.
+    pub fn written(&mut self) -> &[u8] {
+        let end = self.cache.len().next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+        self.cache.resize(end.min(self.length), 0);
+        &self.cache
+    }
+
     /// All pages reach the device.
     pub fn sync(&mut self) {
         self.dirty.clear();

@@ -68,7 +68,7 @@ pub(crate) enum Happening {
     Datagram {
         from: BoardId,
         to: BoardId,
-        frame: Bytes,
+        message: Box<ControlMessage>,
     },
     LinkTry {
         pair: Pair,
@@ -88,7 +88,7 @@ pub(crate) enum Happening {
         pair: Pair,
         generation: u64,
         side: Side,
-        frame: Bytes,
+        message: Box<PeerMessage>,
     },
     LinkSuspect {
         pair: Pair,

@@ -1,13 +1,12 @@
 //! What happens between boards: datagrams that may be lost, late, twice or out of order; and for each pair one
-//! reliable connection, ordered while it stands, whose messages on the way are lost when it falls. Every message
-//! travels as the frame that ships.
+//! reliable connection, ordered while it stands, whose messages on the way are lost when it falls. Messages travel as
+//! values; one in [`SAMPLE`] is written as it ships, read back and compared, so that the codec takes part as well.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use shared::frame::{self, Conversation};
 use shared::ids::BoardId;
-use shared::wire::control::ControlMessage;
+use shared::wire::control::{self, ControlMessage, Packer};
 use shared::wire::election::ElectionMessage;
 use shared::wire::peer::PeerMessage;
 
@@ -21,45 +20,58 @@ const SILENCE: (Duration, Duration) = (Duration::from_millis(900), Duration::fro
 /// Datagrams that wait for a process which stands still; more are dropped, as a socket's buffer does.
 const WAITS_MAX: usize = 256;
 
+/// One message in so many is encoded and decoded on its way.
+const SAMPLE: u64 = 32;
+
 const TICK: Duration = Duration::from_micros(1);
 
 impl World {
     /// A datagram leaves `from`.
-    pub(crate) fn tell(&mut self, from: BoardId, to: BoardId, message: &ControlMessage) {
+    pub(crate) fn tell(&mut self, from: BoardId, to: BoardId, message: ControlMessage) {
         let lies = self.lies(Mutant::DeniedBecomesGranted);
-        let granted = match message {
+        let message = match message {
             ControlMessage::Election(ElectionMessage::Denied { term, attempt, .. }) if lies => {
-                Some(ControlMessage::Election(ElectionMessage::Granted { term: *term, attempt: *attempt }))
+                ControlMessage::Election(ElectionMessage::Granted { term, attempt })
             }
-            _ => None,
+            honest => honest,
         };
-        let frame = Bytes::from(frame::encode(Conversation::Control, granted.as_ref().unwrap_or(message)));
         self.tally.datagrams += 1;
+        if self.tally.datagrams.is_multiple_of(SAMPLE) {
+            self.sample_datagram(from, &message);
+        }
         let path = *self.mesh.path(from, to);
         if !path.is_open() || self.net_dice.chance(path.weather.loss_ppm) {
             return;
         }
-        let times = if self.net_dice.chance(path.weather.twice_ppm) { 2 } else { 1 };
-        for _ in 0..times {
+        let message = Box::new(message);
+        if self.net_dice.chance(path.weather.twice_ppm) {
             let delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
-            self.put_in(delay, Happening::Datagram { from, to, frame: frame.clone() });
+            self.put_in(delay, Happening::Datagram { from, to, message: message.clone() });
+        }
+        let delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
+        self.put_in(delay, Happening::Datagram { from, to, message });
+    }
+
+    fn sample_datagram(&mut self, from: BoardId, message: &ControlMessage) {
+        let mut packer = Packer::default();
+        packer.push(message);
+        let datagram = packer.take().unwrap_or_default();
+        self.story.weigh_bytes(self.now, &datagram);
+        if control::unpack(&datagram).as_deref() != Ok(std::slice::from_ref(message)) {
+            self.broken(format!("a datagram of {from} is read as another: {message:?}"));
         }
     }
 
-    pub(crate) fn datagram_arrives(&mut self, from: BoardId, to: BoardId, frame: &Bytes) {
-        self.story.weigh_bytes(self.now, frame);
+    pub(crate) fn datagram_arrives(&mut self, from: BoardId, to: BoardId, message: ControlMessage) {
+        self.story.weigh(self.now, u64::from(from.get()) << 8 | u64::from(to.get()));
         let waits = self
             .boards
             .get(&to)
             .and_then(|host| host.process.as_ref())
             .and_then(|process| process.frozen.as_ref())
             .map_or(0, std::collections::VecDeque::len);
-        if waits >= WAITS_MAX {
-            return;
-        }
-        match frame::decode_whole(Conversation::Control, frame) {
-            Ok(message) => self.input(to, Input::Control { from, message }),
-            Err(why) => self.broken(format!("{to} cannot read a datagram of {from}: {why}")),
+        if waits < WAITS_MAX {
+            self.input(to, Input::Control { from, message });
         }
     }
 
@@ -107,8 +119,8 @@ impl World {
     }
 
     /// A message leaves `from` on the reliable connection; dropped where none stands.
-    pub(crate) fn send(&mut self, from: BoardId, to: BoardId, message: &PeerMessage) {
-        if let PeerMessage::Copy(run) = message {
+    pub(crate) fn send(&mut self, from: BoardId, to: BoardId, message: PeerMessage) {
+        if let PeerMessage::Copy(run) = &message {
             if let Err(what) = self.model.run_travels(from, run) {
                 self.broken(what);
             }
@@ -122,22 +134,31 @@ impl World {
             return;
         }
         if self.lies(Mutant::CopyConfirmedByNetwork)
-            && let PeerMessage::Copy(run) = message
+            && let PeerMessage::Copy(run) = &message
             && let Some(range) = run.range()
             && self.net_dice.coin()
         {
             let confirmed = PeerMessage::Durable(vec![(run.stream, range)]);
-            let frame = Bytes::from(frame::encode(Conversation::Peer, &confirmed));
-            self.put_in(TICK, Happening::LinkFrame { pair, generation, side: side.other(), frame });
+            let message = Box::new(confirmed);
+            self.put_in(TICK, Happening::LinkFrame { pair, generation, side: side.other(), message });
             return;
         }
-        let frame = Bytes::from(frame::encode(Conversation::Peer, message));
-        self.story.weigh_bytes(self.now, &frame);
         self.tally.messages += 1;
-        self.carry(pair, side, frame);
+        if self.tally.messages.is_multiple_of(SAMPLE) {
+            self.sample_message(from, &message);
+        }
+        self.carry(pair, side, Box::new(message));
     }
 
-    fn carry(&mut self, pair: Pair, side: Side, frame: Bytes) {
+    fn sample_message(&mut self, from: BoardId, message: &PeerMessage) {
+        let frame = frame::encode(Conversation::Peer, message);
+        self.story.weigh_bytes(self.now, &frame);
+        if frame::decode_whole(Conversation::Peer, &frame).as_ref() != Ok(message) {
+            self.broken(format!("a message of {from} is read as another: {message:?}"));
+        }
+    }
+
+    fn carry(&mut self, pair: Pair, side: Side, message: Box<PeerMessage>) {
         let now = self.now;
         let (from, to) = (pair.at(side.other()), pair.at(side));
         let path = *self.mesh.path(from, to);
@@ -145,7 +166,7 @@ impl World {
         let generation = link.generation;
         let end = link.end(side);
         if !path.is_open() || !end.held.is_empty() {
-            end.held.push_back(frame);
+            end.held.push_back(message);
             return;
         }
         let mut delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
@@ -154,22 +175,20 @@ impl World {
             delay += 3 * path.weather.delay + Duration::from_millis(5);
         }
         // A gigabit.
-        delay += Duration::from_micros(frame.len() as u64 / 125);
+        delay += Duration::from_micros(length(&message) as u64 / 125);
         end.arrives = (end.arrives + TICK).max(now + delay);
         let at = end.arrives;
-        self.agenda.put(at, Happening::LinkFrame { pair, generation, side, frame });
+        self.agenda.put(at, Happening::LinkFrame { pair, generation, side, message });
     }
 
-    pub(crate) fn link_frame(&mut self, pair: Pair, generation: u64, side: Side, frame: &Bytes) {
+    pub(crate) fn link_frame(&mut self, pair: Pair, generation: u64, side: Side, message: PeerMessage) {
         let link = self.mesh.link(pair);
         if !link.stands || link.generation != generation {
             return;
         }
         let (from, to) = (pair.at(side.other()), pair.at(side));
-        match frame::decode_whole(Conversation::Peer, frame) {
-            Ok(message) => self.input(to, Input::Message { from, message }),
-            Err(why) => self.broken(format!("{to} cannot read a message of {from}: {why}")),
-        }
+        self.story.weigh(self.now, u64::from(from.get()) << 16 | u64::from(to.get()));
+        self.input(to, Input::Message { from, message });
     }
 
     /// The connection of `pair` falls; each side is told after its span.
@@ -252,8 +271,8 @@ impl World {
         let pair = Pair::new(from, to);
         let side = pair.side(to);
         let held = std::mem::take(&mut self.mesh.link(pair).end(side).held);
-        for frame in held {
-            self.carry(pair, side, frame);
+        for message in held {
+            self.carry(pair, side, message);
         }
     }
 
@@ -262,5 +281,21 @@ impl World {
         self.story
             .tell(self.now, "network", || format!("connection {} to {} is reset", pair.low, pair.high));
         self.link_falls(pair, TICK, TICK);
+    }
+}
+
+/// About how many bytes the message takes as a frame.
+fn length(message: &PeerMessage) -> usize {
+    const REST: usize = 64;
+    match message {
+        PeerMessage::Copy(run) => run.bytes.len() + REST,
+        PeerMessage::Block(block) => block.body.len() + REST,
+        PeerMessage::Durable(lines) => lines.len() * 20,
+        PeerMessage::Ask(streams) => streams.len() * 16,
+        PeerMessage::Coverage(lines) => lines.len() * 32,
+        PeerMessage::Hello(_)
+        | PeerMessage::UplinkOpen { .. }
+        | PeerMessage::UplinkClosed { .. }
+        | PeerMessage::Report(_) => REST,
     }
 }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use shared::ids::BoardId;
+use shared::wire::peer::PeerMessage;
 
 use crate::clock::Moment;
 use crate::settings::Weather;
@@ -79,7 +79,7 @@ pub(crate) struct End {
     /// Nothing arrives here before: order is kept.
     pub(crate) arrives: Moment,
     /// On its way here and stuck behind a cut.
-    pub(crate) held: VecDeque<Bytes>,
+    pub(crate) held: VecDeque<Box<PeerMessage>>,
 }
 
 /// The reliable connection of a pair.

@@ -83,7 +83,8 @@ impl Publisher {
             unacknowledged: if dice.below(4) == 0 && settings.carefree { 100_000 } else { 0 },
             window: dice.between(1, 32) as usize,
             interval: settings.interval,
-            payload_most: dice.pick(&[40, 200, 2_000]).unwrap_or(40),
+            // Mostly small: what large payloads cost is checksums, not decisions.
+            payload_most: dice.pick(&[40, 40, 80, 80, 200, 200, 400, 2_000]).unwrap_or(40),
             made: 0,
             waiting: VecDeque::new(),
             on_its_way: BTreeMap::new(),

@@ -108,7 +108,7 @@ impl Settings {
             publishers: dice.between(1, 5) as u8,
             carefree: true,
             interval: (Duration::from_millis(fastest), Duration::from_millis(fastest * 4)),
-            busy: Duration::from_secs(dice.between(12, 22)),
+            busy: Duration::from_millis(dice.between(5_000, 10_000)),
             mesh: Weather {
                 delay: Duration::from_micros(dice.between(50, 1_000)),
                 jitter: Duration::from_micros(dice.between(50, 3_000)),

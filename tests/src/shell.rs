@@ -146,8 +146,8 @@ impl World {
         match action {
             Action::Answer(answers) => self.perform_answers(board, answers, performed),
             Action::Disk(job) => self.perform_disk(board, job),
-            Action::Send { to, message } => self.send(board, to, &message),
-            Action::Tell { to, message } => self.tell(board, to, &message),
+            Action::Send { to, message } => self.send(board, to, message),
+            Action::Tell { to, message } => self.tell(board, to, message),
             Action::TellWitness { .. } | Action::Duty { .. } => {}
             Action::Dial(hello) => self.dial(board, hello),
             Action::HangUp => self.hang_up(board),

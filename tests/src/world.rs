@@ -189,12 +189,12 @@ impl World {
             Happening::Serve { board, life } => self.serve(board, life),
             Happening::DiskEnds { board, job } => self.disk_ends(board, job),
             Happening::Thaw { board, life } => self.thaw(board, life),
-            Happening::Datagram { from, to, frame } => self.datagram_arrives(from, to, &frame),
+            Happening::Datagram { from, to, message } => self.datagram_arrives(from, to, *message),
             Happening::LinkTry { pair, generation } => self.link_try(pair, generation),
             Happening::LinkUp { pair, generation, side } => self.link_up(pair, generation, side),
             Happening::LinkDown { pair, generation, side } => self.link_down(pair, generation, side),
-            Happening::LinkFrame { pair, generation, side, frame } => {
-                self.link_frame(pair, generation, side, &frame);
+            Happening::LinkFrame { pair, generation, side, message } => {
+                self.link_frame(pair, generation, side, *message);
             }
             Happening::LinkSuspect { pair, generation } => self.link_suspect(pair, generation),
             Happening::UplinkTry { board, attempt } => self.uplink_try(board, attempt),

@@ -318,7 +318,9 @@ impl Node {
                     let memory = Memory { term_ceiling: ceiling, ..Memory::default() };
                     out.push(Action::Disk(DiskJob::Remember(memory)));
                 }
-                election::Output::LeaderSeen { term } => out.push(Action::Notice(Event::LeaderChanged { term })),
+                election::Output::LeaderSeen { term } => {
+                    out.push(Action::Notice(Event::LeaderChanged { term, why: "" }))
+                }
             }
         }
     }

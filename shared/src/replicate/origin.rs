@@ -87,17 +87,20 @@ struct Waiting {
 impl Replication {
     /// Replication for a new life of this board's journal among `peers`.
     pub fn new(origin: Origin, peers: BoardSet, copies: usize, hedge_after: Duration) -> Self {
-        let mut preference: Vec<BoardId> = peers.iter().collect();
-        preference.sort_by_key(|peer| core::cmp::Reverse(xxh3_64(&[origin.board.get(), peer.get()])));
         Self {
             origin,
             copies,
             hedge_after,
-            preference,
+            preference: preference(origin, peers),
             waiting: BTreeMap::new(),
             committed: BTreeMap::new(),
             counts: CommitCounts::default(),
         }
+    }
+
+    /// From now on these are the peers. Copies on a board that left still count: they are on its disk.
+    pub fn handle_peers(&mut self, peers: BoardSet) {
+        self.preference = preference(self.origin, peers);
     }
 
     /// Takes over a numbered run that is being written here, and sends its copies.
@@ -257,6 +260,13 @@ impl Replication {
             }
         }
     }
+}
+
+/// `peers` in the order in which `origin` prefers them as keepers.
+fn preference(origin: Origin, peers: BoardSet) -> Vec<BoardId> {
+    let mut preference: Vec<BoardId> = peers.iter().collect();
+    preference.sort_by_key(|peer| core::cmp::Reverse(xxh3_64(&[origin.board.get(), peer.get()])));
+    preference
 }
 
 /// Sends `waiting` to up to `more` further peers; returns to how many.

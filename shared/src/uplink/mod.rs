@@ -148,6 +148,11 @@ impl Uplink {
         self.lap += 1;
     }
 
+    /// The site has another number of boards.
+    pub fn handle_boards(&mut self, boards: usize) {
+        self.window.handle_boards(boards);
+    }
+
     /// Looks again whose records are brought up from here. Call where boards, coverage or the journal changed.
     pub fn refresh(&mut self, origins: Origins<'_>, now: Instant) {
         let (mut mine, mut adopt_at) = (BTreeSet::new(), Instant::NEVER);

@@ -24,15 +24,19 @@ pub(super) struct Window {
 impl Window {
     /// The window of one of `boards` boards: together they fill the holder's queue with at most four windows.
     pub(super) fn new(boards: usize) -> Self {
-        let share = 4 * UPLINK_WINDOW_BYTES / boards.max(1);
         Self {
             taken: BTreeMap::new(),
             gathered_bytes: 0,
             blocks: Vec::new(),
             sent_bytes: 0,
-            bytes_max: share.clamp(BLOCK_BODY_BYTES_MAX, UPLINK_WINDOW_BYTES),
+            bytes_max: share(boards),
             progress: Instant::ZERO,
         }
+    }
+
+    /// The site has another number of boards.
+    pub(super) fn handle_boards(&mut self, boards: usize) {
+        self.bytes_max = share(boards);
     }
 
     /// Whether more may be gathered.
@@ -94,4 +98,8 @@ impl Window {
         self.sent_bytes = 0;
         self.progress = now;
     }
+}
+
+fn share(boards: usize) -> usize {
+    (4 * UPLINK_WINDOW_BYTES / boards.max(1)).clamp(BLOCK_BODY_BYTES_MAX, UPLINK_WINDOW_BYTES)
 }

@@ -121,6 +121,7 @@ fn without_region(text: &str) -> String {
 pub(super) fn duty(program: &Path, observer: &Path) -> String {
     format!(
         "\n[[duty]]\nname = \"beat\"\nmode = \"exclusive\"\nstandby = true\nnotify = true\n\
+         nice = 0\nrestarts_max = 1000\n\
          command = [\"{}\", \"bench-beat\", \"--observer\", \"{}\"]\n",
         program.display(),
         observer.display()

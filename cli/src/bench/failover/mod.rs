@@ -55,6 +55,8 @@ struct Run<'a> {
     rivals: BTreeMap<Name, [Vec<Trial>; 2]>,
     has_cables: bool,
     kept: usize,
+    /// What could not be measured, in words.
+    failed: Vec<String>,
 }
 
 /// Runs the benchmark.
@@ -79,6 +81,7 @@ pub(super) async fn measure(asked: &Failover) -> Result<ExitCode, Failure> {
         rivals: BTreeMap::new(),
         has_cables: namespace::lacking().is_none(),
         kept: 0,
+        failed: Vec::new(),
     };
     let mut left = asked.trials;
     while left > 0 {
@@ -87,11 +90,13 @@ pub(super) async fn measure(asked: &Failover) -> Result<ExitCode, Failure> {
         for arena in [Arena::Three, Arena::Fast, Arena::Pair] {
             let here: Vec<Case> = cases.iter().copied().filter(|case| case.arena() == arena).collect();
             if !here.is_empty() {
-                run.arena(arena, &here, block).await?;
+                let done = run.arena(arena, &here, block).await;
+                run.note(done);
             }
         }
         for name in &names {
-            run.rival(*name, block).await?;
+            let done = run.rival(*name, block).await;
+            run.note(done);
         }
         eprintln!("{} of {} trials", asked.trials - left, asked.trials);
     }
@@ -158,6 +163,14 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What fails costs its own block: what else there is to measure is measured.
+    fn note(&mut self, done: Result<(), Failure>) {
+        if let Err(failure) = done {
+            eprintln!("FAILED: {failure}");
+            self.failed.push(failure.to_string());
+        }
+    }
+
     /// Where the beats of the next trial are kept, if they are.
     fn raw(&mut self, case: Case) -> Option<PathBuf> {
         self.kept += 1;
@@ -204,6 +217,12 @@ fn finish(run: &Run<'_>) -> Result<ExitCode, Failure> {
     let overlaps: usize = figures.cases.values().filter_map(|case| case.overlaps).sum();
     if overlaps > 0 {
         return Err(Failure::new(format!("two boards acted at once in {overlaps} trials")));
+    }
+    if let Some(first) = run.failed.first() {
+        let what = format!("{} blocks of trials failed", run.failed.len());
+        return Err(
+            Failure::new(what).because(std::io::Error::other(first.lines().next().unwrap_or_default().to_owned()))
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,11 +20,18 @@ const BEAT_EVERY: Duration = Duration::from_micros(500);
 /// Between two beats of one that stands by: every so many naps.
 const STANDBY_EVERY: u64 = 40;
 
+/// Who may act without a lease may act for so long: the word is `forever`.
+const FOREVER: Duration = Duration::from_secs(1 << 32);
+
 /// An order, as it stands on one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    Standby,
-    Active { token: u64, left: Duration },
+    /// With the number under which it is to be confirmed.
+    Standby(u64),
+    Active {
+        token: u64,
+        left: Duration,
+    },
     Stop,
 }
 
@@ -33,12 +40,15 @@ impl Order {
     fn read(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         match words.next()? {
-            "standby" => Some(Self::Standby),
+            "standby" => Some(Self::Standby(words.next().and_then(|word| word.parse().ok()).unwrap_or(0))),
             "stop" => Some(Self::Stop),
             "active" => {
                 let token = words.next()?.parse().ok()?;
-                let left = words.next()?.parse().ok()?;
-                Some(Self::Active { token, left: Duration::from_millis(left) })
+                let left = match words.next()? {
+                    "forever" => FOREVER,
+                    word => Duration::from_millis(word.parse().ok()?),
+                };
+                Some(Self::Active { token, left })
             }
             _ => None,
         }
@@ -83,9 +93,9 @@ impl Performer {
     /// Follows an order that was read at `read`; whether it goes on.
     fn follow(&mut self, order: Order, read: Stamp) -> bool {
         match order {
-            Order::Standby => {
+            Order::Standby(number) => {
                 self.lease = None;
-                self.tell("X_ROADSTEAD=standby");
+                self.tell(&format!("X_ROADSTEAD=standby {number}"));
             }
             Order::Active { token, left } => {
                 let is_new = self.lease.is_none_or(|(held, _)| held != token);
@@ -171,7 +181,9 @@ mod tests {
 
     #[test]
     fn orders_are_read() {
-        assert_eq!(Order::read("standby"), Some(Order::Standby));
+        assert_eq!(Order::read("standby 3"), Some(Order::Standby(3)));
+        assert_eq!(Order::read("standby"), Some(Order::Standby(0)));
+        assert_eq!(Order::read("active 77 forever"), Some(Order::Active { token: 77, left: FOREVER }));
         let active = Order::Active { token: 77, left: Duration::from_millis(150) };
         assert_eq!(Order::read("active 77 150"), Some(active));
         assert_eq!(Order::read("active 77 150 more"), Some(active), "later versions may say more");
@@ -200,7 +212,7 @@ mod tests {
         assert!(heard().is_none(), "its lease has run out, counted from when the order was read");
         performer.follow(Order::Active { token: 10, left: Duration::from_secs(60) }, Stamp::now());
         assert_eq!(heard().unwrap().token, 10);
-        performer.follow(Order::Standby, Stamp::now());
+        performer.follow(Order::Standby(1), Stamp::now());
         performer.beat();
         assert!(heard().is_none_or(|beat| !beat.acts()));
         assert!(!performer.follow(Order::Stop, Stamp::now()));

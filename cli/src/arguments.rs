@@ -48,6 +48,13 @@ pub enum Command {
     Status(Status),
     /// Measure how fast boards are on this machine
     Bench(Bench),
+    /// Perform the measured duty of `bench failover`: what its boards start
+    #[command(hide = true)]
+    BenchBeat {
+        /// The observer's socket.
+        #[arg(long, value_name = "SOCKET")]
+        observer: PathBuf,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:

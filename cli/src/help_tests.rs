@@ -34,6 +34,7 @@ fn every_command_shows_examples_that_are_understood() {
         &["completions"],
         &["demo"],
         &["bench", "ingest"],
+        &["bench", "failover"],
     ] {
         let shown = help(path);
         let (_, examples) = shown
@@ -106,6 +107,9 @@ fn ranges_of_arguments_hold_on_both_sides() {
         ("demo --hold --keep d", "demo --hold --rate 5"),
         ("bench ingest --in-flight 1,65536", "bench ingest --in-flight 0"),
         ("bench ingest --payload 16", "bench ingest --payload 15"),
+        ("bench failover --trials 1", "bench failover --trials 0"),
+        ("bench failover --cases process_crash,hand_over", "bench failover --cases process_crash,flood"),
+        ("bench failover --against etcd,keepalived", "bench failover --against zookeeper"),
     ] {
         assert!(parse(&format!("roadstead {good}")).is_ok(), "{good}");
         let refusal = parse(&format!("roadstead {bad}")).expect_err(bad);
@@ -127,6 +131,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("roadstead", &[]),
     ("demo", &["demo"]),
     ("bench-ingest", &["bench", "ingest"]),
+    ("bench-failover", &["bench", "failover"]),
     ("init", &["init"]),
     ("node", &["node"]),
     ("gateway", &["gateway"]),

@@ -56,6 +56,7 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         None => say(orientation::TEXT),
         Some(Command::Demo(asked)) => demo::run(&asked),
         Some(Command::Bench(asked)) => bench::run(&asked.command),
+        Some(Command::BenchBeat { observer }) => bench::failover::performer::run(&observer),
         Some(Command::Init(init)) => new_site::run(&init),
         Some(Command::Node(node)) => process::node(&node),
         Some(Command::Gateway(gateway)) => process::gateway(&gateway),

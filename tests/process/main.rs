@@ -1,7 +1,7 @@
 //! The suite of real processes: the built `roadstead`, made into sites on loopback, with gateway and boards as processes
 //! of their own. They are killed, stopped, starved, fed garbage and met by strangers, and the region's store is read
 //! afresh to see whether what was acknowledged is in it, once. Nothing of a board or a gateway is linked in but the
-//! store's reader and the dialler that plays the stranger.
+//! store's reader, the dialler that plays the stranger, and what the failover bench watches a site with.
 //!
 //! The program comes from `ROADSTEAD_BIN`, else from the release build in `target/release`.
 //!
@@ -20,11 +20,13 @@ mod load;
 mod mqtt;
 mod ports;
 mod site;
+mod starve;
 mod store;
 mod stranger;
 
 mod disk;
 mod duplicates;
+mod failover;
 mod hostile;
 mod kills;
 mod stopping;

@@ -22,6 +22,11 @@ const TAIL_LINES: usize = 15;
 /// One at a time, also where the tests of one process are run at the same time.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits for this test's turn, and keeps it.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A machine of the site.
 #[derive(Debug)]
 struct Member {
@@ -70,7 +75,7 @@ pub(crate) struct Site {
 impl Site {
     /// Makes a site of `boards` boards; nothing runs yet.
     pub(crate) fn make(boards: u8) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let name = format!("roadstead-process-{}-{}", std::process::id(), since.subsec_nanos());
         let dir = std::env::temp_dir().join(name);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::steps::{Step, Stop};
 use crate::tools;
-use crate::workshop::Workshop;
+use crate::workshop::{Workshop, is_root};
 
 /// One kind of test.
 pub(crate) struct Tier {
@@ -47,6 +47,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: process,
     },
     Tier {
+        name: "failover",
+        about: "one holder, always: boards killed, stopped, cut off, starved; the bench, short",
+        run: failover,
+    },
+    Tier {
         name: "demo",
         about: "the demo, short: a dead leader, a cut uplink, nothing lost",
         run: demo,
@@ -64,6 +69,8 @@ const SEEDS: &str = "200";
 const PROGRAMS: [&str; 2] = ["roadstead", "sim"];
 /// Suites with a tier of their own; the unit tier leaves them out.
 const SUITES: [&str; 4] = ["tidy", "simulation", "scenarios", "process"];
+/// The part of the suite of real processes that needs namespaces; it has a tier of its own.
+const FAILOVER: &str = "failover::";
 /// Tests of the front door with publishers that others wrote; they have a tier of their own too.
 const CLIENTS: &str = "front_door::tests::clients";
 /// A stalled download of the advisory database is given up after so long.
@@ -165,7 +172,28 @@ fn scenarios(workshop: &Workshop) -> Done {
 
 fn process(workshop: &Workshop) -> Done {
     let binary = release_binary(workshop)?;
-    nothing_left_out(suite(workshop, "process", &[binary]))
+    nothing_left_out(part(workshop, "process", &["--skip", FAILOVER], &[binary]))
+}
+
+/// The suite in network namespaces, then the bench: both say what they cannot do here, and so does the summary.
+fn failover(workshop: &Workshop) -> Done {
+    let (variable, roadstead) = release_binary(workshop)?;
+    let mut left_out = Vec::new();
+    if !is_root() {
+        left_out.push("boards in network namespaces: this is not root".to_owned());
+    } else if tools::namespaces(workshop).is_err() {
+        left_out.push("boards in network namespaces: `ip netns` is missing or refused".to_owned());
+    } else if tools::nft(workshop).is_err() {
+        left_out.push("a cut in one direction: there is no `nft`".to_owned());
+    }
+    part(workshop, "process", &[FAILOVER, "--nocapture"], &[(variable, roadstead.clone())])?;
+    let figures = workshop.target.join("failover.json");
+    let bench = Step::program(roadstead)
+        .args(["bench", "failover", "--trials", "3", "--verbose", "--json"])
+        .args([figures.to_string_lossy()])
+        .within(RUN_MAX);
+    bench.run(workshop)?;
+    Ok(left_out)
 }
 
 fn demo(workshop: &Workshop) -> Done {
@@ -198,8 +226,16 @@ fn release_binary(workshop: &Workshop) -> Result<(&'static str, String), Stop> {
 
 /// Runs the test binary `name` and builds nothing else; fails where there is none. `settings` go into its environment.
 fn suite(workshop: &Workshop, name: &str, settings: &[(&'static str, String)]) -> Result<(), Stop> {
+    part(workshop, name, &[], settings)
+}
+
+/// The same with `words` for the test binary.
+fn part(workshop: &Workshop, name: &str, words: &[&str], settings: &[(&'static str, String)]) -> Result<(), Stop> {
     tools::c_compiler(workshop)?;
-    let step = Step::new("cargo test --locked --workspace --test").args([name]);
+    let mut step = Step::new("cargo test --locked --workspace --test").args([name]);
+    if !words.is_empty() {
+        step = step.args(["--"]).args(words.iter().copied());
+    }
     settings
         .iter()
         .fold(step, |step, (name, value)| step.set(name, value))

@@ -35,6 +35,17 @@ pub(crate) fn mosquitto_clients(workshop: &Workshop) -> Result<(), Stop> {
     package(workshop, "mosquitto_pub", "mosquitto-clients")
 }
 
+/// Network namespaces, which only root can make.
+pub(crate) fn namespaces(workshop: &Workshop) -> Result<(), Stop> {
+    package(workshop, "ip", "iproute2")?;
+    Step::new("ip netns list").run(workshop)
+}
+
+/// The packet filter, for links that are cut in one direction.
+pub(crate) fn nft(workshop: &Workshop) -> Result<(), Stop> {
+    package(workshop, "nft", "nftables")
+}
+
 /// A Python of our own with the Paho client, below `target/`; every step finds it as `python3`.
 pub(crate) fn python_with_paho(workshop: &Workshop) -> Result<(), Stop> {
     package(workshop, "python3", "python3")?;

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::failover::cases::Case;
 
 /// `roadstead bench`.
 #[derive(Debug, Args)]
@@ -27,6 +29,71 @@ Boards are real processes of this program, on this machine, with certificates of
 load that the clients themselves put on it. There is no gateway: what is measured is the way to the acknowledgement. \
 Beside it stands what the disk itself takes for a write and fdatasync, measured in the same minutes.")]
     Ingest(Ingest),
+    /// How long nobody acts when the board that acts is gone, and that two never do
+    #[command(after_help = "\
+Examples:
+  roadstead bench failover
+  roadstead bench failover --trials 50 --json failover.json
+  roadstead bench failover --cases process_crash,hand_over --trials 100 --verbose
+  roadstead bench failover --cases board_gone_fast --against etcd-tuned,keepalived
+
+A site of real processes runs one exclusive duty, whose process tells an observer outside the site twice a millisecond \
+that it acts, and under which token. A takeover lasts from the fault to the first beat of another process under a higher \
+token; a beat under an older token sent after one under a newer token is an overlap, and fails the run.
+
+As root every board has a network namespace of its own, and its cable is really pulled. Others are measured the same way \
+on request, in the same run: a site and each of them take turns, a block of trials each. They come from Debian's \
+packages etcd-server and keepalived, and are installed where this process may do so.")]
+    Failover(Failover),
+}
+
+/// `roadstead bench failover`.
+#[derive(Debug, Args)]
+pub struct Failover {
+    /// Trials of each case, after one of each that does not count in every block: 1 to 10000.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub trials: u32,
+    /// What is tried.
+    #[arg(
+        long,
+        value_name = "CASE,...",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "process_crash,supervisor_crash,board_gone,board_gone_fast,pair_witness,hand_over"
+    )]
+    pub cases: Vec<Case>,
+    /// Who is measured beside us.
+    #[arg(long, value_name = "RIVAL,...", value_enum, value_delimiter = ',')]
+    pub against: Vec<Against>,
+    /// Trials of one kind before the next has its turn: 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub block: u32,
+    /// Write the figures to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Work in directories below this one. Default: the system's temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Keep every beat of every trial in this directory, a file each.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Tell of each trial.
+    #[arg(long)]
+    pub verbose: bool,
+}
+
+/// Who can be measured beside us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Against {
+    /// etcd with its defaults, three members
+    #[value(name = "etcd")]
+    Etcd,
+    /// etcd with 10 ms heartbeats and 100 ms elections
+    #[value(name = "etcd-tuned")]
+    EtcdTuned,
+    /// keepalived, three routers: with adverts of 1 s, and of 100 ms
+    #[value(name = "keepalived")]
+    Keepalived,
 }
 
 /// `roadstead bench ingest`.

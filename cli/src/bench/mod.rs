@@ -7,6 +7,7 @@
 pub mod arguments;
 mod client;
 mod device;
+pub mod failover;
 mod figures;
 mod usage;
 
@@ -42,6 +43,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) fn run(asked: &BenchCommand) -> Result<ExitCode, Failure> {
     match asked {
         BenchCommand::Ingest(ingest) => until_interrupted(measure(ingest), || ExitCode::from(INTERRUPTED)),
+        BenchCommand::Failover(asked) => until_interrupted(failover::measure(asked), || ExitCode::from(INTERRUPTED)),
     }
 }
 

@@ -210,44 +210,6 @@ pub const DUTY_LOADED_AFTER: Duration = Duration::from_secs(60);
 pub const DUTY_LOAD_HIGH: u16 = 900;
 /// A board no busier than this, in permille of its processors, has room for what an overloaded one does.
 pub const DUTY_LOAD_LOW: u16 = 500;
-/// Boards up to which every board observes every other; beyond it each has about eight observers, so that the load of a
-/// board stays the same (notes: membership, part 2.4).
-pub const MESH_BOARDS_MAX: usize = 16;
-/// Shuffled rings whose union is the observer graph: two neighbours a ring, eight observers a board.
-pub const OBSERVER_RINGS: u64 = 4;
-/// Observers whose silence counts as independent evidence at most: losses of ways through one switch go together.
-pub const OBSERVERS_COUNTED_MAX: usize = 3;
-/// A board may be taken for down by chance once in so long: ten years, so that a site of 64 stays far below one in 30
-/// days even where losses are not quite independent.
-pub const MISTAKE_EVERY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// Shortest period of heartbeats: below it losses of neighbours are hardly independent (Bolot 1993).
-pub const BEAT_PERIOD_LEAST: Duration = Duration::from_millis(10);
-/// Longest period of heartbeats to an observer, and of a leader's to all others.
-pub const BEAT_PERIOD_MOST: Duration = Duration::from_millis(250);
-/// Period of heartbeats to boards that do not observe this one: they carry what it says of itself, and no verdict.
-pub const BEAT_PERIOD_FAR: Duration = Duration::from_secs(1);
-/// Bytes of one heartbeat on the wire, IP and QUIC included, rounded up: what the budget counts with.
-pub const BEAT_BYTES: u64 = 100;
-/// Bytes a second that a board spends on heartbeats to its observers at most, however lossy the ways are.
-pub const BEAT_BYTES_SECOND: u64 = 40_000;
-/// Longest silence that any measured loss or lateness excuses, with one observer; a part of it with more.
-pub const SILENCE_MOST: Duration = Duration::from_secs(3);
-/// Changes of mind of one instant gather for so long before they are told.
-pub const HEARING_GATHER: Duration = Duration::from_millis(2);
-/// News of whom boards hear goes along with heartbeats for so long: three periods, so that one lost datagram is no matter.
-pub const HEARING_FRESH: Duration = Duration::from_millis(300);
-/// A board that some observers miss counts as impaired, or no more, once that has lasted so long.
-pub const IMPAIRED_AFTER: Duration = Duration::from_secs(1);
-/// A wake-up of our own later than this says nothing about how late others are.
-pub const LATE_WAKE: Duration = Duration::from_millis(5);
-/// Least margin for lateness: timer and scheduling of an idle Linux board.
-pub const LATENESS_LEAST: Duration = Duration::from_millis(3);
-/// How long a board that came back is not fit to lead, the first time; doubles with each time.
-pub const HOLD_DOWN_LEAST: Duration = Duration::from_secs(1);
-/// The longest that it doubles to.
-pub const HOLD_DOWN_MOST: Duration = Duration::from_secs(600);
-/// What a board has come back for counts half after so long (RFC 2439's shape, LAN times).
-pub const PENALTY_HALF_LIFE: Duration = Duration::from_secs(60);
 
 /// Boards up to which every board observes every other; beyond it each has about eight observers, so that the load of a
 /// board stays the same (notes: membership, part 2.4).

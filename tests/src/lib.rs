@@ -24,6 +24,7 @@ mod model;
 pub mod mutant;
 mod publisher;
 mod publishers;
+pub mod race;
 mod region;
 pub mod settings;
 mod shell;

@@ -29,6 +29,7 @@ mod publisher;
 mod publishers;
 pub mod recipe;
 mod referee;
+pub mod race;
 mod region;
 pub mod settings;
 mod shell;

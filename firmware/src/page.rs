@@ -2,7 +2,11 @@
 
 use std::fmt::{Display, Write};
 
+use shared::ids::Term;
 use shared::node::status::Status;
+
+/// Lines of what happened lately that the page shows.
+const HISTORY_LINES: usize = 20;
 
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
 <meta name=viewport content='width=device-width,initial-scale=1'><meta http-equiv=refresh content=2>\
@@ -33,11 +37,8 @@ fn facts(page: &mut String, status: &Status) {
         page.push_str("<p class=bad>Fewer boards live than copies are wanted: records are kept on those that do.");
     }
     page.push_str("<table>");
-    match status.leader {
-        Some(leader) => row(page, "Leader", format_args!("board {leader}, term {}", status.term)),
-        None => row(page, "Leader", "none known"),
-    }
-    row(page, "Duties here", status.duties.join(", "));
+    leadership(page, status);
+    row(page, "Duties here", escape(&status.duties.join(", ")));
     row(page, "Session with the region", status.region);
     row(page, "Blocks go to", status.uplink);
     row(page, "Records accepted", status.accepted);
@@ -48,13 +49,115 @@ fn facts(page: &mut String, status: &Status) {
     row(page, "Not yet in the region", status.backlog);
     row(page, "Journal segments", format_args!("{} of {}", status.segments, status.segments_max));
     row(page, "Waits for", status.waits_for);
-    page.push_str("</table><table><tr><th>Board<th>Heard<th>Connected<th>Votes");
+    page.push_str("</table>");
+    duties(page, status);
+    boards(page, status);
+    waits(page, status);
+    page.push_str("<p>For machines: <a href=/status>status</a>, <a href=/metrics>metrics</a>.");
+}
+
+fn leadership(page: &mut String, status: &Status) {
+    match status.leader {
+        Some(leader) => {
+            let term = Term::from_token(status.term);
+            row(page, "Leader", format_args!("board {leader}, term {term}: {}", status.leader_why));
+        }
+        None => row(page, "Leader", "none known: exclusive duties rest, all else goes on"),
+    }
+    if let Some(left) = status.lease_remaining_ms {
+        row(page, "Its lease here still runs", format_args!("{left} ms"));
+    }
+    let vote = &status.vote;
+    let names = |kind: &'static str, numbers: &[u8]| -> Vec<String> {
+        numbers.iter().map(|number| format!("{kind} {number}")).collect()
+    };
+    let mut voters = names("board", &vote.boards);
+    voters.extend(names("witness", &vote.witnesses));
+    row(page, "Who votes", format_args!("{} (version {})", voters.join(", "), vote.version));
+    for witness in vote
+        .witnesses
+        .iter()
+        .filter(|witness| !vote.witnesses_reached.contains(witness))
+    {
+        row(page, "Witness", format_args!("{witness} cannot be reached: the next dead board is not covered"));
+    }
+    match (vote.granted_term, vote.granted_remaining_ms, vote.abstains_ms) {
+        (_, _, Some(left)) => row(page, "Vote", format_args!("abstains for {left} ms after its restart")),
+        (Some(term), Some(left), None) => {
+            row(page, "Vote", format_args!("given to term {} for {left} ms", Term::from_token(term)));
+        }
+        _ => row(page, "Vote", "free"),
+    }
+}
+
+fn duties(page: &mut String, status: &Status) {
+    if status.user_duties.is_empty() {
+        return;
+    }
+    page.push_str(
+        "<h2>Duties</h2><table><tr><th>Duty<th>Kind<th>On<th>Token<th>For<th>Process here<th>Waits for<th>Why",
+    );
+    for duty in &status.user_duties {
+        let on: Vec<String> = duty.holders.iter().map(|board| format!("board {board}")).collect();
+        let token = duty.token.map_or(String::new(), |token| token.to_string());
+        let left = duty.remaining_ms.map_or(String::new(), |left| format!("{left} ms"));
+        put(
+            page,
+            format_args!(
+                "<tr><td>{}<td>{}<td>{}<td>{token}<td>{left}<td>{}<td>{}<td>{}",
+                escape(&duty.name),
+                duty.mode,
+                on.join(", "),
+                duty.process,
+                duty.waits_for,
+                duty.why
+            ),
+        );
+    }
+    page.push_str("</table>");
+}
+
+fn boards(page: &mut String, status: &Status) {
+    page.push_str("<h2>Boards</h2><table><tr><th>Board<th>Heard<th>Connected<th>Votes<th>Silent for<th>Loss<th>Notes");
     for board in &status.boards {
         let yes = |holds: bool| if holds { "yes" } else { "no" };
         let (alive, linked, votes) = (yes(board.alive), yes(board.linked), yes(board.votes));
-        put(page, format_args!("<tr><td>{}<td>{alive}<td>{linked}<td>{votes}", board.board));
+        let silent = board.silent_ms.map_or(String::new(), |silent| format!("{silent} ms"));
+        let loss = board
+            .loss_permille
+            .map_or(String::new(), |loss| format!("{}.{} %", loss / 10, loss % 10));
+        let mut notes = Vec::new();
+        if board.impaired {
+            let missed: Vec<String> = board.missed_by.iter().map(u8::to_string).collect();
+            notes.push(format!("not heard by {}", missed.join(", ")));
+        }
+        if !board.steady {
+            notes.push("unsteady".to_owned());
+        }
+        put(
+            page,
+            format_args!(
+                "<tr><td>{}<td>{alive}<td>{linked}<td>{votes}<td>{silent}<td>{loss}<td>{}",
+                board.board,
+                notes.join(", ")
+            ),
+        );
     }
-    page.push_str("</table><p>For machines: <a href=/status>status</a>, <a href=/metrics>metrics</a>.");
+    page.push_str("</table>");
+}
+
+/// What each deadline waits for, and what happened lately.
+fn waits(page: &mut String, status: &Status) {
+    page.push_str("<h2>Waits for</h2><table>");
+    for deadline in &status.deadlines {
+        row(page, deadline.why, format_args!("{} ms", deadline.in_ms));
+    }
+    page.push_str("</table><h2>Lately</h2><table>");
+    for line in status.history.iter().take(HISTORY_LINES) {
+        let ago = line.ago_ms;
+        put(page, format_args!("<tr><td>{}.{} s ago<td>{}", ago / 1000, ago % 1000 / 100, escape(&line.what)));
+    }
+    page.push_str("</table>");
 }
 
 fn row(page: &mut String, name: &str, value: impl Display) {

@@ -29,7 +29,7 @@ use crate::mesh::Mesh;
 use crate::metrics::{Sources, registry};
 use crate::notices::Notices;
 use crate::secrets::{SecretError, Secrets};
-use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE};
+use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
 
 /// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
@@ -211,6 +211,14 @@ async fn open_disk(config: &BoardConfig) -> Result<Opened, FirmwareError> {
     Ok(opening.await.expect("opening the disk does not panic")?)
 }
 
+/// How often this board's supervisor has seen it end badly; 0 without one.
+fn restarts() -> u32 {
+    std::env::var(RESTARTS_VARIABLE)
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0)
+}
+
 /// 64 bits from the system's entropy.
 fn random() -> Result<u64, FirmwareError> {
     let mut bytes = [0; 8];
@@ -237,7 +245,13 @@ fn assemble(
     stop: &Stop,
 ) -> Result<Board, FirmwareError> {
     let hello = hello(config, opened.epoch);
-    let start = Start { epoch: opened.epoch, memory: opened.memory, seed: random()?, recovered: opened.recovered };
+    let start = Start {
+        epoch: opened.epoch,
+        memory: opened.memory,
+        seed: random()?,
+        recovered: opened.recovered,
+        restarts: restarts(),
+    };
     let (mesh, from_mesh) = Mesh::start(&identity, hello, config.listen.mesh, &config.peers, stop)?;
     let (uplink, region) = match &config.region {
         Some(region) => {

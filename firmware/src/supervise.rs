@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The environment variable in which the supervisor tells the node its own process number.
 pub const SUPERVISOR_VARIABLE: &str = "ROADSTEAD_SUPERVISOR";
+/// The environment variable in which the supervisor tells the node how often it ended badly.
+pub const RESTARTS_VARIABLE: &str = "ROADSTEAD_RESTARTS";
 /// Exit status of a node whose journal is poisoned: it must recover, so it is started again.
 pub const EXIT_POISONED: u8 = 75;
 /// Exit status of a node that cannot run until a person mends something: it is not started again.
@@ -66,6 +68,7 @@ pub async fn supervise(mut command: impl FnMut() -> Command) -> Result<(), Super
         let began = Instant::now();
         let mut child = command()
             .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
+            .env(RESTARTS_VARIABLE, restarts.to_string())
             .kill_on_drop(true)
             .spawn()
             .map_err(SuperviseError::Start)?;

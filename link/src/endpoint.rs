@@ -14,6 +14,7 @@ use quinn::{
 use shared::limits::{DATAGRAM_BYTES_MAX, UPLINK_WINDOW_BYTES};
 
 use crate::identity::{Identity, IdentityError};
+use crate::obituary::Obituaries;
 use crate::sites::Sites;
 use crate::strays::{CountingSocket, Strays};
 
@@ -68,6 +69,8 @@ pub struct Listening {
     pub endpoint: Endpoint,
     /// Datagrams that were not ours.
     pub strays: Arc<Strays>,
+    /// Obituaries that came in.
+    pub obituaries: Arc<Obituaries>,
 }
 
 /// The endpoint of a board among its peers: dials them and is dialled, on one UDP port. `own_site` is the board's
@@ -121,12 +124,13 @@ fn open(
     let socket = UdpSocket::bind(listen).map_err(bind)?;
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
     let strays = Arc::new(Strays::default());
-    let socket = CountingSocket::new(socket, ids(identity), Arc::clone(&strays));
+    let obituaries = Arc::new(Obituaries::default());
+    let socket = CountingSocket::new(socket, ids(identity), Arc::clone(&strays), Arc::clone(&obituaries));
     let socket: Arc<dyn AsyncUdpSocket> = Arc::new(socket);
     let endpoint =
         Endpoint::new_with_abstract_socket(endpoint_config(identity), server, socket, Arc::new(TokioRuntime))
             .map_err(bind)?;
-    Ok(Listening { endpoint, strays })
+    Ok(Listening { endpoint, strays, obituaries })
 }
 
 fn server_config(

@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -118,6 +118,13 @@ impl Identity {
     /// The roots that this process believes.
     pub fn roots(&self) -> Arc<RootCertStore> {
         Arc::clone(&self.roots)
+    }
+
+    /// The key as something that signs, and the certificate that goes with it, DER.
+    pub(crate) fn signing(&self) -> Result<(Arc<dyn SigningKey>, Vec<u8>), IdentityError> {
+        let key = self.provider.key_provider.load_private_key(self.key.clone_key())?;
+        let leaf = self.chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default();
+        Ok((key, leaf))
     }
 
     /// TLS for dialling: proves itself, verifies the server's name against the roots.

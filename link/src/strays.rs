@@ -1,5 +1,6 @@
 //! A UDP socket that counts what cannot be ours: datagrams that no QUIC peer of this endpoint would send. QUIC drops
-//! them in silence, which is right for the network and wrong for the person who looks for the reason.
+//! them in silence, which is right for the network and wrong for the person who looks for the reason. Obituaries, which
+//! share the port, are taken out for whoever checks them.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -11,7 +12,9 @@ use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
+use shared::wire::obituary::OBITUARY_MAGIC;
 
+use crate::obituary::Obituaries;
 use crate::once::OncePerPeer;
 
 /// Strays of one address before it is worth a line: a peer's restart sends one or two, because a stateless reset
@@ -52,11 +55,17 @@ pub(crate) struct CountingSocket<G> {
     inner: Arc<dyn AsyncUdpSocket>,
     ids: G,
     strays: Arc<Strays>,
+    obituaries: Arc<Obituaries>,
 }
 
 impl<G> CountingSocket<G> {
-    pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>, ids: G, strays: Arc<Strays>) -> Self {
-        Self { inner, ids, strays }
+    pub(crate) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        ids: G,
+        strays: Arc<Strays>,
+        obituaries: Arc<Obituaries>,
+    ) -> Self {
+        Self { inner, ids, strays, obituaries }
     }
 }
 
@@ -100,7 +109,9 @@ impl<G: ConnectionIdGenerator + 'static> AsyncUdpSocket for CountingSocket<G> {
             for (buf, meta) in bufs.iter().zip(meta.iter()).take(count) {
                 let bytes = &buf[..meta.len.min(buf.len())];
                 for datagram in bytes.chunks(meta.stride.max(1)) {
-                    if !is_packet(&self.ids, datagram) {
+                    if datagram.starts_with(&OBITUARY_MAGIC) {
+                        self.obituaries.put(datagram);
+                    } else if !is_packet(&self.ids, datagram) {
                         self.strays.note(meta.addr);
                     }
                 }

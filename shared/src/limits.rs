@@ -147,9 +147,9 @@ pub const OUTBOX_MAX: usize = 16 * 1024;
 
 /// Terms reserved on disk ahead, so that a takeover never waits for flash (notes: PaxosLease, Chubby's sequencers).
 pub const TERMS_RESERVED: u64 = 1024;
-/// How far two monotonic clocks may drift apart, in permille: CLOCK_MONOTONIC is slewed by at most 500 ppm; 100
-/// permille is the margin for hosts that slew faster.
-pub const DRIFT_PERMILLE: u64 = 100;
+/// How wrong the rate of a board's clock may be, in permille: CLOCK_MONOTONIC_RAW runs on an unsteered crystal, wrong
+/// by 0.1 permille at worst; the rest is margin for crystals in heat and frost.
+pub const DRIFT_PERMILLE: u64 = 10;
 /// Longest lease a voter grants: bounds how long a restarted voter abstains.
 pub const LEASE_MAX: Duration = Duration::from_secs(5);
 /// A holder stops acting so long before its lease ends: an effect begun just before has that long to be over.
@@ -158,14 +158,97 @@ pub const LEASE_GUARD: Duration = Duration::from_millis(10);
 pub const LEASE_REQUESTS_MAX: usize = 32;
 /// Term counters heard above this are not believed: at one term a millisecond a site gets there in 34 years.
 pub const TERM_COUNTER_MAX: u64 = 1 << 40;
-/// Between the starts of candidates of neighbouring rank: two round trips on a LAN (5 ms) and as much again thrice
-/// for scheduling, so that the first has won or lost before the second begins.
-pub const CAMPAIGN_STAGGER: Duration = Duration::from_millis(20);
-/// Requests of one campaign, a renewal period apart, before it counts as lost: at 30 % loss each way all three
-/// fail to one voter once in eight times.
-pub const CAMPAIGN_SENDS: u32 = 3;
-/// Times that lost campaigns double the random pause: to 160 ms, above the round trip of a bad link.
-pub const CAMPAIGN_DOUBLINGS_MAX: u32 = 5;
+/// Between the starts of candidates of neighbouring rank, where voters answer fast: the first has won or lost before the
+/// second begins. Where they answer slowly, twice their round trip.
+pub const CAMPAIGN_STAGGER: Duration = Duration::from_millis(10);
+/// Random part of a candidate's pause: enough to break a tie of two boards on a LAN. Doubled by each lost campaign.
+pub const CAMPAIGN_JITTER: Duration = Duration::from_millis(1);
+/// Times that lost campaigns double the random pause: to 128 ms, above the round trip of a bad link.
+pub const CAMPAIGN_DOUBLINGS_MAX: u32 = 7;
+/// Requests of one campaign before it counts as lost: at 30 % loss each way all four fail to one voter once in
+/// fifteen times.
+pub const CAMPAIGN_SENDS: u32 = 4;
+/// Round trip to a voter that has not answered yet.
+pub const ROUND_TRIP_GUESS: Duration = Duration::from_millis(5);
+/// Shortest pause between two renewals, where they are denser because some are lost.
+pub const RENEW_LEAST: Duration = Duration::from_millis(10);
+/// Renewals that the boards alone must have carried before a witness's grant is waived, and times that it is told so.
+pub const WAIVE_AFTER: u32 = 3;
+/// Another board must reach the region while the leader does not for so long before the leader gives way.
+pub const GIVE_WAY_UPLINK: Duration = Duration::from_secs(3);
+/// Another board must be healthier or preferred for so long before the leader gives way.
+pub const GIVE_WAY_RANK: Duration = Duration::from_secs(30);
+/// Between two soundings of a witness by each board that votes: it puts on disk ahead what a takeover would wait for, and
+/// its distance is known. A thousand pairs send 400 datagrams a second.
+pub const WITNESS_SOUND_EVERY: Duration = Duration::from_secs(5);
+/// Sites that one witness votes for: some 5 MiB. At the limit further ones get no answer, counted.
+pub const WITNESS_SITES_MAX: usize = 16 * 1024;
+/// Renewals between two reminders to a voter that has not remembered the newest decision who votes.
+pub const REMIND_VOTERS: u32 = 20;
+
+/// Longest lease of a duty under the leader's: bounds how long a new leader waits for boards that say nothing. At a
+/// question every 50 ms and 30 % loss each way, all the answers of one second are lost once in half a million times.
+pub const DUTY_LEASE_MAX: Duration = Duration::from_secs(1);
+/// A board takes no lease under another's from its start on for so long: whoever knew its last life to be alive this
+/// recently, and has seen that attested as over, knows that the next one holds nothing.
+pub const DUTY_FRESH: Duration = Duration::from_millis(1500);
+/// Between the questions of a board that neither holds nor is to hold an exclusive duty.
+pub const DUTY_ASK_IDLE: Duration = Duration::from_millis(500);
+/// A board that has not asked the leader for so long is given no duty, and its duties are taken from it.
+pub const DUTY_SILENT: Duration = Duration::from_millis(1500);
+/// Questions whose answers still count: the newest. A later answer to an older one gives nothing.
+pub const DUTY_QUESTIONS_MAX: usize = 32;
+/// A new leader leaves available duties as they are for so long, or until every living board has asked.
+pub const DUTY_SETTLE: Duration = Duration::from_millis(600);
+/// Boards that have heard of no leader for so long perform available duties of their own accord.
+pub const DUTY_ALONE_AFTER: Duration = Duration::from_secs(2);
+/// An exclusive duty leaves a board that has been impaired or unsteady for so long, where another is well.
+pub const DUTY_UNFIT_AFTER: Duration = Duration::from_secs(5);
+/// An exclusive duty leaves a board that has been overloaded for so long, where another has room.
+pub const DUTY_LOADED_AFTER: Duration = Duration::from_secs(60);
+/// A board this busy, in permille of its processors, is overloaded.
+pub const DUTY_LOAD_HIGH: u16 = 900;
+/// A board no busier than this, in permille of its processors, has room for what an overloaded one does.
+pub const DUTY_LOAD_LOW: u16 = 500;
+
+/// Boards up to which every board observes every other; beyond it each has about eight observers, so that the load of a
+/// board stays the same (notes: membership, part 2.4).
+pub const MESH_BOARDS_MAX: usize = 16;
+/// Shuffled rings whose union is the observer graph: two neighbours a ring, eight observers a board.
+pub const OBSERVER_RINGS: u64 = 4;
+/// Observers whose silence counts as independent evidence at most: losses of ways through one switch go together.
+pub const OBSERVERS_COUNTED_MAX: usize = 3;
+/// A board may be taken for down by chance once in so long: ten years, so that a site of 64 stays far below one in 30
+/// days even where losses are not quite independent.
+pub const MISTAKE_EVERY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Shortest period of heartbeats: below it losses of neighbours are hardly independent (Bolot 1993).
+pub const BEAT_PERIOD_LEAST: Duration = Duration::from_millis(10);
+/// Longest period of heartbeats to an observer, and of a leader's to all others.
+pub const BEAT_PERIOD_MOST: Duration = Duration::from_millis(250);
+/// Period of heartbeats to boards that do not observe this one: they carry what it says of itself, and no verdict.
+pub const BEAT_PERIOD_FAR: Duration = Duration::from_secs(1);
+/// Bytes of one heartbeat on the wire, IP and QUIC included, rounded up: what the budget counts with.
+pub const BEAT_BYTES: u64 = 100;
+/// Bytes a second that a board spends on heartbeats to its observers at most, however lossy the ways are.
+pub const BEAT_BYTES_SECOND: u64 = 40_000;
+/// Longest silence that any measured loss or lateness excuses, with one observer; a part of it with more.
+pub const SILENCE_MOST: Duration = Duration::from_secs(3);
+/// Changes of mind of one instant gather for so long before they are told.
+pub const HEARING_GATHER: Duration = Duration::from_millis(2);
+/// News of whom boards hear goes along with heartbeats for so long: three periods, so that one lost datagram is no matter.
+pub const HEARING_FRESH: Duration = Duration::from_millis(300);
+/// A board that some observers miss counts as impaired, or no more, once that has lasted so long.
+pub const IMPAIRED_AFTER: Duration = Duration::from_secs(1);
+/// A wake-up of our own later than this says nothing about how late others are.
+pub const LATE_WAKE: Duration = Duration::from_millis(5);
+/// Least margin for lateness: timer and scheduling of an idle Linux board.
+pub const LATENESS_LEAST: Duration = Duration::from_millis(3);
+/// How long a board that came back is not fit to lead, the first time; doubles with each time.
+pub const HOLD_DOWN_LEAST: Duration = Duration::from_secs(1);
+/// The longest that it doubles to.
+pub const HOLD_DOWN_MOST: Duration = Duration::from_secs(600);
+/// What a board has come back for counts half after so long (RFC 2439's shape, LAN times).
+pub const PENALTY_HALF_LIFE: Duration = Duration::from_secs(60);
 
 const _: () = assert!(RECORD_BYTES_MAX < RUN_BYTES_MAX, "a record fits a run");
 const _: () = assert!(
@@ -180,9 +263,18 @@ const _: () = assert!(COMMIT_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a run fits a f
 const _: () = assert!(READ_BYTES as usize > COMMIT_BYTES_MAX + 2 * PAGE_BYTES, "a read takes in a whole block");
 const _: () = assert!(DRIFT_PERMILLE < 1000, "a slow clock still runs");
 const _: () = assert!(TERM_COUNTER_MAX <= 1 << 40, "counter, board and revision fit a fencing token");
+const _: () = assert!(BEAT_PERIOD_LEAST.as_millis() < BEAT_PERIOD_MOST.as_millis(), "periods have room");
+const _: () = assert!(BEAT_PERIOD_FAR.as_millis() < 65_536, "periods fit their field");
 const _: () = assert!(BLOCK_RAW_BYTES_MAX < UPLINK_WINDOW_BYTES, "a block fits the window");
 const _: () = assert!(BLOCK_BODY_BYTES_MAX < TRANSACTION_BYTES_MAX, "a block fits a transaction");
 const _: () = assert!(
     COVERAGE_STREAMS_MAX * (RANGES_MAX * 20 + 32) < FRAME_BYTES_MAX,
     "an answer with every range of every stream asked fits a frame"
 );
+const _: () = assert!(
+    DUTY_LEASE_MAX.as_millis() as u64 * (1000 + DRIFT_PERMILLE) / (1000 - DRIFT_PERMILLE)
+        < DUTY_FRESH.as_millis() as u64,
+    "what a life was granted is over before the next one is granted anything"
+);
+const _: () = assert!(DUTY_ASK_IDLE.as_millis() * 2 < DUTY_SILENT.as_millis(), "one lost question is no silence");
+const _: () = assert!(DUTIES_MAX * 16 + 128 < DATAGRAM_BYTES_MAX, "a board's duties fit a datagram");

@@ -2,13 +2,16 @@
 
 use tests::campaign::run;
 use tests::mutant::Mutant;
-use tests::settings::Settings;
+use tests::recipe::Recipe;
 
 /// Seeds tried before a lie counts as unnoticed.
 const SEEDS: u64 = 80;
 
 fn caught(mutant: Mutant) {
-    let found = (1..=SEEDS).find_map(|seed| run(Settings::for_mutant(seed, mutant)).failure);
+    if mutant.needs_whole_control() && !tests::settings::WHOLE_CONTROL {
+        return;
+    }
+    let found = (1..=SEEDS).find_map(|seed| run(Recipe::of_mutant(seed, mutant).settings()).failure);
     assert!(found.is_some(), "{} lived through {SEEDS} seeds: a check sleeps", mutant.name());
 }
 
@@ -46,4 +49,8 @@ lies! {
     answering_before_the_commit_is_caught => AnswerBeforeCommit,
     confirming_a_copy_that_was_only_received_is_caught => CopyConfirmedByNetwork,
     forgetting_the_fence_is_caught => FenceForgotten,
+    an_obituary_of_the_living_is_caught => ObituaryOfTheLiving,
+    a_dead_man_that_sleeps_is_caught => DeadManSleeps,
+    acting_beyond_the_lease_is_caught => ActsBeyondLease,
+    a_witness_that_forgets_is_caught => WitnessForgets,
 }

@@ -2,3 +2,4 @@
 
 mod lies;
 mod seeds;
+mod shrinking;

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use shared::action::Offer;
 use shared::config::NodeConfig;
-use shared::ids::{BoardId, Term, Ticket};
+use shared::ids::{BoardId, DutyId, Term, Ticket};
 use shared::node::Node;
 
 use crate::clock::{Moment, SkewedClock};
 use crate::dice::Dice;
 use crate::disk::{Disk, DiskSpeed};
+use crate::duty::Worker;
 use crate::happening::Input;
 use crate::mark::Mark;
+
+/// Datagrams that wait for a process which stands still; more are dropped.
+const WAITS_MAX: usize = 256;
 
 /// Counts the processes that a board has run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +91,14 @@ pub(crate) struct Board {
     pub(crate) flipped: bool,
     /// Readings that were durable here when the board was lost.
     pub(crate) took_along: Option<Disk>,
+    /// Processes of duties, as the supervisor has them.
+    pub(crate) workers: BTreeMap<DutyId, Worker>,
+    /// The nonce of the newest life's epoch: what its obituary names.
+    pub(crate) nonce: u64,
+    /// Counts ends of the supervisor: what an earlier one was about to do is void.
+    pub(crate) machine: u64,
+    /// Its processors are overrun until then.
+    pub(crate) starved_until: Moment,
     /// Held down by a scenario: no boot that is due happens.
     pub(crate) kept_down: bool,
 }
@@ -95,6 +107,12 @@ impl Board {
     /// Whether a process runs and is not frozen.
     pub(crate) fn runs(&self) -> bool {
         self.process.as_ref().is_some_and(|process| !process.is_frozen())
+    }
+
+    /// Whether so much waits for a process that stands still that datagrams are dropped, as a socket's buffer does.
+    pub(crate) fn is_drowned(&self) -> bool {
+        let frozen = self.process.as_ref().and_then(|process| process.frozen.as_ref());
+        frozen.is_some_and(|waits| waits.len() >= WAITS_MAX)
     }
 
     /// The term under which this board holds a lease at `now`, by its own clock.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use shared::action::Memory;
 use shared::ids::{BoardId, Epoch};
 use shared::journal::recover::Recovery;
 use shared::limits::TERMS_RESERVED;
@@ -13,6 +12,9 @@ use crate::clock::Moment;
 use crate::happening::Happening;
 use crate::mutant::Mutant;
 use crate::world::World;
+
+/// Between two looks of the shell at its machine.
+pub(crate) const HEALTH_PERIOD: Duration = Duration::from_secs(1);
 
 impl World {
     /// Starts the process of `board`: recovery, state file, node. Nothing happens where one runs or the board is lost.
@@ -30,18 +32,15 @@ impl World {
             epoch = Epoch { boot: 1, nonce: u64::from(board.get()) };
         }
         host.disk.boot = epoch.boot;
-        let reserved = host.disk.ceiling + TERMS_RESERVED;
+        host.nonce = epoch.nonce;
+        let mut memory = host.disk.memory;
+        memory.term_ceiling += TERMS_RESERVED;
         if lies != Some(Mutant::CeilingForgotten) {
-            host.disk.ceiling = reserved;
+            host.disk.memory = memory;
         }
         // A new process counts time from an origin of its own.
         host.clock.shows = host.clock.shows.wrapping_add(host.dice.below(1_000_000)) % 1_000_000_000_000;
-        let start = Start {
-            epoch,
-            memory: Memory { term_ceiling: reserved, ..Memory::default() },
-            seed: host.dice.word(),
-            recovered: recovery.finish(),
-        };
+        let start = Start { epoch, memory, seed: host.dice.word(), recovered: recovery.finish(), restarts: 0 };
         let node = Node::new(host.config.clone(), start, host.clock.local(now));
         host.process = Some(Process::new(node));
         let files = host.disk.files();
@@ -49,6 +48,9 @@ impl World {
         self.story.tell(now, board, || format!("boots as {epoch}, {files} segments"));
         self.tally.boots += 1;
         self.drive(board, |node, now, out| node.handle_start(now, out));
+        let life = self.boards[&board].life;
+        self.put_in(HEALTH_PERIOD, Happening::Health { board, life });
+        self.restart_is_noticed(board);
     }
 
     pub(crate) fn boot_due(&mut self, board: BoardId, after: Life) {
@@ -61,11 +63,27 @@ impl World {
         }
     }
 
-    /// The process of `board` is gone at once (SIGKILL, a panic). What it wrote stays in the page cache.
+    /// The process of `board` is gone at once (SIGKILL, a panic). What it wrote stays in the page cache. Its supervisor
+    /// sees that, ends the processes of duties, and tells the others.
     pub fn crash(&mut self, board: BoardId) {
-        let Some(host) = self.boards.get_mut(&board) else { return };
+        if self.process_ends(board) {
+            self.obituary(board);
+        }
+    }
+
+    /// The process of `board` and its supervisor are gone at once: nobody tells the others.
+    pub fn crash_unseen(&mut self, board: BoardId) {
+        if let Some(host) = self.boards.get_mut(&board) {
+            host.machine += 1;
+        }
+        self.process_ends(board);
+    }
+
+    fn process_ends(&mut self, board: BoardId) -> bool {
+        self.duties_end(board);
+        let Some(host) = self.boards.get_mut(&board) else { return false };
         if host.process.take().is_none() {
-            return;
+            return false;
         }
         host.disk.lose_process(&mut host.dice);
         self.story.tell(self.now, board, || "process dies");
@@ -74,6 +92,7 @@ impl World {
         self.links_lose_process(board);
         self.uplink_loses_process(board);
         self.publishers_lose_process(board);
+        true
     }
 
     /// Asks the process of `board` to stop: it ends once it has nothing left to wait for, and starts again later.
@@ -103,7 +122,7 @@ impl World {
 
     /// Power of `board` is gone: what was not synced may be lost.
     pub fn cut_power(&mut self, board: BoardId) {
-        self.crash(board);
+        self.crash_unseen(board);
         if let Some(host) = self.boards.get_mut(&board) {
             host.disk.lose_power(&mut host.dice);
             self.tally.power_cuts += 1;
@@ -113,7 +132,7 @@ impl World {
 
     /// The board is gone for ever, with its disk.
     pub fn destroy(&mut self, board: BoardId) {
-        self.crash(board);
+        self.crash_unseen(board);
         if let Some(host) = self.boards.get_mut(&board) {
             host.lost = true;
             host.took_along = Some(std::mem::take(&mut host.disk));
@@ -149,6 +168,9 @@ impl World {
         self.story.tell(self.now, board, || format!("stands still for {span:?}"));
         self.tally.pauses += 1;
         self.put_in(span, Happening::Thaw { board, life });
+        if self.lies(Mutant::ObituaryOfTheLiving) {
+            self.obituary(board);
+        }
         self.suspect_links_of(board);
     }
 

@@ -24,6 +24,12 @@ impl Moment {
         self.0
     }
 
+    /// So much before; the beginning where there is no earlier moment.
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(by)))
+    }
+
     /// Time since `earlier`; zero where it is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

@@ -16,6 +16,11 @@ impl Dice {
         Self(seed)
     }
 
+    /// The stream that draws the faults of a seed's world.
+    pub const fn for_faults(seed: u64) -> Self {
+        Self(seed ^ 0x4641_554c_5453)
+    }
+
     /// A stream of its own for one part of the world, so that one part's questions do not shift another's answers.
     #[must_use]
     pub fn fork(&mut self) -> Self {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::action::{DiskDone, DiskJob};
+use shared::action::{DiskDone, DiskJob, Memory};
 use shared::ids::SegmentId;
 use shared::limits::PAGE_BYTES;
 
@@ -44,8 +44,8 @@ pub struct Disk {
     ghosts: BTreeMap<SegmentId, File>,
     /// Start counter in the state file.
     pub boot: u32,
-    /// Reserved terms in the state file.
-    pub ceiling: u64,
+    /// The voter's memory in the state file.
+    pub memory: Memory,
     queue: VecDeque<DiskJob>,
     running: Option<DiskJob>,
     /// Writes that a crash interrupted: they count as durable only if the next start finds them whole.
@@ -143,7 +143,7 @@ impl Disk {
             }
             DiskJob::Remember(memory) => {
                 if mutant != Some(Mutant::CeilingForgotten) {
-                    self.ceiling = memory.term_ceiling;
+                    self.memory = memory;
                 }
                 Some(DiskDone::Remembered(memory))
             }
@@ -207,7 +207,7 @@ impl Disk {
                 let length = if from.is_some() || dice.coin() { bytes as usize } else { length };
                 self.prepare(segment, from, length, None);
             }
-            Some(DiskJob::Remember(memory)) if dice.coin() => self.ceiling = memory.term_ceiling,
+            Some(DiskJob::Remember(memory)) if dice.coin() => self.memory = memory,
             Some(DiskJob::Delete { segment }) if dice.coin() => self.delete(segment, None),
             Some(_) | None => {}
         }

@@ -2,17 +2,20 @@
 //! connection its generation: whatever belongs to an earlier one is void when its time comes.
 
 use bytes::Bytes;
-use shared::action::DiskDone;
+use shared::action::{DiskDone, DutyReport, Evidence, Health, Memory};
 use shared::hub::SessionId;
-use shared::ids::BoardId;
+use shared::ids::{BoardId, DutyId, Fencing, WitnessId};
 use shared::record::Record;
 use shared::region::ledger::{StoreFailed, Stored};
 use shared::wire::control::ControlMessage;
+use shared::wire::election::ElectionMessage;
 use shared::wire::peer::PeerMessage;
 use shared::wire::uplink::FromRegion;
 
 use crate::board::Life;
-use crate::faults::{Fault, Mend};
+use crate::clock::Moment;
+use crate::duty::DutyStep;
+use crate::faults::Mend;
 use crate::mark::Mark;
 use crate::mesh::{Pair, Side};
 
@@ -22,6 +25,12 @@ pub(crate) enum Input {
     Link { peer: BoardId, up: bool },
     Message { from: BoardId, message: PeerMessage },
     Control { from: BoardId, message: ControlMessage },
+    Witness { from: WitnessId, message: ElectionMessage },
+    WitnessLink { witness: WitnessId, up: bool },
+    Obituary { board: BoardId, life: u64 },
+    Evidence { board: BoardId, evidence: Evidence },
+    Duty { duty: DutyId, report: DutyReport },
+    Health(Health),
     Disk(DiskDone),
     RegionLink { up: bool },
     Region(FromRegion),
@@ -177,9 +186,66 @@ pub(crate) enum Happening {
         mark: Mark,
         connection: u64,
     },
+    // beside the node: supervisors, duties, the machine
+    Obituary {
+        board: BoardId,
+        life: u64,
+        machine: u64,
+        times: u8,
+    },
+    ObituaryArrives {
+        to: BoardId,
+        board: BoardId,
+        life: u64,
+    },
+    Evidence {
+        to: BoardId,
+        board: BoardId,
+        evidence: Evidence,
+    },
+    Duty {
+        board: BoardId,
+        duty: DutyId,
+        step: DutyStep,
+    },
+    Command {
+        duty: DutyId,
+        token: Fencing,
+    },
+    Health {
+        board: BoardId,
+        life: Life,
+    },
+    // the witness
+    WitnessRemembers {
+        boot: u32,
+        memory: Memory,
+    },
+    WitnessLink {
+        board: BoardId,
+    },
+    ToWitness {
+        from: BoardId,
+        message: ElectionMessage,
+    },
+    FromWitness {
+        to: BoardId,
+        message: ElectionMessage,
+    },
+    WitnessObituary {
+        board: BoardId,
+        life: u64,
+    },
     // faults
-    Fault(Fault),
+    Fault {
+        place: usize,
+    },
     Mend(Mend),
-    /// A scripted step between two boots, for crashes in the middle of an input.
+    /// Runs again after it stood still as a starved process does.
+    Starve {
+        board: BoardId,
+        life: Life,
+        until: Moment,
+    },
     Heal,
 }

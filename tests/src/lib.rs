@@ -3,10 +3,12 @@
 //! processes that die at any moment, publishers that send again elsewhere, and a reference model that holds all of it
 //! to the promises of `docs/promises.md` at every step. A seed decides everything: it is the bug report.
 //!
-//! Reading order: `settings` (what a world is like), `faults` (what goes wrong), `world` (the run loop), `boards`, `shell`,
-//! `links`, `uplinks`, `region`, `publishers` (what happens), `model` and `verdict` (what must hold), `mutant` (lies that
-//! prove that the checks bite).
+//! Reading order: `settings` (what a world is like), `faults` and `strikes` (what goes wrong), `world` (the run loop),
+//! `boards`, `supervisor`, `duty`, `shell`, `links`, `uplinks`, `witness`, `region`, `publishers` (what happens), `model`,
+//! `referee`, `accord` and `verdict` (what must hold), `mutant` (lies that prove that the checks bite), `campaign` and `shrink`
+//! (many seeds, and a failed one made short).
 
+mod accord;
 pub mod agenda;
 mod board;
 mod boards;
@@ -14,6 +16,7 @@ pub mod campaign;
 pub mod clock;
 pub mod dice;
 pub mod disk;
+mod duty;
 pub mod faults;
 pub mod file;
 mod happening;
@@ -24,13 +27,19 @@ mod model;
 pub mod mutant;
 mod publisher;
 mod publishers;
+pub mod recipe;
+mod referee;
 mod region;
 pub mod settings;
 mod shell;
+pub mod shrink;
 pub mod store;
 pub mod story;
+mod strikes;
+mod supervisor;
 pub mod tally;
 mod uplink;
 mod uplinks;
 mod verdict;
+mod witness;
 pub mod world;

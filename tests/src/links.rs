@@ -17,8 +17,6 @@ use crate::world::World;
 
 /// A connection over which nothing comes back falls after a time between these.
 const SILENCE: (Duration, Duration) = (Duration::from_millis(900), Duration::from_millis(2_000));
-/// Datagrams that wait for a process which stands still; more are dropped, as a socket's buffer does.
-const WAITS_MAX: usize = 256;
 
 /// One message in so many is encoded and decoded on its way.
 const SAMPLE: u64 = 32;
@@ -39,17 +37,16 @@ impl World {
         if self.tally.datagrams.is_multiple_of(SAMPLE) {
             self.sample_datagram(from, &message);
         }
-        let path = *self.mesh.path(from, to);
-        if !path.is_open() || self.net_dice.chance(path.weather.loss_ppm) {
-            return;
-        }
         let message = Box::new(message);
-        if self.net_dice.chance(path.weather.twice_ppm) {
-            let delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
+        for delay in self
+            .mesh
+            .path(from, to)
+            .datagram(self.now, &mut self.net_dice)
+            .into_iter()
+            .flatten()
+        {
             self.put_in(delay, Happening::Datagram { from, to, message: message.clone() });
         }
-        let delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
-        self.put_in(delay, Happening::Datagram { from, to, message });
     }
 
     fn sample_datagram(&mut self, from: BoardId, message: &ControlMessage) {
@@ -64,13 +61,7 @@ impl World {
 
     pub(crate) fn datagram_arrives(&mut self, from: BoardId, to: BoardId, message: ControlMessage) {
         self.story.weigh(self.now, u64::from(from.get()) << 8 | u64::from(to.get()));
-        let waits = self
-            .boards
-            .get(&to)
-            .and_then(|host| host.process.as_ref())
-            .and_then(|process| process.frozen.as_ref())
-            .map_or(0, std::collections::VecDeque::len);
-        if waits < WAITS_MAX {
+        if !self.boards[&to].is_drowned() {
             self.input(to, Input::Control { from, message });
         }
     }
@@ -161,7 +152,7 @@ impl World {
     fn carry(&mut self, pair: Pair, side: Side, message: Box<PeerMessage>) {
         let now = self.now;
         let (from, to) = (pair.at(side.other()), pair.at(side));
-        let path = *self.mesh.path(from, to);
+        let mut path = *self.mesh.path(from, to);
         let link = self.mesh.link(pair);
         let generation = link.generation;
         let end = link.end(side);
@@ -169,10 +160,10 @@ impl World {
             end.held.push_back(message);
             return;
         }
-        let mut delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
-        if self.net_dice.chance(path.weather.loss_ppm) {
+        let mut delay = path.delay(now, &mut self.net_dice);
+        if path.loses(now, &mut self.net_dice) {
             // Sent again after a probe timeout.
-            delay += 3 * path.weather.delay + Duration::from_millis(5);
+            delay += 3 * path.least() + Duration::from_millis(5);
         }
         // A gigabit.
         delay += Duration::from_micros(length(&message) as u64 / 125);
@@ -263,7 +254,10 @@ impl World {
     /// One cut from `from` to `to` is mended; what was stuck on a connection that still stands goes on.
     pub fn mend_way(&mut self, from: BoardId, to: BoardId) {
         let path = self.mesh.path(from, to);
-        path.cuts = path.cuts.saturating_sub(1);
+        if path.is_open() {
+            return;
+        }
+        path.cuts -= 1;
         if !path.is_open() {
             return;
         }

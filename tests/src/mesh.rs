@@ -2,28 +2,106 @@
 //! each pair of boards. What happens to a message is decided in `links.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use shared::ids::BoardId;
 use shared::wire::peer::PeerMessage;
 
 use crate::clock::Moment;
-use crate::settings::Weather;
+use crate::dice::Dice;
+use crate::settings::{Bursts, Weather};
 
 /// A directed way from one machine to another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
-    pub(crate) weather: Weather,
+    weather: Weather,
     /// Cuts in force: each is mended on its own.
     pub(crate) cuts: u32,
+    /// Loss in bursts and its present mood, where there is any.
+    bursts: Option<Mood>,
+    /// Everything takes so much longer, until then: a switch that is busy, a roaming radio.
+    spike: (Duration, Moment),
 }
+
+/// Loss in bursts (Gilbert and Elliott, in time rather than in packets): a way is good or bad for a while.
+#[derive(Clone, Copy, Debug)]
+struct Mood {
+    bursts: Bursts,
+    until: Moment,
+    bad: bool,
+    turns: Moment,
+}
+
+/// Lost of what travels while a way is bad, in a million.
+const BAD_LOSS_PPM: u32 = 900_000;
 
 impl Path {
     pub(crate) const fn new(weather: Weather) -> Self {
-        Self { weather, cuts: 0 }
+        Self { weather, cuts: 0, bursts: None, spike: (Duration::ZERO, Moment::ZERO) }
     }
 
     pub(crate) const fn is_open(&self) -> bool {
         self.cuts == 0
+    }
+
+    /// Shortest time that anything takes.
+    pub(crate) const fn least(&self) -> Duration {
+        self.weather.delay
+    }
+
+    /// From now on loss comes in bursts, until then.
+    pub(crate) const fn roughen(&mut self, bursts: Bursts, until: Moment) {
+        self.bursts = Some(Mood { bursts, until, bad: false, turns: Moment::ZERO });
+    }
+
+    /// From now on everything takes up to `extra` longer, until then.
+    pub(crate) const fn slow_down(&mut self, extra: Duration, until: Moment) {
+        self.spike = (extra, until);
+    }
+
+    /// Ends what was done to this way, but for cuts.
+    pub(crate) const fn calm(&mut self) {
+        self.bursts = None;
+        self.spike = (Duration::ZERO, Moment::ZERO);
+    }
+
+    /// Whether a packet that leaves now is lost on an open way.
+    pub(crate) fn loses(&mut self, now: Moment, dice: &mut Dice) -> bool {
+        if let Some(mood) = &mut self.bursts {
+            if now >= mood.until {
+                self.bursts = None;
+            } else {
+                if now >= mood.turns {
+                    mood.bad = !mood.bad;
+                    let mean = if mood.bad { mood.bursts.bad } else { mood.bursts.good };
+                    mood.turns = now + dice.gap(mean);
+                }
+                if mood.bad && dice.chance(BAD_LOSS_PPM) {
+                    return true;
+                }
+            }
+        }
+        dice.chance(self.weather.loss_ppm)
+    }
+
+    /// How long a packet that leaves now takes.
+    pub(crate) fn delay(&self, now: Moment, dice: &mut Dice) -> Duration {
+        let delay = dice.delay(self.weather.delay, self.weather.jitter);
+        if now < self.spike.1 {
+            delay + dice.span(Duration::ZERO, self.spike.0)
+        } else {
+            delay
+        }
+    }
+
+    /// What becomes of a datagram that leaves now: when each of its copies arrives.
+    pub(crate) fn datagram(&mut self, now: Moment, dice: &mut Dice) -> [Option<Duration>; 2] {
+        if !self.is_open() || self.loses(now, dice) {
+            return [None, None];
+        }
+        let first = Some(self.delay(now, dice));
+        let twice = dice.chance(self.weather.twice_ppm);
+        [first, twice.then(|| self.delay(now, dice))]
     }
 }
 
@@ -139,6 +217,17 @@ impl Mesh {
 
     pub(crate) fn both_open(&mut self, pair: Pair) -> bool {
         self.path(pair.low, pair.high).is_open() && self.path(pair.high, pair.low).is_open()
+    }
+
+    /// Every way that is cut.
+    pub(crate) fn cut_ways(&self) -> Vec<(BoardId, BoardId)> {
+        let cut = self.paths.iter().filter(|(_, path)| !path.is_open());
+        cut.map(|(way, _)| *way).collect()
+    }
+
+    /// Every way loses and delays as it usually does; cuts stay.
+    pub(crate) fn calm(&mut self) {
+        self.paths.values_mut().for_each(Path::calm);
     }
 
     pub(crate) fn pairs(&self) -> Vec<Pair> {

@@ -34,11 +34,19 @@ pub enum Mutant {
     CopyConfirmedByNetwork,
     /// The region forgets the highest term it has seen at a restart.
     FenceForgotten,
+    /// A supervisor says of a node that only stands still that it has ended.
+    ObituaryOfTheLiving,
+    /// A supervisor does not kill the process of a duty whose lease has ended.
+    DeadManSleeps,
+    /// The process of a duty goes on acting for a while after it was killed.
+    ActsBeyondLease,
+    /// A witness forgets at a restart what it granted.
+    WitnessForgets,
 }
 
 impl Mutant {
     /// Every lie.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::AckBeforeSync,
         Self::CacheTrusted,
         Self::EpochReused,
@@ -53,6 +61,10 @@ impl Mutant {
         Self::AnswerBeforeCommit,
         Self::CopyConfirmedByNetwork,
         Self::FenceForgotten,
+        Self::ObituaryOfTheLiving,
+        Self::DeadManSleeps,
+        Self::ActsBeyondLease,
+        Self::WitnessForgets,
     ];
 
     /// The lie's name on the command line.
@@ -72,6 +84,10 @@ impl Mutant {
             Self::AnswerBeforeCommit => "answer-before-commit",
             Self::CopyConfirmedByNetwork => "copy-confirmed-by-network",
             Self::FenceForgotten => "fence-forgotten",
+            Self::ObituaryOfTheLiving => "obituary-of-the-living",
+            Self::DeadManSleeps => "dead-man-sleeps",
+            Self::ActsBeyondLease => "acts-beyond-lease",
+            Self::WitnessForgets => "witness-forgets",
         }
     }
 
@@ -82,6 +98,11 @@ impl Mutant {
 }
 
 impl Mutant {
+    /// Whether the lie is about duties, obituaries or witnesses.
+    pub const fn needs_whole_control(self) -> bool {
+        matches!(self, Self::ObituaryOfTheLiving | Self::DeadManSleeps | Self::ActsBeyondLease | Self::WitnessForgets)
+    }
+
     /// The faults under which the lie shows.
     pub const fn revealed_by(self) -> &'static [Fault] {
         match self {
@@ -95,6 +116,9 @@ impl Mutant {
             Self::FenceForgotten => &[Fault::RegionCrash, Fault::StaleHello],
             Self::KeysIgnored | Self::KeyChangedOnResend => &[Fault::Crash, Fault::PublisherReset],
             Self::DeniedBecomesGranted | Self::SlowClock => &[Fault::MeshCut, Fault::Pause],
+            Self::ObituaryOfTheLiving => &[Fault::Pause],
+            Self::DeadManSleeps | Self::ActsBeyondLease => &[Fault::Pause, Fault::MeshCut],
+            Self::WitnessForgets => &[Fault::WitnessCrash, Fault::MeshCut],
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What kind of world a run takes place in: how many boards, how bad the network, which faults how often. Either
 //! drawn from a seed (each seed draws its own mix, so that no fault hides behind the others) or set by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use shared::config::{DutyConfig, DutyMode};
+use shared::ids::Name;
 use shared::limits::DRIFT_PERMILLE;
 
 use crate::dice::Dice;
@@ -11,6 +13,13 @@ use crate::disk::DiskSpeed;
 use crate::faults::Fault;
 use crate::mutant::Mutant;
 use crate::story::Telling;
+
+/// Whether nodes have the control path with witnesses, duties and verdicts that stand against loss: worlds draw and
+/// judge these only then.
+pub const WHOLE_CONTROL: bool = false;
+
+/// How far the worst clocks are off true time, in parts per million: a little within the bound that each may be off by.
+const DRIFT_PPM: u64 = DRIFT_PERMILLE * 450;
 
 /// How a way between two machines treats what travels on it.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +34,30 @@ pub struct Weather {
     pub twice_ppm: u32,
 }
 
+/// Loss that comes in bursts: how long a way is good, and how long bad, on average.
+#[derive(Clone, Copy, Debug)]
+pub struct Bursts {
+    /// Good.
+    pub good: Duration,
+    /// Bad: nearly all is lost.
+    pub bad: Duration,
+}
+
 /// Everything that a run is decided by.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Decides every chance in the world.
     pub seed: u64,
-    /// Boards of the site, 1 to 7.
+    /// Boards of the site, 1 to 64.
     pub boards: u8,
+    /// How many boards vote, from number 1 on; `None`: as the configuration does by default.
+    pub voters: Option<u8>,
+    /// Whether a witness votes, too.
+    pub witness: bool,
+    /// Whether an operator prefers a board as leader.
+    pub ranked: bool,
+    /// The users' duties. Which boards can perform them is drawn.
+    pub duties: Vec<DutyConfig>,
     /// k: boards on which a reading is durable before it is acknowledged.
     pub copies: usize,
     /// Publishers.
@@ -48,6 +74,8 @@ pub struct Settings {
     pub mesh: Weather,
     /// Between a board and the region.
     pub uplink: Weather,
+    /// Between a board and the witness.
+    pub witness_way: Weather,
     /// The boards' disks.
     pub disk: DiskSpeed,
     /// How much faster or slower than true time clocks run at most, in parts per million.
@@ -58,6 +86,8 @@ pub struct Settings {
     pub segments_max: u32,
     /// Which faults happen, and how far apart on average.
     pub faults: BTreeMap<Fault, Duration>,
+    /// Which of the drawn faults strike, by their numbers; `None`: all.
+    pub only: Option<BTreeSet<u32>>,
     /// The lie that is told, if any.
     pub mutant: Option<Mutant>,
     /// Who reads the story.
@@ -76,6 +106,11 @@ impl Settings {
         Self {
             seed,
             boards,
+            // A pair without a witness has one that votes, so that losing the other is borne.
+            voters: (boards == 2).then_some(1),
+            witness: false,
+            ranked: false,
+            duties: Vec::new(),
             copies,
             publishers: 3,
             carefree: false,
@@ -84,11 +119,13 @@ impl Settings {
             patience: Duration::from_secs(60),
             mesh: calm(150, 200),
             uplink: calm(20_000, 4_000),
+            witness_way: calm(1_000, 1_000),
             disk: DiskSpeed::default(),
             drift_ppm: 200,
             restart: (Duration::from_millis(20), Duration::from_millis(2_000)),
             segments_max: 32,
             faults: BTreeMap::new(),
+            only: None,
             mutant: None,
             telling: Telling::Silent,
         }
@@ -97,7 +134,7 @@ impl Settings {
     /// The world that `seed` draws, with `fewest` to `most` boards.
     pub fn drawn(seed: u64, fewest: u8, most: u8) -> Self {
         let mut dice = Dice::new(seed ^ 0x5345_5454_494e_4753);
-        let boards = dice.between(u64::from(fewest), u64::from(most)) as u8;
+        let boards = draw_boards(&mut dice, fewest, most);
         let copies = match dice.below(4) {
             0 => dice.between(1, 3),
             _ => 2,
@@ -105,7 +142,7 @@ impl Settings {
         let quiet = Self::quiet(seed, boards, (copies as usize).min(usize::from(boards)));
         let fastest = dice.between(4, 40);
         let mut drawn = Self {
-            publishers: dice.between(1, 5) as u8,
+            publishers: (dice.between(1, 5) as u8).min(if boards > 7 { 2 } else { 5 }),
             carefree: true,
             interval: (Duration::from_millis(fastest), Duration::from_millis(fastest * 4)),
             busy: Duration::from_millis(dice.between(5_000, 10_000)),
@@ -123,10 +160,11 @@ impl Settings {
             },
             disk: DiskSpeed { sync_max: Duration::from_millis(dice.between(2, 20)), ..DiskSpeed::default() },
             // Two clocks that differ most still keep to the bound that leases allow for.
-            drift_ppm: dice.pick(&[0, 500, DRIFT_PERMILLE * 450]).unwrap_or(0),
+            drift_ppm: dice.pick(&[0, 500, DRIFT_PPM]).unwrap_or(0),
             segments_max: dice.between(4, 16) as u32,
             ..quiet
         };
+        drawn.draw_control(&mut dice.fork());
         for fault in Fault::ALL {
             if dice.coin() && fault != Fault::BitFlip {
                 drawn
@@ -138,6 +176,29 @@ impl Settings {
             drawn.becomes_a_storm();
         }
         drawn
+    }
+
+    /// Who votes, who is preferred, which duties there are.
+    fn draw_control(&mut self, dice: &mut Dice) {
+        let witnessed = if self.boards == 2 { dice.below(4) != 0 } else { dice.below(8) == 0 };
+        self.witness = WHOLE_CONTROL && witnessed && self.boards > 1;
+        let one_votes = self.boards == 2 && !self.witness && dice.coin();
+        self.voters = one_votes.then_some(1);
+        self.ranked = dice.below(4) == 0;
+        let far = dice.pick(&[1, 1, 30, 80]).unwrap_or(1);
+        self.witness_way =
+            Weather { delay: Duration::from_millis(far), jitter: Duration::from_millis(far / 4 + 1), ..self.mesh };
+        for place in 0..dice.below(4) {
+            let active = dice.between(1, 2) as u8;
+            let mode = if dice.coin() {
+                DutyMode::Exclusive
+            } else {
+                DutyMode::Available { active }
+            };
+            let name = Name::try_from(["beat", "fuse", "count"][place as usize]).expect("the name is short");
+            self.duties
+                .push(DutyConfig { name, mode, standby: dice.coin(), is_local: true });
+        }
     }
 
     /// Bits flip on disks, too. Not drawn by default: records that were never acknowledged and that no board can read
@@ -156,20 +217,49 @@ impl Settings {
         }
     }
 
+    /// In how many boards a lie shows. A pair has nobody else to keep a copy while one of it restarts: what that one
+    /// claims is believed.
+    pub const fn boards_for(mutant: Mutant) -> u8 {
+        if matches!(mutant, Mutant::CacheTrusted | Mutant::WitnessForgets) {
+            2
+        } else {
+            3
+        }
+    }
+
     /// The world that `seed` draws for a lie: the faults that bring it to light happen often.
-    pub fn for_mutant(seed: u64, mutant: Mutant) -> Self {
-        // A pair has nobody else to keep a copy while one of it restarts: what that one claims is believed.
-        let boards = if mutant == Mutant::CacheTrusted { 2 } else { 3 };
+    pub fn for_mutant(seed: u64, mutant: Mutant, boards: u8) -> Self {
         let mut settings = Self::drawn(seed, boards, boards);
         if mutant == Mutant::CacheTrusted {
             settings.restart = (Duration::from_millis(5), Duration::from_millis(200));
         }
+        if mutant == Mutant::WitnessForgets {
+            (settings.witness, settings.voters) = (WHOLE_CONTROL, None);
+        }
+        if mutant == Mutant::CacheTrusted {
+            (settings.witness, settings.voters) = (false, Some(1));
+        }
+        if settings.duties.is_empty() {
+            let name = Name::try_from("beat").expect("the name is short");
+            settings.duties = vec![DutyConfig { name, mode: DutyMode::Exclusive, standby: true, is_local: true }];
+        }
+        settings.duties[0].mode = DutyMode::Exclusive;
         settings.mutant = Some(mutant);
-        settings.copies = 2;
+        settings.copies = usize::from(boards.min(2));
         settings.publishers = 4;
         for fault in mutant.revealed_by() {
             settings.faults.insert(*fault, Duration::from_millis(1_500));
         }
         settings
     }
+}
+
+/// How many boards: mostly a few, sometimes a corridor, rarely as many as there can be.
+fn draw_boards(dice: &mut Dice, fewest: u8, most: u8) -> u8 {
+    let usual = match dice.below(64) {
+        0 => 64,
+        1..=6 => 16,
+        _ => 7,
+    };
+    dice.between(u64::from(fewest), usual.clamp(u64::from(fewest), u64::from(most))) as u8
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shared::action::{Action, Answer, DiskDone, DiskJob, Offer};
+use shared::action::{Action, Answer, DiskDone, DiskJob, Evidence, Offer};
 use shared::event::Event;
 use shared::ids::{BoardId, Ticket};
 use shared::node::Node;
@@ -47,6 +47,12 @@ impl World {
             Input::Link { peer, up } => node.handle_link(peer, up, now, out),
             Input::Message { from, message } => node.handle_message(from, message, now, out),
             Input::Control { from, message } => node.handle_control(from, message, now, out),
+            Input::Witness { from, message } => node.handle_witness(from, &message, now, out),
+            Input::WitnessLink { witness, up } => node.handle_witness_link(witness, up, now, out),
+            Input::Obituary { board, life } => node.handle_obituary(board, life, now, out),
+            Input::Evidence { board, evidence } => node.handle_evidence(board, evidence, now, out),
+            Input::Duty { duty, report } => node.handle_duty(duty, report, now, out),
+            Input::Health(health) => node.handle_health(health, now, out),
             Input::Disk(done) => node.handle_disk(done, now, out),
             Input::RegionLink { up } => node.handle_region_link(up, now, out),
             Input::Region(message) => node.handle_region(message, now, out),
@@ -108,6 +114,7 @@ impl World {
         {
             self.story.tell(self.now, board, || "has stopped as asked");
             self.tally.stops += 1;
+            self.evidence_of(board, Evidence::Leaves, Duration::from_millis(2));
             self.crash(board);
             self.boot_later(board);
         } else {
@@ -148,7 +155,8 @@ impl World {
             Action::Disk(job) => self.perform_disk(board, job),
             Action::Send { to, message } => self.send(board, to, message),
             Action::Tell { to, message } => self.tell(board, to, message),
-            Action::TellWitness { .. } | Action::Duty { .. } => {}
+            Action::TellWitness { message, .. } => self.tell_witness(board, &message),
+            Action::Duty { duty, order } => self.order_duty(board, duty, order),
             Action::Dial(hello) => self.dial(board, hello),
             Action::HangUp => self.hang_up(board),
             Action::ToRegion(message) => self.send_to_region(board, &message),

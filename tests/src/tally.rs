@@ -26,6 +26,8 @@ macro_rules! tally {
 tally! {
     /// Things that happened.
     events,
+    /// Faults that struck.
+    faults,
     /// Readings published.
     published,
     /// Readings sent again.
@@ -64,6 +66,18 @@ tally! {
     pauses,
     /// Leaderships begun.
     takeovers,
+    /// Obituaries that supervisors sent.
+    obituaries,
+    /// Ends of the witness's process.
+    witness_crashes,
+    /// Times that a process of a duty began to act.
+    duties_begun,
+    /// Processes of duties killed because their lease ended.
+    dead_man_kills,
+    /// Commands that were refused for their token.
+    stale_commands,
+    /// Times that a healed site was in accord and then not.
+    accords_broken,
     /// Connections between boards that fell.
     links_fallen,
     /// Sessions with the region that fell.
@@ -92,7 +106,13 @@ tally! {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "virtual time   {:.0} s, {} events", self.virtual_time.as_secs_f64(), self.events)?;
+        writeln!(
+            f,
+            "virtual time   {:.0} s, {} events, {} faults",
+            self.virtual_time.as_secs_f64(),
+            self.events,
+            self.faults
+        )?;
         writeln!(
             f,
             "readings       {} published, {} acknowledged ({} visibly degraded), {} rows, {} sent again, {} met their row",
@@ -100,7 +120,7 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "boards         {} starts, {} crashes, {} power cuts, {} site power cuts, {} lost, {} pauses, {} stops, {} takeovers",
+            "boards         {} starts, {} crashes, {} power cuts, {} site power cuts, {} lost, {} pauses, {} stops, {} takeovers, {} accords broken",
             self.boots,
             self.crashes,
             self.power_cuts,
@@ -108,7 +128,13 @@ impl fmt::Display for Tally {
             self.lost_boards,
             self.pauses,
             self.stops,
-            self.takeovers
+            self.takeovers,
+            self.accords_broken
+        )?;
+        writeln!(
+            f,
+            "duties         {} begun, {} killed at the end of their lease, {} stale commands refused, {} obituaries, {} witness crashes",
+            self.duties_begun, self.dead_man_kills, self.stale_commands, self.obituaries, self.witness_crashes
         )?;
         writeln!(
             f,

@@ -50,7 +50,7 @@ impl World {
         if uplink.attempt != attempt || uplink.wanted.is_none() || uplink.line.is_some() {
             return;
         }
-        let weather = uplink.out.weather;
+        let way = uplink.out;
         let open = uplink.is_open();
         let runs = self.boards.get(&board).is_some_and(crate::board::Board::runs);
         if !open || !runs || self.region.hub.is_none() {
@@ -59,8 +59,8 @@ impl World {
             return;
         }
         let session = self.region.new_session(board);
-        let round = self.net_dice.delay(2 * weather.delay, weather.jitter);
-        let opened = self.now + round + weather.delay;
+        let round = way.least() + way.delay(self.now, &mut self.net_dice);
+        let opened = self.now + round + way.least();
         let line = Line {
             session,
             told: false,
@@ -110,15 +110,15 @@ impl World {
     fn carry_out(&mut self, board: BoardId, frame: Bytes) {
         let now = self.now;
         let uplink = self.uplinks.get_mut(&board).expect("every board has a way to the region");
-        let path = uplink.out;
+        let mut path = uplink.out;
         let Some(line) = uplink.line.as_mut() else { return };
         if !path.is_open() || !line.to_region.is_empty() {
             line.to_region.push_back(frame);
             return;
         }
-        let mut delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
-        if self.net_dice.chance(path.weather.loss_ppm) {
-            delay += 3 * path.weather.delay;
+        let mut delay = path.delay(now, &mut self.net_dice);
+        if path.loses(now, &mut self.net_dice) {
+            delay += 3 * path.least();
         }
         let takes = Duration::from_micros(frame.len() as u64 * 1_000 / BYTES_A_MILLI);
         line.at_region = (line.at_region + TICK + takes).max(now + delay);
@@ -156,7 +156,7 @@ impl World {
             line.to_board.push_back(frame);
             return;
         }
-        let delay = self.net_dice.delay(path.weather.delay, path.weather.jitter);
+        let delay = path.delay(now, &mut self.net_dice);
         line.at_board = (line.at_board + TICK).max(now + delay);
         let at = line.at_board;
         self.agenda.put(at, Happening::FromRegion { board, session, frame });
@@ -311,6 +311,17 @@ impl World {
         }
         for frame in back_held {
             self.carry_back(board, session, frame);
+        }
+    }
+
+    /// Ends every cut of the way of `board` to the region.
+    pub(crate) fn heal_uplink(&mut self, board: BoardId) {
+        let uplink = self.uplink(board);
+        let (out, back) = (!uplink.out.is_open(), !uplink.back.is_open());
+        uplink.out.cuts = u32::from(out);
+        uplink.back.cuts = u32::from(back);
+        if out || back {
+            self.mend_uplink(board, out, back);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use shared::ids::{Class, Origin, Stream};
 
+use crate::accord::Accord;
 use crate::board::Board;
 use crate::world::{Violation, World};
 
@@ -17,16 +18,20 @@ impl World {
             self.run_for(left)?;
         }
         let deadline = self.now + self.settings.patience;
+        let mut accord = Accord::default();
         loop {
             self.run_for(std::time::Duration::from_millis(100))?;
+            let agreed = self.look_for_accord(&mut accord);
             match self.unrest() {
-                None => break,
+                None if agreed => break,
+                None => {}
                 Some(why) if self.now >= deadline => {
                     self.broken(format!("the site does not come to rest: {why}"));
                 }
                 Some(_) => {}
             }
         }
+        self.stay_calm();
         if let Some(what) = self.final_complaint() {
             self.broken(what);
         }

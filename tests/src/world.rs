@@ -7,9 +7,10 @@ use std::fmt;
 use std::time::Duration;
 
 use shared::action::Action;
-use shared::config::{JournalConfig, NodeConfig, Timing};
+use shared::config::site::default_voters;
+use shared::config::{DutyConfig, JournalConfig, NodeConfig, Timing};
 use shared::hub::HubAction;
-use shared::ids::{BoardId, BoardSet, Name, VoterId, Voters};
+use shared::ids::{BoardId, BoardSet, Name, VoterSet, Voters, WitnessId};
 use shared::outbox::Outbox;
 
 use crate::agenda::Agenda;
@@ -17,17 +18,20 @@ use crate::board::{Board, Life};
 use crate::clock::{Moment, SkewedClock};
 use crate::dice::Dice;
 use crate::disk::Disk;
-use crate::happening::Happening;
+use crate::faults::{Occurrence, occurrences};
+use crate::happening::{Happening, Input};
 use crate::mark::Mark;
 use crate::mesh::Mesh;
 use crate::model::Model;
 use crate::mutant::Mutant;
 use crate::publisher::Publisher;
+use crate::referee::Referee;
 use crate::region::Region;
 use crate::settings::Settings;
 use crate::story::Story;
 use crate::tally::Tally;
 use crate::uplink::Uplink;
+use crate::witness::Witness;
 
 /// A promise was broken: which, when and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +66,10 @@ pub struct World {
     pub(crate) story: Story,
     pub(crate) tally: Tally,
     pub(crate) net_dice: Dice,
-    pub(crate) fault_dice: Dice,
+    pub(crate) witness: Option<Witness>,
+    pub(crate) referee: Referee,
+    /// Every fault that is drawn, in order of time.
+    pub(crate) occurrences: Vec<Occurrence>,
     pub(crate) publisher_dice: Dice,
     pub(crate) outbox: Outbox<Action>,
     pub(crate) hub_outbox: Outbox<HubAction>,
@@ -93,7 +100,12 @@ impl World {
             story: Story::new(settings.telling),
             tally: Tally::default(),
             net_dice: dice.fork(),
-            fault_dice: dice.fork(),
+            witness: settings.witness.then(|| {
+                let id = WitnessId::new(1).expect("a small number");
+                Witness::new(id, &settings, &ids, dice.fork())
+            }),
+            referee: Referee::default(),
+            occurrences: occurrences(&settings, &mut Dice::for_faults(settings.seed)),
             publisher_dice: dice.fork(),
             outbox: Outbox::default(),
             hub_outbox: Outbox::default(),
@@ -113,6 +125,12 @@ impl World {
         }
         for pair in self.mesh.pairs() {
             self.put_in(Duration::from_millis(10), Happening::LinkTry { pair, generation: 0 });
+        }
+        self.witness_boot();
+        if self.witness.is_some() {
+            for board in ids {
+                self.put_in(Duration::from_millis(20), Happening::WitnessLink { board: *board });
+            }
         }
         self.start_publishers();
         self.start_faults();
@@ -221,7 +239,19 @@ impl World {
                 self.offer_arrives(mark, connection, (board, life), acknowledged, *record);
             }
             Happening::Answered { mark, connection } => self.answered(mark, connection),
-            Happening::Fault(fault) => self.fault_due(fault),
+            Happening::Obituary { board, life, machine, times } => self.obituary_leaves(board, life, machine, times),
+            Happening::ObituaryArrives { to, board, life } => self.obituary_arrives(to, board, life),
+            Happening::Evidence { to, board, evidence } => self.input(to, Input::Evidence { board, evidence }),
+            Happening::Duty { board, duty, step } => self.duty_step(board, duty, step),
+            Happening::Command { duty, token } => self.command_arrives(duty, token),
+            Happening::Health { board, life } => self.health(board, life),
+            Happening::WitnessRemembers { boot, memory } => self.witness_remembers(boot, memory),
+            Happening::WitnessLink { board } => self.witness_link(board),
+            Happening::ToWitness { from, message } => self.at_witness(from, &message),
+            Happening::FromWitness { to, message } => self.from_witness(to, message),
+            Happening::WitnessObituary { board, life } => self.witness_obituary(board, life),
+            Happening::Fault { place } => self.fault_due(place),
+            Happening::Starve { board, life, until } => self.starve_on(board, life, until),
             Happening::Mend(mend) => self.mend(mend),
             Happening::Heal => self.heal(),
         }
@@ -266,21 +296,26 @@ impl World {
 
 fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) -> Board {
     let all: BoardSet = ids.iter().copied().collect();
-    // A pair votes with one: without a witness, which a later issue brings, the other cannot take over.
-    let voters = match ids.len() {
-        1 | 2 => 1,
-        3 | 4 => 3,
-        5 | 6 => 5,
-        _ => 7,
+    let voters = match settings.voters {
+        Some(count) => ids.iter().copied().take(usize::from(count)).collect(),
+        None => default_voters(all, settings.witness),
     };
+    let mut set = VoterSet::from(voters);
+    if settings.witness {
+        set.insert(WitnessId::new(1).expect("a small number").into());
+    }
+    let duties = settings.duties.iter();
+    let duties = duties
+        .map(|duty| DutyConfig { is_local: dice.below(4) != 0, ..duty.clone() })
+        .collect();
     let config = NodeConfig {
         site: site(),
         board: id,
         boards: all,
-        voters: Voters { version: 1, set: ids.iter().copied().take(voters).map(VoterId::from).collect() },
-        priority: 0,
-        domain: Name::new(),
-        duties: Vec::new(),
+        voters: Voters { version: 1, set },
+        priority: if settings.ranked && id.get() == 2 { 9 } else { 0 },
+        domain: if id.get() % 2 == 0 { domain("north") } else { domain("south") },
+        duties,
         copies: settings.copies,
         timing: Timing::default(),
         journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: settings.segments_max },
@@ -301,8 +336,16 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         lost: false,
         flipped: false,
         took_along: None,
+        workers: BTreeMap::new(),
+        nonce: 0,
+        machine: 0,
+        starved_until: Moment::ZERO,
         kept_down: false,
     }
+}
+
+fn domain(name: &str) -> Name {
+    Name::try_from(name).expect("the name is short")
 }
 
 /// A rate within `most` parts per million of true time, either way.

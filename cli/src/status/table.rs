@@ -22,6 +22,11 @@ pub(super) fn of(answers: &[Answer]) -> String {
     if !boards.is_empty() {
         text.push_str(&format!("{}\n", boards.trim_fmt()));
     }
+    if let Some(status) = best_informed(answers) {
+        leadership(&mut text, status);
+        duties(&mut text, status);
+    }
+    waits(&mut text, answers);
     for answer in answers.iter().filter(|answer| answer.target.kind == Kind::Gateway) {
         if !text.is_empty() {
             text.push('\n');
@@ -29,6 +34,101 @@ pub(super) fn of(answers: &[Answer]) -> String {
         text.push_str(&gateway(answer));
     }
     text
+}
+
+/// The board that leads says most about the site; where none does, any board that answered.
+fn best_informed(answers: &[Answer]) -> Option<&Value> {
+    let boards = || {
+        let boards = answers.iter().filter(|answer| answer.target.kind != Kind::Gateway);
+        boards.filter_map(|answer| answer.said.as_ref().ok())
+    };
+    boards()
+        .find(|status| status["lease_remaining_ms"].is_u64())
+        .or_else(|| boards().next())
+}
+
+/// Who leads and why, who votes, and what happened last.
+fn leadership(text: &mut String, status: &Value) {
+    let Some(vote) = status["vote"].as_object() else { return };
+    let numbers = |key: &str, kind: &str| -> Vec<String> {
+        let numbers = vote.get(key).and_then(Value::as_array);
+        numbers.into_iter().flatten().map(|number| format!("{kind}-{number}")).collect()
+    };
+    match status["leader"].as_u64() {
+        Some(leader) => {
+            let why = word(&status["leader_why"]);
+            text.push_str(&format!("\nboard-{leader} leads under term {}: {why}\n", term(&status["term"])));
+        }
+        None => text.push_str("\nno board leads: exclusive duties rest, all else goes on\n"),
+    }
+    let mut voters = numbers("boards", "board");
+    voters.extend(numbers("witnesses", "witness"));
+    let version = vote.get("version").map_or_else(String::new, word);
+    text.push_str(&format!("votes (version {version}): {}\n", voters.join(", ")));
+    let reached = numbers("witnesses_reached", "witness");
+    for witness in numbers("witnesses", "witness")
+        .iter()
+        .filter(|witness| !reached.contains(witness))
+    {
+        text.push_str(&format!("{witness} cannot be reached: the next dead board is not covered\n"));
+    }
+    if let Some(last) = status["history"].as_array().and_then(|lines| lines.first()) {
+        text.push_str(&format!("last change, {} ago: {}\n", ago(&last["ago_ms"]), word(&last["what"])));
+    }
+}
+
+/// Milliseconds as people say them.
+fn ago(millis: &Value) -> String {
+    match millis.as_u64() {
+        None => "-".to_owned(),
+        Some(millis) if millis < 10_000 => format!("{millis} ms"),
+        Some(millis) => format!("{} s", millis / 1000),
+    }
+}
+
+/// The users' duties: where they run, until when, and why there.
+fn duties(text: &mut String, status: &Value) {
+    let Some(lines) = status["user_duties"].as_array().filter(|lines| !lines.is_empty()) else {
+        return;
+    };
+    let mut table = plain(&["duty", "kind", "on", "token", "for", "waits for", "why"]);
+    for line in lines {
+        let on: Vec<String> = line["holders"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|board| format!("board-{board}"))
+            .collect();
+        let on = if on.is_empty() { "none".to_owned() } else { on.join(" ") };
+        let left = line["remaining_ms"]
+            .as_u64()
+            .map_or("-".to_owned(), |left| format!("{left} ms"));
+        table.add_row(vec![
+            word(&line["name"]),
+            word(&line["mode"]),
+            on,
+            word(&line["token"]),
+            left,
+            word(&line["waits_for"]),
+            word(&line["why"]),
+        ]);
+    }
+    text.push_str(&format!("\n{}\n", table.trim_fmt()));
+}
+
+/// What each board's deadlines wait for.
+fn waits(text: &mut String, answers: &[Answer]) {
+    let boards = answers.iter().filter(|answer| answer.target.kind != Kind::Gateway);
+    let mut table = plain(&["board", "in", "waits for"]);
+    for (answer, status) in boards.filter_map(|answer| Some((answer, answer.said.as_ref().ok()?))) {
+        for deadline in status["deadlines"].as_array().into_iter().flatten() {
+            let name = answer.target.name.clone();
+            table.add_row(vec![name, ago(&deadline["in_ms"]), word(&deadline["why"])]);
+        }
+    }
+    if !table.is_empty() {
+        text.push_str(&format!("\n{}\n", table.trim_fmt()));
+    }
 }
 
 fn plain(columns: &[&str]) -> Table {

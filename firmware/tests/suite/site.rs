@@ -12,7 +12,7 @@ use firmware::config::{BoardConfig, Listen, Publishers};
 use link::stop::{Stopper, signal};
 use serde_json::Value;
 use shared::config::{JournalConfig, NodeConfig, Timing};
-use shared::ids::{BoardId, BoardSet, Name};
+use shared::ids::{BoardId, BoardSet, Name, Voters};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -63,7 +63,10 @@ impl Site {
                     site: Name::try_from("north").unwrap(),
                     board,
                     boards,
-                    voters: boards,
+                    voters: Voters { version: Voters::CONFIGURED, set: boards.into() },
+                    priority: 0,
+                    domain: Name::new(),
+                    duties: Vec::new(),
                     copies: 2,
                     timing: Timing::default(),
                     journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: 8 },
@@ -78,6 +81,7 @@ impl Site {
                     .filter(|(peer, _)| **peer != board)
                     .map(|(b, a)| (*b, *a))
                     .collect(),
+                witness: None,
                 region: None,
                 bridge: None,
             })

@@ -3,24 +3,20 @@
 
 use alloc::vec::Vec;
 
-use crate::action::{Action, DiskJob, DutyReport, Evidence, Health, Memory, Wish, WishAnswer};
-use crate::duties;
-use crate::duties::Duty;
-use crate::election;
-use crate::election::View;
+use crate::action::{Action, Evidence};
 use crate::event::Event;
-use crate::ids::{BoardId, BoardSet, DutyId, Stream, Term, WitnessId};
+use crate::ids::{BoardId, BoardSet, Stream, Term};
 use crate::limits::COVERAGE_STREAMS_MAX;
 use crate::membership;
+use crate::node::lead::{Cause, GivingUp};
 use crate::node::{Node, Region, origins};
 use crate::outbox::Outbox;
 use crate::time::Instant;
 use crate::uplink::Route;
 use crate::wire::control::ControlMessage;
 use crate::wire::election::ElectionMessage;
-use crate::wire::heartbeat::{Claim, Vitals};
 use crate::wire::peer::PeerMessage;
-use crate::wire::uplink::{BoardReport, FromRegion, Hello, Refusal, SiteReport, ToRegion};
+use crate::wire::uplink::{BoardReport, FromRegion, Refusal, SiteReport, ToRegion};
 
 impl Node {
     /// The reliable connection to `peer` stands or fell.
@@ -55,12 +51,24 @@ impl Node {
                 self.membership.handle_heartbeat(from, heartbeat, now, &mut outputs);
                 self.handle_membership(&mut outputs, now, out);
             }
-            ControlMessage::Election(message) => {
+            ControlMessage::Hearing(hearing) => {
                 let mut outputs = Outbox::default();
-                self.election.handle_control(from, message, now, &mut outputs);
+                self.membership.handle_hearing(from, hearing, now, &mut outputs);
+                self.handle_membership(&mut outputs, now, out);
+            }
+            ControlMessage::Election(message) => {
+                if let ElectionMessage::Release { term } | ElectionMessage::HandOver { term } = message {
+                    self.explain(*term, Cause::Released);
+                }
+                let mut outputs = Outbox::default();
+                self.election.handle_message(from.into(), message, now, &mut outputs);
                 self.handle_election(&mut outputs, now, out);
             }
-            ControlMessage::Hearing(_) | ControlMessage::Duty(_) => {}
+            ControlMessage::Duty(message) => {
+                let mut outputs = Outbox::default();
+                self.duties.handle_message(from, message, now, &mut outputs);
+                self.handle_duties(&mut outputs, now, out);
+            }
         }
         self.look_around(now, out);
     }
@@ -112,43 +120,63 @@ impl Node {
         }
     }
 
-    /// A datagram from a witness, whose certificate proved it.
-    pub fn handle_witness(
-        &mut self,
-        _from: WitnessId,
-        _message: ElectionMessage,
-        _now: Instant,
-        _out: &mut Outbox<Action>,
-    ) {
-    }
-
-    /// The connection to a witness stands or fell.
-    pub fn handle_witness_link(&mut self, _witness: WitnessId, _up: bool, _now: Instant, _out: &mut Outbox<Action>) {}
-
     /// The supervisor of `board` has seen that life of it end, and signed that.
-    pub fn handle_obituary(&mut self, _board: BoardId, _life: u64, _now: Instant, _out: &mut Outbox<Action>) {}
+    pub fn handle_obituary(&mut self, board: BoardId, life: u64, now: Instant, out: &mut Outbox<Action>) {
+        if !self.config.peers().contains(board) {
+            return;
+        }
+        self.note(Event::ObituaryHeard { board }, now, out);
+        let known = self.membership.epoch_of(board).is_some_and(|epoch| epoch.nonce == life);
+        if known && self.led.0.board() == Some(board) {
+            self.explain(self.led.0, Cause::Attested);
+        }
+        let mut outputs = Outbox::default();
+        self.election.handle_obituary(board, life, now, &mut outputs);
+        self.handle_election(&mut outputs, now, out);
+        let mut outputs = Outbox::default();
+        self.duties.handle_obituary(board, life, now, &mut outputs);
+        self.handle_duties(&mut outputs, now, out);
+        let mut outputs = Outbox::default();
+        self.membership.handle_obituary(board, life, now, &mut outputs);
+        self.handle_membership(&mut outputs, now, out);
+        self.look_around(now, out);
+    }
 
     /// The transport has noticed something about `board`.
-    pub fn handle_evidence(&mut self, _board: BoardId, _evidence: Evidence, _now: Instant, _out: &mut Outbox<Action>) {}
-
-    /// Something about the process of a user's duty has changed.
-    pub fn handle_duty(&mut self, _duty: DutyId, _report: DutyReport, _now: Instant, _out: &mut Outbox<Action>) {}
-
-    /// How the machine is, about once a second.
-    pub fn handle_health(&mut self, _health: Health, _now: Instant, _out: &mut Outbox<Action>) {}
-
-    /// An operator wishes something.
-    pub fn handle_wish(&mut self, _wish: Wish, _now: Instant, _out: &mut Outbox<Action>) -> WishAnswer {
-        WishAnswer::Refused("not built yet")
+    pub fn handle_evidence(&mut self, board: BoardId, evidence: Evidence, now: Instant, out: &mut Outbox<Action>) {
+        let mut outputs = Outbox::default();
+        self.membership.handle_evidence(board, evidence, now, &mut outputs);
+        self.handle_membership(&mut outputs, now, out);
+        self.look_around(now, out);
     }
 
-    /// From now on these boards, this one among them, belong to the site.
-    pub fn handle_boards(&mut self, _boards: BoardSet, _now: Instant, _out: &mut Outbox<Action>) {}
+    /// From now on these boards, this one among them, belong to the site. Who votes is not changed by it.
+    pub fn handle_boards(&mut self, mut boards: BoardSet, now: Instant, out: &mut Outbox<Action>) {
+        boards.insert(self.config.board);
+        if boards == self.config.boards {
+            return;
+        }
+        self.config.boards = boards;
+        self.linked = self.linked.iter().filter(|board| boards.contains(*board)).collect();
+        self.replication.handle_peers(self.config.peers());
+        self.uplink.handle_boards(boards.len());
+        let mut outputs = Outbox::default();
+        self.membership.handle_boards(boards, now, &mut outputs);
+        self.handle_membership(&mut outputs, now, out);
+        let mut outputs = Outbox::default();
+        self.duties.handle_boards(boards, now, &mut outputs);
+        self.handle_duties(&mut outputs, now, out);
+        self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
+        self.replicate_more(now, out);
+        self.look_around(now, out);
+        self.pump(now, out);
+    }
 
     /// The session with the region stands (the shell has sent the hello) or fell.
     pub fn handle_region_link(&mut self, up: bool, now: Instant, out: &mut Outbox<Action>) {
         if !up && let Region::Open(term) = self.region {
             self.region = Region::Dialling(term);
+            self.own.handle_uplink(Some(false), now);
             self.close_uplink(term, now, out);
         }
         self.pump(now, out);
@@ -159,6 +187,7 @@ impl Node {
         match (message, self.region) {
             (FromRegion::Welcome { .. }, Region::Dialling(term)) => {
                 self.region = Region::Open(term);
+                self.own.handle_uplink(Some(true), now);
                 out.push(Action::Notice(Event::UplinkOpened { term }));
                 self.open_route(Route::Region(term), now, out);
                 self.tell_peers(&PeerMessage::UplinkOpen { term }, out);
@@ -181,9 +210,8 @@ impl Node {
     /// note of it, so that the next term here is higher, and give the lease up.
     fn handle_refusal(&mut self, reason: Refusal, now: Instant, out: &mut Outbox<Action>) {
         if let Refusal::Fenced { highest } = reason {
-            let mut outputs = Outbox::default();
-            self.election.handle_fenced(highest, now, &mut outputs);
-            self.handle_election(&mut outputs, now, out);
+            self.give_up(GivingUp::Fenced(highest), "the region has heard of a higher term", now, out);
+            self.look_around(now, out);
         }
         out.push(Action::Notice(Event::UplinkRefused { reason }));
     }
@@ -207,7 +235,7 @@ impl Node {
         }
     }
 
-    fn close_uplink(&mut self, term: Term, now: Instant, out: &mut Outbox<Action>) {
+    pub(super) fn close_uplink(&mut self, term: Term, now: Instant, out: &mut Outbox<Action>) {
         out.push(Action::Notice(Event::UplinkClosed));
         self.tell_peers(&PeerMessage::UplinkClosed { term }, out);
         if self.uplink.route() == Route::Region(term) {
@@ -237,46 +265,81 @@ impl Node {
         }
     }
 
-    /// Handles what is due in membership and election, and lets each know what the other found.
+    /// Handles what is due on the control path, and lets each stage know what the others found.
     pub(super) fn pump_control(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        let leads = self.election.holds(now).map(|term| Claim { term, left_ms: 0 });
-        let vitals = Vitals { seen: self.election.seen(), leads, accepts: self.accepts(), ..Vitals::default() };
+        self.own.handle_deadline(now);
+        let vitals = self.vitals(now);
         let mut outputs = Outbox::default();
-        self.membership.handle_deadline(now, vitals, &mut outputs);
+        self.membership.handle_deadline(now, &vitals, &mut outputs);
         self.handle_membership(&mut outputs, now, out);
         let mut outputs = Outbox::default();
         self.election.handle_deadline(now, &mut outputs);
         self.handle_election(&mut outputs, now, out);
+        let mut outputs = Outbox::default();
+        self.duties.handle_deadline(now, &mut outputs);
+        self.handle_duties(&mut outputs, now, out);
         self.look_around(now, out);
     }
 
-    /// The election looks at what membership sees.
-    fn look_around(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        let view = View {
-            alive: self.membership.alive(),
-            leads: self.membership.leads(),
-            seen: self.membership.seen(),
-        };
-        let mut outputs = Outbox::default();
-        self.election.handle_view(view, now, &mut outputs);
-        self.handle_election(&mut outputs, now, out);
+    /// Says to a board, and notes that a datagram leaves to it: a heartbeat that is due soon goes along.
+    pub(super) fn tell(&mut self, to: BoardId, message: ControlMessage, out: &mut Outbox<Action>) {
+        self.told.insert(to);
+        out.push(Action::Tell { to, message });
     }
 
-    fn handle_membership(&mut self, outputs: &mut Outbox<membership::Output>, now: Instant, out: &mut Outbox<Action>) {
+    /// Heartbeats that share datagrams with what was told since the last time.
+    pub(super) fn ride_along(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        let told = core::mem::take(&mut self.told);
+        if told.is_empty() {
+            return;
+        }
+        let vitals = self.vitals(now);
+        let mut outputs = Outbox::default();
+        for to in told.iter() {
+            self.membership.ride_along(to, now, &vitals, &mut outputs);
+        }
+        self.handle_membership(&mut outputs, now, out);
+    }
+
+    /// Something that every board should know has changed: heartbeats leave at once.
+    pub(super) fn beat_now(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        let vitals = self.vitals(now);
+        let mut outputs = Outbox::default();
+        self.membership.beat_now(now, &vitals, &mut outputs);
+        self.handle_membership(&mut outputs, now, out);
+    }
+
+    /// Tells of something, and keeps it for whoever asks why.
+    pub(super) fn note(&mut self, event: Event, now: Instant, out: &mut Outbox<Action>) {
+        self.chronicle.note(&event, now);
+        out.push(Action::Notice(event));
+    }
+
+    pub(super) fn handle_membership(
+        &mut self,
+        outputs: &mut Outbox<membership::Output>,
+        now: Instant,
+        out: &mut Outbox<Action>,
+    ) {
         let mut changed = false;
         while let Some(output) = outputs.pop() {
             match output {
                 membership::Output::Tell { to, heartbeat } => {
                     out.push(Action::Tell { to, message: ControlMessage::Heartbeat(heartbeat) });
                 }
+                membership::Output::TellHearing { to, hearing } => {
+                    out.push(Action::Tell { to, message: ControlMessage::Hearing(hearing) });
+                }
                 membership::Output::Up { board, epoch } | membership::Output::Restarted { board, epoch } => {
-                    out.push(Action::Notice(Event::BoardUp { board, epoch }));
+                    self.note(Event::BoardUp { board, epoch }, now, out);
                     changed = true;
                 }
-                membership::Output::Down { board } => {
-                    out.push(Action::Notice(Event::BoardDown { board }));
+                membership::Output::Down { board, .. } => {
+                    self.note(Event::BoardDown { board }, now, out);
                     changed = true;
                 }
+                membership::Output::Impaired { board } => self.note(Event::BoardImpaired { board }, now, out),
+                membership::Output::Whole { .. } => {}
             }
         }
         if changed {
@@ -286,82 +349,19 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_reserved(&mut self, ceiling: u64, now: Instant, out: &mut Outbox<Action>) {
+    /// Nothing of the site may act under this board's lease any more; the lease is given back once that is certain.
+    pub(super) fn give_up_lease(&mut self, why: &'static str, now: Instant, out: &mut Outbox<Action>) {
+        self.own.handle_end();
         let mut outputs = Outbox::default();
-        self.election.handle_reserved(ceiling, now, &mut outputs);
-        self.handle_election(&mut outputs, now, out);
+        self.duties.handle_stop(now, &mut outputs);
+        self.handle_duties(&mut outputs, now, out);
+        self.give_up(GivingUp::Stop, why, now, out);
+        self.look_around(now, out);
     }
 
-    pub(super) fn give_up_lease(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        // Effects end before the lease is handed back.
-        self.handle_duties(None, now, out);
-        let mut outputs = Outbox::default();
-        self.election.handle_stop(now, &mut outputs);
-        self.handle_election(&mut outputs, now, out);
-    }
-
-    fn handle_election(&mut self, outputs: &mut Outbox<election::Output>, now: Instant, out: &mut Outbox<Action>) {
-        while let Some(output) = outputs.pop() {
-            match output {
-                election::Output::Tell { to, message } => {
-                    out.push(Action::Tell { to, message: ControlMessage::Election(message) });
-                }
-                election::Output::Acquired { term } => {
-                    out.push(Action::Notice(Event::LeaseAcquired { term }));
-                    self.handle_duties(Some(term), now, out);
-                }
-                election::Output::Lost { term, released } => {
-                    out.push(Action::Notice(Event::LeaseLost { term, released }));
-                    self.handle_duties(None, now, out);
-                }
-                election::Output::Reserve { ceiling } => {
-                    let memory = Memory { term_ceiling: ceiling, ..Memory::default() };
-                    out.push(Action::Disk(DiskJob::Remember(memory)));
-                }
-                election::Output::LeaderSeen { term } => {
-                    out.push(Action::Notice(Event::LeaderChanged { term, why: "" }))
-                }
-            }
-        }
-    }
-
-    fn handle_duties(&mut self, lease: Option<Term>, now: Instant, out: &mut Outbox<Action>) {
-        let mut outputs = Outbox::default();
-        self.duties.handle_lease(lease, &mut outputs);
-        while let Some(output) = outputs.pop() {
-            match output {
-                duties::Output::Started { duty: Duty::Uplink, term } => self.start_uplink(term, out),
-                duties::Output::Stopped { duty: Duty::Uplink, term } => self.stop_uplink(term, now, out),
-            }
-        }
-    }
-
-    fn start_uplink(&mut self, term: Term, out: &mut Outbox<Action>) {
-        if !self.config.has_region {
-            return;
-        }
-        self.region = Region::Dialling(term);
-        out.push(Action::Dial(Hello {
-            site: self.config.site.clone(),
-            board: self.config.board,
-            epoch: self.origin.epoch,
-            term,
-        }));
-    }
-
-    fn stop_uplink(&mut self, term: Term, now: Instant, out: &mut Outbox<Action>) {
-        let before = core::mem::replace(&mut self.region, Region::Idle);
-        match before {
-            Region::Idle => return,
-            Region::Dialling(_) => {}
-            Region::Open(_) => self.close_uplink(term, now, out),
-        }
-        out.push(Action::HangUp);
-    }
-
-    /// The term under which this board holds a valid lease at `now`.
-    pub fn holds(&self, now: Instant) -> Option<Term> {
-        self.election.holds(now)
+    /// The term in which this board takes another, or itself, for the leader.
+    pub fn leader_seen(&self) -> Option<Term> {
+        self.election.leader_seen()
     }
 
     /// Boards not known to be down, this one included.

@@ -84,7 +84,7 @@ impl OwnFitness {
 
     /// Judges the uplink, where its patience is over.
     pub(super) fn handle_deadline(&mut self, now: Instant) {
-        if now < self.next_deadline(now).at {
+        if now < self.next_deadline().at {
             return;
         }
         if self.dialling_since.is_some() {
@@ -93,12 +93,13 @@ impl OwnFitness {
         }
     }
 
-    pub(super) fn next_deadline(&self, now: Instant) -> Deadline {
+    pub(super) fn next_deadline(&self) -> Deadline {
         match self.dialling_since {
-            Some(since) if now >= self.doubted_until => {
-                Deadline { at: since + UPLINK_PATIENCE, why: "the region to answer" }
+            Some(since) => {
+                let at = (since + UPLINK_PATIENCE).max(self.doubted_until);
+                Deadline { at, why: "the region to answer" }
             }
-            Some(_) | None => Deadline::NONE,
+            None => Deadline::NONE,
         }
     }
 

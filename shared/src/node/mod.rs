@@ -7,25 +7,31 @@
 //!
 //! `data.rs` is the data path from offer to region, `control.rs` the control path, `status.rs` what a person sees.
 
+mod chronicle;
 mod control;
 mod data;
+mod fitness;
+mod lead;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
-use crate::action::{Action, DiskDone, DiskJob, Memory};
+use crate::action::{Action, DiskDone, DiskJob, DutyReport, Memory};
 use crate::admit::Admission;
 use crate::config::NodeConfig;
 use crate::duties::Duties;
 use crate::election::{Election, Life};
 use crate::event::Event;
-use crate::ids::{BoardId, BoardSet, Class, Epoch, Origin, Stream, Term, Token};
+use crate::ids::{BoardId, BoardSet, Class, DutyId, Epoch, Origin, Stream, Term, Token, WitnessId};
 use crate::journal::Journal;
 use crate::journal::recover::Recovered;
 use crate::membership::Membership;
+use crate::node::chronicle::Chronicle;
+use crate::node::fitness::OwnFitness;
+use crate::node::lead::{Cause, GivingUp};
 use crate::outbox::Outbox;
 use crate::replicate::keeper::Keeper;
 use crate::replicate::origin::{Peers, Replication};
@@ -43,6 +49,8 @@ const REPORT_PERIOD: Duration = Duration::from_secs(1);
 /// Between two reads of fresh records for the uplink: reading after every commit would cost the disk thread more
 /// than sealing waits anyway.
 const READ_PERIOD: Duration = Duration::from_millis(10);
+/// A site without a leader for so long is told to be autonomous: ten default leases, well beyond any takeover.
+const AUTONOMOUS_AFTER: Duration = Duration::from_secs(2);
 
 /// What the shell knows before a node starts. It has bumped and fsynced the boot counter and the ceiling, and
 /// fsynced what recovery read.
@@ -54,6 +62,8 @@ pub struct Start {
     pub memory: Memory,
     /// Seed of every random choice of this life.
     pub seed: u64,
+    /// Lives of this board that its supervisor has seen end badly since it was started: a board that flaps does not lead.
+    pub restarts: u32,
     /// What the journal's earlier lives left.
     pub recovered: Recovered,
 }
@@ -73,6 +83,21 @@ pub struct Node {
     membership: Membership,
     election: Election,
     duties: Duties,
+    own: OwnFitness,
+    chronicle: Chronicle,
+    /// The leadership of this board is being given up.
+    giving_up: Option<GivingUp>,
+    /// The last leadership heard of, and what is known of its end.
+    led: (Term, Cause),
+    led_why: &'static str,
+    leaderless_since: Option<Instant>,
+    is_autonomous: bool,
+    /// Witnesses whose connection stands.
+    witnesses: BTreeSet<WitnessId>,
+    /// How users' processes are, as last told.
+    processes: BTreeMap<DutyId, DutyReport>,
+    /// Boards that datagrams leave to.
+    told: BoardSet,
     linked: BoardSet,
     region: Region,
     reading: Option<(Token, Purpose)>,
@@ -109,7 +134,7 @@ impl Node {
     pub fn new(config: NodeConfig, start: Start, now: Instant) -> Self {
         let origin = Origin { board: config.board, epoch: start.epoch };
         let timing = config.timing;
-        let life = Life { boot: start.epoch.boot, term_ceiling: start.memory.term_ceiling, seed: start.seed };
+        let life = Life { boot: start.epoch.boot, nonce: start.epoch.nonce, memory: start.memory, seed: start.seed };
         let recovery_events = start.recovered.events.clone();
         Self {
             admission: Admission::new(origin),
@@ -119,9 +144,19 @@ impl Node {
             keeper: Keeper::default(),
             sealer: Sealer::new(timing.seal_alarm, timing.seal_event),
             uplink: Uplink::new(&timing, config.boards.len()),
-            membership: Membership::new(&config, start.epoch, now),
+            membership: Membership::new(&config, start.epoch, start.seed, now),
             election: Election::new(&config, life, now),
-            duties: Duties::new(config.board),
+            duties: Duties::new(&config, start.epoch, now),
+            own: OwnFitness::new(config.priority, start.restarts, now),
+            chronicle: Chronicle::default(),
+            giving_up: None,
+            led: (Term::ZERO, Cause::First),
+            led_why: "",
+            leaderless_since: None,
+            is_autonomous: false,
+            witnesses: BTreeSet::new(),
+            processes: BTreeMap::new(),
+            told: BoardSet::EMPTY,
             linked: BoardSet::EMPTY,
             region: Region::Idle,
             reading: None,
@@ -146,6 +181,7 @@ impl Node {
         }
         self.prepare_journal(out);
         self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
+        self.tell_voters(now, out);
         self.pump_control(now, out);
     }
 
@@ -155,11 +191,11 @@ impl Node {
             DiskDone::Prepared { segment } => self.journal.handle_prepared(segment),
             DiskDone::Appended { token } => self.handle_appended(token, now, out),
             DiskDone::Read { token, bytes } => self.handle_read(token, &bytes, out),
-            DiskDone::Remembered(memory) => self.handle_reserved(memory.term_ceiling, now, out),
+            DiskDone::Remembered(memory) => self.handle_remembered(memory, now, out),
             DiskDone::Failed => {
                 self.journal.poison();
                 out.push(Action::Notice(Event::JournalPoisoned));
-                self.give_up_lease(now, out);
+                self.give_up_lease("its journal is poisoned", now, out);
             }
         }
         self.pump(now, out);
@@ -192,13 +228,13 @@ impl Node {
     /// No more is accepted; what was is still committed, and the lease is handed back.
     pub fn handle_stop(&mut self, now: Instant, out: &mut Outbox<Action>) {
         self.stopping = true;
-        self.give_up_lease(now, out);
+        self.give_up_lease("it is to stop", now, out);
         self.pump(now, out);
     }
 
     /// Whether a stop that was asked for has nothing left to wait for.
     pub fn is_stopped(&self) -> bool {
-        self.stopping && (self.journal.is_poisoned() || self.admission.waiting() == 0)
+        self.stopping && self.giving_up.is_none() && (self.journal.is_poisoned() || self.admission.waiting() == 0)
     }
 
     /// Whether the shell may offer more records now. It reads no socket while this is false.
@@ -215,6 +251,9 @@ impl Node {
         [
             self.membership.next_deadline(),
             self.election.next_deadline(),
+            self.duties.next_deadline(),
+            self.own.next_deadline(),
+            self.leader_deadline(),
             self.replication.next_deadline(),
             self.refill.next_deadline(),
             self.sealer.next_deadline(),
@@ -228,9 +267,15 @@ impl Node {
         .fold(Deadline::NONE, Deadline::min)
     }
 
+    fn leader_deadline(&self) -> Deadline {
+        let since = self.leaderless_since.filter(|_| !self.is_autonomous);
+        since.map_or(Deadline::NONE, |since| Deadline { at: since + AUTONOMOUS_AFTER, why: "a leader to be heard of" })
+    }
+
     /// Asserts the chain freed ⊆ covered ⊆ synced ≤ appended, committed ≤ appended, and each stage's own invariants.
     /// Cheap: called after every input, in tests and in the field.
     pub fn check(&self) {
+        self.election.check();
         self.journal.check();
         self.replication.check();
         for class in Class::ALL {

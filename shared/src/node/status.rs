@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
-use crate::duties::Duty;
-use crate::ids::BoardId;
+use crate::config::DutyMode;
+use crate::duties::{Duty, DutyLine};
+use crate::ids::{BoardId, WitnessId};
 use crate::node::{Node, Region};
 use crate::time::{Deadline, Instant};
 use crate::uplink::Route;
@@ -25,10 +26,18 @@ pub struct Status {
     pub leader: Option<u8>,
     /// That leader's term, as a fencing token.
     pub term: u64,
+    /// Why the leader before leads no more, as far as this board knows.
+    pub leader_why: &'static str,
+    /// Whether no board leads for longer than a takeover takes: exclusive duties rest, all else goes on.
+    pub autonomous: bool,
     /// Whether this board leads, and for how long its lease still runs.
     pub lease_remaining_ms: Option<u64>,
-    /// Duties that this board runs now.
-    pub duties: Vec<&'static str>,
+    /// What this board's vote does.
+    pub vote: VoteStatus,
+    /// Duties that this board performs now: the product's own and the users'.
+    pub duties: Vec<String>,
+    /// The users' duties, wherever they are performed.
+    pub user_duties: Vec<DutyStatus>,
     /// Where this board's blocks go: `closed`, `region`, `holder`.
     pub uplink: &'static str,
     /// The session with the region, where this board holds `uplink`: `idle`, `dialling`, `open`.
@@ -67,6 +76,71 @@ pub struct Status {
     pub waits_for: &'static str,
     /// Every deadline by name, the nearest first.
     pub deadlines: Vec<DeadlineStatus>,
+    /// What happened lately on the control path, the newest first.
+    pub history: Vec<HistoryLine>,
+}
+
+/// Who votes, and what this board's vote does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VoteStatus {
+    /// Counts the changes of who votes.
+    pub version: u64,
+    /// Boards that vote.
+    pub boards: Vec<u8>,
+    /// Witnesses that vote.
+    pub witnesses: Vec<u8>,
+    /// Of these, those whose connection stands.
+    pub witnesses_reached: Vec<u8>,
+    /// The term that this board has granted a lease, if that still runs.
+    pub granted_term: Option<u64>,
+    /// How long it still runs.
+    pub granted_remaining_ms: Option<u64>,
+    /// How long this board still grants nothing, because it restarted.
+    pub abstains_ms: Option<u64>,
+    /// What this board's campaign is doing: `follow`, `wait`, `trial`, `ask`, `lead`.
+    pub campaign: &'static str,
+    /// How fit this board is to lead: whether it may, has been steady, and reaches the region.
+    pub eligible: bool,
+    /// It has not flapped lately.
+    pub steady: bool,
+    /// It has not failed to reach the region lately.
+    pub uplink_ok: bool,
+    /// How its machine is: 0 to 3.
+    pub health: u8,
+    /// The operator's preference.
+    pub priority: u8,
+}
+
+/// A user's duty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DutyStatus {
+    /// Its name.
+    pub name: String,
+    /// `exclusive` or `available`.
+    pub mode: &'static str,
+    /// Boards that perform it: all, as the leader has decided; elsewhere this board alone, where it does.
+    pub holders: Vec<u8>,
+    /// The fencing token that it is performed under.
+    pub token: Option<u64>,
+    /// How long this board may still act in it, where it does and the duty needs a lease.
+    pub remaining_ms: Option<u64>,
+    /// How long its holders have it, where this board leads.
+    pub since_ms: Option<u64>,
+    /// Why it last moved, where this board leads.
+    pub why: &'static str,
+    /// What it waits for.
+    pub waits_for: &'static str,
+    /// Its process on this board: `none`, `failed`, `starting`, `stands by`, `acts`.
+    pub process: &'static str,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HistoryLine {
+    /// How long ago.
+    pub ago_ms: u64,
+    /// What, in words.
+    pub what: String,
 }
 
 /// Another board as this one sees it, and this one itself.
@@ -80,6 +154,16 @@ pub struct PeerStatus {
     pub linked: bool,
     /// Whether it votes.
     pub votes: bool,
+    /// How long nothing was heard of it, where this board listens to it.
+    pub silent_ms: Option<u64>,
+    /// How much of what it sends is lost on the way here, in permille, where this board listens to it.
+    pub loss_permille: Option<u16>,
+    /// Boards that should hear it and do not.
+    pub missed_by: Vec<u8>,
+    /// Whether it is heard by some boards and not by others.
+    pub impaired: bool,
+    /// Whether it has not flapped lately.
+    pub steady: bool,
 }
 
 /// Something that is waited for.
@@ -105,8 +189,12 @@ impl Node {
             epoch: self.origin.epoch.to_string(),
             leader: leader.and_then(|term| term.board()).map(BoardId::get),
             term: leader.map_or(0, |term| term.token()),
+            leader_why: self.leader_why(),
+            autonomous: self.is_autonomous,
             lease_remaining_ms: lease.map(|(_, until)| millis(until, now)),
-            duties: self.duties(),
+            vote: self.vote_status(now),
+            duties: self.performed(now),
+            user_duties: self.duties.lines(now).into_iter().map(|line| duty_status(&line, now)).collect(),
             uplink: match self.uplink.route() {
                 Route::Closed => "closed",
                 Route::Region(_) => "region",
@@ -131,9 +219,14 @@ impl Node {
             backlog: self.uplink.backlog(self.journal.held()),
             segments,
             segments_max,
-            boards: self.config.boards.iter().map(|board| self.peer_status(board)).collect(),
+            boards: self.config.boards.iter().map(|board| self.peer_status(board, now)).collect(),
             waits_for: self.next_deadline().why,
             deadlines: self.deadlines(now),
+            history: self
+                .chronicle
+                .lines()
+                .map(|(at, what)| HistoryLine { ago_ms: millis(now, at), what: what.to_string() })
+                .collect(),
         }
     }
 
@@ -154,18 +247,48 @@ impl Node {
         }
     }
 
-    fn duties(&self) -> Vec<&'static str> {
-        let held = |duty: &Duty| self.duties.holds(*duty).is_some();
-        Duty::ALL.into_iter().filter(held).map(Duty::as_str).collect()
+    fn vote_status(&self, now: Instant) -> VoteStatus {
+        let standing = self.election.standing(now);
+        let voters = self.election.voters();
+        let fitness = self.own.at(now);
+        VoteStatus {
+            version: voters.version,
+            boards: voters.set.boards().iter().map(BoardId::get).collect(),
+            witnesses: voters.set.witnesses().map(WitnessId::get).collect(),
+            witnesses_reached: self.witnesses.iter().map(|witness| witness.get()).collect(),
+            granted_term: standing.granted.map(|(term, _)| term.token()),
+            granted_remaining_ms: standing.granted.map(|(_, until)| millis(until, now)),
+            abstains_ms: standing.abstains_until.map(|until| millis(until, now)),
+            campaign: standing.campaign,
+            eligible: fitness.eligible,
+            steady: fitness.steady,
+            uplink_ok: fitness.uplink,
+            health: fitness.health,
+            priority: fitness.priority,
+        }
     }
 
-    fn peer_status(&self, board: BoardId) -> PeerStatus {
+    fn performed(&self, now: Instant) -> Vec<String> {
+        let own = Duty::ALL.into_iter().filter(|duty| self.duties.performs(*duty).is_some());
+        let own = own.map(|duty| duty.as_str().to_string());
+        let users = self.duties.lines(now).into_iter().filter(|line| line.process == "acts");
+        own.chain(users.map(|line| line.name.to_string())).collect()
+    }
+
+    fn peer_status(&self, board: BoardId, now: Instant) -> PeerStatus {
         let own = board == self.config.board;
+        let view = self.membership.status(now).find(|view| view.board == board);
+        let observed = view.filter(|view| view.observed);
         PeerStatus {
             board: board.get(),
-            alive: self.membership.alive().contains(board),
+            alive: self.membership.is_alive(board),
             linked: own || self.linked.contains(board),
-            votes: self.config.voters.set.contains(board.into()),
+            votes: self.election.voters().set.contains(board.into()),
+            silent_ms: observed.and_then(|view| view.silent_ms),
+            loss_permille: observed.map(|view| view.loss_permille),
+            missed_by: view.map_or(Vec::new(), |view| view.missed_by.iter().map(BoardId::get).collect()),
+            impaired: view.is_some_and(|view| view.impaired),
+            steady: view.is_none_or(|view| !view.unsteady),
         }
     }
 
@@ -173,6 +296,8 @@ impl Node {
         let mut all: Vec<Deadline> = [
             self.membership.next_deadline(),
             self.election.next_deadline(),
+            self.duties.next_deadline(),
+            self.own.next_deadline(),
             self.replication.next_deadline(),
             self.sealer.next_deadline(),
             self.uplink.next_deadline(),
@@ -184,6 +309,23 @@ impl Node {
         all.into_iter()
             .map(|deadline| DeadlineStatus { why: deadline.why, in_ms: millis(deadline.at, now) })
             .collect()
+    }
+}
+
+fn duty_status(line: &DutyLine, now: Instant) -> DutyStatus {
+    DutyStatus {
+        name: line.name.to_string(),
+        mode: match line.mode {
+            DutyMode::Exclusive => "exclusive",
+            DutyMode::Available { .. } => "available",
+        },
+        holders: line.holders.iter().map(|board| board.get()).collect(),
+        token: line.token.map(|token| token.token()),
+        remaining_ms: line.until.map(|until| millis(until, now)),
+        since_ms: line.since.map(|since| millis(now, since)),
+        why: line.why,
+        waits_for: line.waits_for,
+        process: line.process,
     }
 }
 

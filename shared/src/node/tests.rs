@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::{Node, Start};
-use crate::action::{Action, Answer, DiskDone, DiskJob, Offer};
+use crate::action::{Action, Answer, DiskDone, DiskJob, Memory, Offer};
 use crate::config::{JournalConfig, NodeConfig, Timing};
-use crate::ids::{BoardId, BoardSet, Class, Epoch, SegmentId, Stream, Ticket};
+use crate::ids::{BoardId, BoardSet, Class, Epoch, Name, SegmentId, Stream, Ticket, Voters};
 use crate::outbox::Outbox;
 use crate::ranges::RangeSet;
 use crate::record::{Key, Record};
@@ -45,7 +45,10 @@ fn config(number: u8, boards: u8) -> NodeConfig {
         site: "crossing".try_into().unwrap(),
         board: board(number),
         boards: all,
-        voters: all,
+        voters: Voters { version: Voters::CONFIGURED, set: all.into() },
+        priority: 0,
+        domain: Name::new(),
+        duties: Vec::new(),
         copies: 2.min(usize::from(boards)),
         timing: Timing::default(),
         journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: 4 },
@@ -66,7 +69,9 @@ impl Town {
         };
         for number in 1..=boards {
             let epoch = Epoch { boot: 1, nonce: u64::from(number) };
-            let start = Start { epoch, term_ceiling: 1024, seed: u64::from(number), recovered: Default::default() };
+            let memory = Memory { term_ceiling: 1024, ..Memory::default() };
+            let seed = u64::from(number);
+            let start = Start { epoch, memory, seed, restarts: 0, recovered: Default::default() };
             town.nodes
                 .insert(board(number), Node::new(config(number, boards), start, town.now));
             town.input(board(number), |node, now, out| node.handle_start(now, out));
@@ -109,6 +114,7 @@ impl Town {
                 self.inputs
                     .push_back((at, Input::Region(FromRegion::Welcome { incarnation: 1 })));
             }
+            Action::TellWitness { .. } | Action::Duty { .. } => {}
             Action::HangUp => self.dialling = None,
             Action::ToRegion(message) => self.region(at, message),
             Action::Notice(_) => {}
@@ -137,7 +143,7 @@ impl Town {
                 self.disks.remove(&(at, segment));
                 None
             }
-            DiskJob::Reserve { ceiling } => Some(DiskDone::Reserved { ceiling }),
+            DiskJob::Remember(memory) => Some(DiskDone::Remembered(memory)),
         }
     }
 

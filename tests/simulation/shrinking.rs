@@ -1,0 +1,58 @@
+//! A failed seed becomes a story that a person can read.
+
+use tests::campaign::run;
+use tests::mutant::Mutant;
+use tests::recipe::Recipe;
+use tests::shrink::{list, shrink};
+
+fn judge(recipe: &Recipe) -> Option<String> {
+    run(recipe.settings()).failure
+}
+
+/// The first seeds at which the lie is caught, made short.
+fn shortest(mutant: Mutant) -> Recipe {
+    let found = (1..80)
+        .map(|seed| Recipe::of_mutant(seed, mutant))
+        .find(|recipe| judge(recipe).is_some());
+    let long = found.expect("the lie is caught");
+    let faults = long.faults().len();
+    let shrunk = shrink(long, judge).expect("it fails");
+    let left = shrunk.recipe.faults().len();
+    assert!(left < faults && left <= 6, "{left} of {faults} faults are left");
+    assert_eq!(list(&shrunk.recipe).len(), left + 1, "each is told in a line");
+    shrunk.recipe
+}
+
+#[test]
+fn a_lie_is_told_in_a_few_faults_and_its_line_replays_it() {
+    for mutant in [Mutant::FenceForgotten, Mutant::CacheTrusted, Mutant::CoverageForgotten] {
+        let recipe = shortest(mutant);
+        let (once, again) = (judge(&recipe), judge(&recipe));
+        assert!(once.is_some(), "{} does not fail any more", recipe.arguments());
+        assert_eq!(once, again);
+        assert!(recipe.arguments().contains("--only"), "{}", recipe.arguments());
+    }
+}
+
+#[test]
+fn what_does_not_fail_is_not_made_short() {
+    assert!(shrink(Recipe::new(1, (3, 3)), judge).is_none());
+}
+
+#[test]
+fn leaving_faults_out_leaves_the_others_as_they_are() {
+    let whole = Recipe::new(7, (3, 3));
+    let all = whole.faults();
+    let some = Recipe { only: Some(all.iter().map(|fault| fault.number).step_by(3).collect()), ..whole.clone() };
+    for fault in some.faults() {
+        let same = all
+            .iter()
+            .find(|other| other.number == fault.number)
+            .expect("it is in the list");
+        assert_eq!((same.at, same.fault), (fault.at, fault.fault));
+    }
+    let shorter = Recipe { busy: Some(whole.settings().busy / 2), ..whole };
+    for (one, other) in shorter.faults().iter().zip(&all) {
+        assert_eq!((one.number, one.at, one.fault), (other.number, other.at, other.fault), "a prefix");
+    }
+}

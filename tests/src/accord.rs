@@ -1,0 +1,123 @@
+//! What the control path owes once nothing goes wrong any more: within a bound there is one leader whom all boards know,
+//! all boards agree on who lives, every duty is performed where it can be, and then it stays so.
+
+use std::time::Duration;
+
+use shared::config::DutyMode;
+use shared::ids::{BoardSet, DutyId, Term};
+
+use crate::board::Board;
+use crate::clock::Moment;
+use crate::world::World;
+
+/// From the moment at which every process runs again, to accord: voters that restarted abstain for the longest lease
+/// there is (2 s), the last restarted board counts unheard ones as living for 2 s, and duties start up to 200 ms late.
+pub(crate) const WITHIN: Duration = Duration::from_secs(8);
+/// Accord that has lasted so long is believed.
+const LASTS: Duration = Duration::from_millis(1_500);
+/// Some worlds go on for so long after that, and nothing may change.
+const GOES_ON: Duration = Duration::from_secs(8);
+
+/// How far the site has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Accord {
+    whole: Option<Moment>,
+    since: Option<(Moment, Term)>,
+}
+
+impl World {
+    /// Looks whether the site is in accord; true once that has lasted for long enough.
+    pub(crate) fn look_for_accord(&mut self, accord: &mut Accord) -> bool {
+        let now = self.now;
+        if accord.whole.is_none() && self.living().all(Board::runs) {
+            accord.whole = Some(now);
+        }
+        let found = self.discord();
+        let since = accord.since;
+        accord.since = match (&found, self.leadership()) {
+            (None, Some(term)) => since.filter(|(_, before)| *before == term).or(Some((now, term))),
+            (Some(_), _) | (None, None) => None,
+        };
+        if since.is_some() && accord.since != since {
+            self.tally.accords_broken += 1;
+        }
+        let late = accord.whole.is_some_and(|whole| now.since(whole) > WITHIN);
+        if late && let Some(why) = found {
+            self.broken(format!("the site is not in accord {WITHIN:?} after its last board started: {why}"));
+        }
+        accord.since.is_some_and(|(since, _)| now.since(since) >= LASTS)
+    }
+
+    /// In one world of eight, time goes on and everything must stay as it is.
+    pub(crate) fn stay_calm(&mut self) {
+        if !self.settings.seed.is_multiple_of(8) || !crate::settings::WHOLE_CONTROL {
+            return;
+        }
+        let before = self.leadership();
+        let end = self.now + GOES_ON;
+        while self.now < end && self.violation.is_none() {
+            if self.run_for(Duration::from_millis(200)).is_err() {
+                return;
+            }
+            let found = self.discord();
+            if self.leadership() != before {
+                let after = self.leadership();
+                self.broken(format!("term {before:?} ended in calm, and {after:?} runs: {found:?}"));
+            } else if let Some(why) = found {
+                self.broken(format!("the site fell out of accord in calm: {why}"));
+            }
+        }
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Board> {
+        self.boards.values().filter(|host| !host.lost)
+    }
+
+    fn leadership(&self) -> Option<Term> {
+        self.living().find_map(|host| host.holds(self.now))
+    }
+
+    /// What the control path has still to do, in words; `None` where all is in order.
+    pub fn discord(&self) -> Option<String> {
+        if let Some(host) = self.living().find(|host| !host.runs()) {
+            return Some(format!("{} does not run", host.id));
+        }
+        let leaders = self.living().filter(|host| host.holds(self.now).is_some()).count();
+        let Some(term) = self.leadership() else { return Some("nobody leads".into()) };
+        if leaders > 1 {
+            return Some(format!("{leaders} boards lead"));
+        }
+        let living: BoardSet = self.living().map(|host| host.id).collect();
+        if !crate::settings::WHOLE_CONTROL {
+            return None;
+        }
+        for host in self.living() {
+            let Some(process) = &host.process else { continue };
+            let alive = process.node.alive();
+            if alive != living {
+                let named = |set: BoardSet| set.iter().map(|board| board.get()).collect::<Vec<u8>>();
+                return Some(format!("{} takes {:?} for alive, of {:?}", host.id, named(alive), named(living)));
+            }
+            let seen = process.node.leader_seen();
+            if seen != Some(term) {
+                return Some(format!("{} sees {seen:?} lead, not {term}", host.id));
+            }
+        }
+        self.duty_discord()
+    }
+
+    fn duty_discord(&self) -> Option<String> {
+        self.settings.duties.iter().zip(0..).find_map(|(config, place)| {
+            let duty = DutyId::new(place)?;
+            let can = |host: &&Board| host.config.duties[usize::from(place)].is_local;
+            let capable = self.living().filter(can).count();
+            let wanted = match config.mode {
+                DutyMode::Exclusive => capable.min(1),
+                DutyMode::Available { active } => capable.min(usize::from(active)),
+            };
+            let acting = self.referee.acting(duty);
+            let name = &config.name;
+            (acting != wanted).then(|| format!("{acting} of {wanted} boards perform duty {place}, {name}"))
+        })
+    }
+}

@@ -164,29 +164,29 @@ impl Election {
         if let Some(at) = round.willing.get_mut(&me) {
             *at = own_free;
         }
-        let mut free: Vec<Instant> = round
-            .willing
+        let mut free: Vec<Instant> = voters
+            .set
             .iter()
-            .filter(|(voter, _)| votes(voter))
-            .map(|(_, at)| *at)
+            .filter(|voter| !round.refused.contains(*voter))
+            .map(|voter| round.willing.get(&voter).copied().unwrap_or(Instant::ZERO))
             .collect();
         free.sort_unstable();
-        let Some(at) = free.get(quorum - 1).copied() else { return };
-        let at = at.max(own_free);
-        if !is_trial {
+        // Those that have not answered may be free at once: only where even then it would take long, it is given up.
+        let earliest = free[quorum - 1];
+        free.retain(|at| *at > Instant::ZERO);
+        let is_far = |at: Instant| at > now + lead + CAMPAIGN_STAGGER;
+        let at = free.get(quorum - 1).copied().map(|at| at.max(own_free));
+        match (at, is_trial) {
+            (Some(at), true) if at <= now => self.begin_ask(now, out),
+            (Some(at), true) if !is_far(at) => round.ask_at = Some(at),
             // Somebody's grant to another board was about to run out: asked again just then.
-            if at > now + lead + CAMPAIGN_STAGGER {
-                self.fail(now, out);
-            } else if at > now {
-                round.resend_at = round.resend_at.min(at);
+            (Some(at), false) if at > now && !is_far(at) => round.resend_at = round.resend_at.min(at),
+            (Some(_) | None, false) if is_far(earliest) => self.fail(now, out),
+            (Some(_) | None, true) if is_far(earliest) => {
+                let retry_after = Instant::from_micros(earliest.micros().saturating_sub(micros(lead)));
+                self.wait(retry_after, false, 0, now);
             }
-        } else if at <= now {
-            self.begin_ask(now, out);
-        } else if at <= now + lead + CAMPAIGN_STAGGER {
-            round.ask_at = Some(at);
-        } else {
-            let retry_after = Instant::from_micros(at.micros().saturating_sub(micros(lead)));
-            self.wait(retry_after, false, 0, now);
+            (Some(_) | None, _) => {}
         }
     }
 
@@ -229,11 +229,7 @@ impl Election {
         let voters = self.core.voters();
         let boards = self.candidates().len() + usize::from(!self.candidates().contains(self.core.me));
         let needs_witness = is_wide || boards < quorum(&voters, &self.core.settings);
-        let whom = voters
-            .set
-            .iter()
-            .filter(|voter| needs_witness || voter.board().is_some())
-            .collect();
+        let whom = voters.set.iter().filter(|voter| needs_witness || voter.board().is_some()).collect();
         let spans = Spans { near: self.pace.lease(self.core.attempt + 1), far: self.timing.witness_lease };
         let pause = CAMPAIGN_STAGGER.max(self.trial_lead() * 2);
         self.trips.handle_sent(self.core.attempt + 1, now);
@@ -326,9 +322,7 @@ impl Election {
             others.insert(witness);
         }
         others.remove(self.core.me.into());
-        self.trips
-            .to_nearest(quorum(&voters, &self.core.settings).saturating_sub(1), others)
-            + TRIAL_LEAD
+        self.trips.to_nearest(quorum(&voters, &self.core.settings).saturating_sub(1), others) + TRIAL_LEAD
     }
 
     /// A leader is known to have ended. Whoever is named as its successor asks at once; the others let it.

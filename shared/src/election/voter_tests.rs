@@ -130,7 +130,7 @@ fn a_restarted_voter_abstains_as_long_as_it_may_have_granted_and_starts_above_it
     assert_eq!(voter.judge(&new, at(PATIENCE - 1)), Err(Refusal::Abstains));
     assert_eq!(voter.judge(&new, at(PATIENCE)), Ok(()));
     assert_eq!(voter.abstains_until(at(PATIENCE - 1)), Some(at(PATIENCE)));
-    let old = request(TERMS_RESERVED, 64, 1);
+    let old = request(TERMS_RESERVED, 3, 1);
     assert_eq!(voter.judge(&old, at(PATIENCE)), Err(Refusal::Promised));
 }
 

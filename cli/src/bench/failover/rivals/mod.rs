@@ -75,6 +75,9 @@ impl Name {
     }
 }
 
+/// Pauses that a cluster may spoil by changing its leader, before it counts as unfit for a trial.
+const PAUSES_MAX: usize = 60;
+
 /// What is done to the one that leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -177,10 +180,22 @@ impl Cluster {
         })
     }
 
+    /// Who leads, unchanged since before a random pause: on a busy machine a nervous cluster changes its mind by itself.
+    async fn leader_after_a_while(&mut self, dice: &mut Dice) -> Result<usize, Failure> {
+        for _ in 0..PAUSES_MAX {
+            let leader = self.whole().await?;
+            let since = self.claims.all().len();
+            tokio::time::sleep(dice.below(waits::PHASES)).await;
+            if self.claims.all().len() == since {
+                return Ok(leader);
+            }
+        }
+        Err(Failure::new("a rival changes its leader all the time, without any fault"))
+    }
+
     /// One fault, and its mending.
     pub(super) async fn trial(&mut self, fault: Fault, dice: &mut Dice) -> Result<Trial, Failure> {
-        let old = self.whole().await?;
-        tokio::time::sleep(dice.below(waits::PHASES)).await;
+        let old = self.leader_after_a_while(dice).await?;
         let struck = match fault {
             Fault::Cable => self.lab.pull(old)?,
             Fault::Kill => {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use link::clock;
 use link::stop::Stop;
-use shared::action::{Action, DiskDone, Offer};
+use shared::action::{Action, DiskDone, DutyReport, Offer};
 use shared::event::Event;
-use shared::ids::BoardId;
+use shared::ids::{BoardId, DutyId};
 use shared::node::Node;
 use shared::node::status::Status;
 use shared::outbox::Outbox;
@@ -24,6 +24,7 @@ use crate::front_door::DoorAnswers;
 use crate::mesh::{Link, LinkChange, MeshCounts, MeshInputs, count};
 use crate::notices::Notices;
 use crate::uplink::{RegionInput, Session, Uplink};
+use crate::workloads::Workloads;
 
 /// Between two snapshots for people, where nothing important changed.
 const SNAPSHOT_PERIOD: Duration = Duration::from_millis(50);
@@ -74,6 +75,7 @@ pub(crate) struct Effects {
     pub(crate) disk: Disk,
     pub(crate) uplink: Option<Uplink>,
     pub(crate) answers: DoorAnswers,
+    pub(crate) workloads: Workloads,
     pub(crate) notices: Arc<Notices>,
     pub(crate) mesh: Arc<MeshCounts>,
     pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
@@ -101,6 +103,7 @@ enum Input {
     Region(RegionInput),
     Messages(BoardId, Vec<PeerMessage>),
     Offers(Vec<Offer>),
+    Duty(DutyId, DutyReport),
     Event(Event),
     Nothing,
 }
@@ -166,6 +169,7 @@ impl Driver {
             Some((from, message)) = mesh.control.recv() => Input::Control(from, message),
             done = self.effects.disk.done() => Input::Disk(done),
             Some(change) = mesh.changes.recv() => Input::Link(change),
+            (duty, report) = self.effects.workloads.report() => Input::Duty(duty, report),
             Some(input) = receive(region) => Input::Region(input),
             Some((from, batch)) = mesh.messages.recv() => Input::Messages(from, batch),
             Some(batch) = offers.recv(), if accepts => Input::Offers(batch),
@@ -229,6 +233,7 @@ impl Driver {
                 return;
             }
             Input::Offers(batch) => self.node.handle_offers(batch, now, &mut self.out),
+            Input::Duty(duty, report) => self.node.handle_duty(duty, report, now, &mut self.out),
             Input::Event(event) => self.effects.notices.note(&event),
             Input::Nothing => {}
         }
@@ -284,7 +289,8 @@ impl Driver {
                         link.tell(&message);
                     }
                 }
-                Action::TellWitness { .. } | Action::Duty { .. } => {}
+                Action::Duty { duty, order } => self.effects.workloads.order(duty, order),
+                Action::TellWitness { .. } => {}
                 Action::Dial(hello) => {
                     if let Some(uplink) = &self.effects.uplink {
                         uplink.dial(hello);

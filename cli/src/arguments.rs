@@ -40,6 +40,9 @@ pub enum Command {
     Init(Init),
     /// Run one board, under a supervisor that starts it again when it fails
     Node(Node),
+    /// Become the process of a duty: what a board's supervisor starts
+    #[command(hide = true)]
+    DutyLaunch,
     /// Run a gateway: the region's end
     Gateway(Gateway),
     /// Look at configurations

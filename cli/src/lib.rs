@@ -60,6 +60,7 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         Some(Command::BenchBeat { observer }) => bench::failover::performer::run(&observer),
         Some(Command::Init(init)) => new_site::run(&init),
         Some(Command::Node(node)) => process::node(&node),
+        Some(Command::DutyLaunch) => Ok(process::launch()),
         Some(Command::Gateway(gateway)) => process::gateway(&gateway),
         Some(Command::Config(config)) => match config.command {
             ConfigCommand::Check { files } => check::run(&files),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use firmware::config::BoardConfig;
-use firmware::supervise;
+use firmware::supervise::{self, Charge, Place};
 use link::logging::{self, Form};
 use link::stop::{Stop, Stopper, signal};
 use tokio::process::Command;
@@ -19,6 +19,10 @@ use crate::failure::Failure;
 /// The running program itself: also when its file has been replaced since, so that supervisor and board are of one
 /// version until the supervisor is started anew.
 const OWN_PROGRAM: &str = "/proc/self/exe";
+/// The command that becomes a user's process.
+const LAUNCHER: &str = "duty-launch";
+/// Where a board's directory has the sockets of the users' processes.
+const SOCKETS: &str = "run";
 /// Threads that serve a gateway's sessions and API; its store has one of its own.
 const GATEWAY_THREADS: usize = 2;
 
@@ -41,7 +45,7 @@ fn board_config(path: &Path) -> Result<BoardConfig, Failure> {
 
 /// Refuses a bad configuration at once, so that its refusal is told once.
 fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
-    board_config(path)?;
+    let config = board_config(path)?;
     logging::start(Form::from_environment());
     let command = || {
         let mut command = Command::new(OWN_PROGRAM);
@@ -49,8 +53,18 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
         command
     };
     let runtime = built(Builder::new_current_thread().enable_all().build())?;
+    let charge = Charge {
+        processes: config.processes,
+        place: Place {
+            site: config.node.site,
+            board: config.node.board,
+            directory: config.data_dir.join(SOCKETS),
+            launcher: vec![OWN_PROGRAM.into(), LAUNCHER.into()],
+        },
+    };
+    let announce = |life: u64| tracing::info!(life, "a life of the node is over, and all that acted for it");
     runtime
-        .block_on(supervise::supervise(command))
+        .block_on(supervise::supervise(command, charge, announce))
         .map_err(|error| Failure::new(format!("the board of {} is not kept running", path.display())).because(error))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -77,6 +91,12 @@ fn board(path: &Path) -> ExitCode {
             code
         }
     }
+}
+
+/// Becomes a user's process: what the supervisor starts.
+pub(crate) fn launch() -> ExitCode {
+    eprintln!("error: {}", Failure::new("a duty's process cannot be started").because(supervise::launch()));
+    ExitCode::FAILURE
 }
 
 /// Runs a gateway.

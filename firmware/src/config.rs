@@ -2,6 +2,7 @@
 //! part (addresses, files, publishers, bridge) and how it all fits together. Pure: the text is passed in.
 
 mod broker;
+mod duty;
 mod publishers;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use shared::ids::{BoardId, Name, WitnessId};
 use shared::limits::BOARDS_MAX;
 
 pub use broker::{BRIDGE_TOPICS_MAX, Bridge, BridgeLogin, BridgeProtocol};
+pub use duty::{CAPABILITIES_MAX, COMMAND_WORDS_MAX, DutyProcess, ENVIRONMENT_MAX, WORD_BYTES_MAX};
 pub use publishers::Publishers;
 
 /// Gateways that one board knows. More are refused.
@@ -42,6 +44,8 @@ pub struct BoardConfig {
     pub region: Option<Region>,
     /// An existing broker whose messages are taken in; `None` where there is none.
     pub bridge: Option<Bridge>,
+    /// The processes of those duties of the site that this board can perform.
+    pub processes: Vec<DutyProcess>,
 }
 
 /// Addresses of this board's own ports.
@@ -117,6 +121,10 @@ struct RawBoard {
     peer: Vec<RawPeer>,
     region: Option<Spanned<RawRegion>>,
     bridge: Option<broker::RawBridge>,
+    #[serde(default)]
+    capabilities: Vec<Spanned<String>>,
+    #[serde(default)]
+    duty: Vec<Spanned<duty::RawDuty>>,
     #[serde(default)]
     timing: RawTiming,
     #[serde(default)]
@@ -202,6 +210,7 @@ impl BoardConfig {
             .as_ref()
             .map(|bridge| bridge.check(&text, beside, &site, members.board))
             .transpose()?;
+        let (duties, processes) = duty::check(&text, &raw.duty, &raw.capabilities, beside)?;
         Ok(Self {
             peers: check_peers(&text, &raw.peer, listen.mesh)?,
             node: NodeConfig {
@@ -211,7 +220,7 @@ impl BoardConfig {
                 voters: members.voters,
                 priority: raw.priority.unwrap_or(0),
                 domain: domain(&text, raw.domain.as_ref())?,
-                duties: Vec::new(),
+                duties,
                 copies: members.copies,
                 timing: raw.timing.check(&text)?,
                 journal: raw.journal.check(&text)?,
@@ -232,6 +241,7 @@ impl BoardConfig {
                 .transpose()?,
             region,
             bridge,
+            processes,
         })
     }
 }

@@ -196,3 +196,84 @@ fn what_a_bridge_asks_for_and_says() {
     has(&refused(&name(257)), "it has more than 256 bytes");
     assert!(parse(&with(&name(256))).is_ok());
 }
+
+const DUTIES: &str = r##"
+capabilities = ["camera"]
+
+[[duty]]
+name = "signal"
+mode = "exclusive"
+standby = true
+command = ["/usr/bin/python3", "signal.py"]
+directory = "work"
+environment = { MODEL = "small" }
+
+[[duty]]
+name = "infer"
+mode = "available"
+active = 2
+needs = ["npu"]
+command = ["infer"]
+
+[[duty]]
+name = "elsewhere"
+mode = "available"
+
+[listen]
+"##;
+
+fn with_duties(from: &str, to: &str) -> Result<BoardConfig, ConfigError> {
+    assert!(DUTIES.contains(from), "{from}");
+    let duties = DUTIES.replacen(from, to, 1);
+    let (before, rest) = FULL.split_once("[listen]").expect("it is full");
+    // The listener's keys come first: a table's array ends where the next table begins.
+    parse(&format!("{before}{}{}", duties.trim_start(), rest.trim_start()))
+}
+
+#[test]
+fn duties_are_those_of_the_site_and_processes_those_of_this_board() {
+    let config = with_duties("", "").unwrap();
+    let duties: Vec<_> = config
+        .node
+        .duties
+        .iter()
+        .map(|duty| (duty.name.as_str(), duty.is_local))
+        .collect();
+    assert_eq!(duties, [("signal", true), ("infer", false), ("elsewhere", false)]);
+    assert_eq!(config.node.duties[1].mode, shared::config::DutyMode::Available { active: 2 });
+    let [signal] = config.processes.as_slice() else {
+        panic!("{:?}", config.processes)
+    };
+    assert_eq!(signal.directory, Some(PathBuf::from("site/board-1/work")));
+    assert_eq!((signal.mode, signal.standby, signal.nice, signal.files_max), ("exclusive", true, 5, 256));
+    let able = with_duties("\"camera\"", "\"camera\", \"npu\"").unwrap();
+    assert_eq!(able.processes.len(), 2);
+    assert_eq!(able.node.fingerprint(), config.node.fingerprint(), "what one board can do is its own affair");
+    let renamed = with_duties("\"infer\"", "\"guess\"").unwrap();
+    assert_ne!(renamed.node.fingerprint(), config.node.fingerprint());
+}
+
+#[test]
+fn duties_that_cannot_be_are_refused_where_they_stand() {
+    for (from, to, why) in [
+        ("\"infer\"", "\"signal\"", "which another duty has"),
+        ("\"infer\"", "\"uplink\"", "which another duty has"),
+        ("\"infer\"", "\"In fer\"", "is no name"),
+        ("active = 2", "active = 0", "too small"),
+        ("active = 2", "active = 65", "too large"),
+        ("standby = true", "active = 1", "acts on one board"),
+        ("standby = true", "standing = true", "unknown key"),
+        ("\"exclusive\"", "\"sometimes\"", "sometimes"),
+        ("command = [\"infer\"]", "command = []", "0 words"),
+        ("\"infer\"]", "\"\"]", "no word"),
+        ("MODEL", "ROADSTEAD_TOKEN", "cannot set"),
+        ("directory = \"work\"", "nice = 20", "too large"),
+        ("directory = \"work\"", "watchdog_ms = 49", "too small"),
+    ] {
+        let refusal = with_duties(from, to).expect_err(why).to_string();
+        assert!(
+            refusal.contains(why) && refusal.starts_with("site/board-1/board.toml:"),
+            "{from} to {to}: {refusal}"
+        );
+    }
+}

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use link::clock;
 use link::stop::Stop;
-use shared::action::{Action, DiskDone, Health, Offer};
+use shared::action::{Action, DiskDone, DutyReport, Health, Offer};
 use shared::event::Event;
-use shared::ids::BoardId;
+use shared::ids::{BoardId, DutyId};
 use shared::node::Node;
 use shared::node::status::Status;
 use shared::outbox::Outbox;
@@ -25,6 +25,7 @@ use crate::front_door::DoorAnswers;
 use crate::mesh::{Link, LinkChange, MeshCounts, MeshInputs, count};
 use crate::notices::Notices;
 use crate::uplink::{RegionInput, Session, Uplink};
+use crate::workloads::Workloads;
 
 /// Between two snapshots for people, where nothing important changed.
 const SNAPSHOT_PERIOD: Duration = Duration::from_millis(50);
@@ -79,6 +80,7 @@ pub(crate) struct Effects {
     pub(crate) disk: Disk,
     pub(crate) uplink: Option<Uplink>,
     pub(crate) answers: DoorAnswers,
+    pub(crate) workloads: Workloads,
     pub(crate) notices: Arc<Notices>,
     pub(crate) mesh: Arc<MeshCounts>,
     pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
@@ -108,6 +110,7 @@ enum Input {
     Offers(Vec<Offer>),
     Wish(Asked),
     Health(Health),
+    Duty(DutyId, DutyReport),
     Event(Event),
     Nothing,
 }
@@ -173,6 +176,7 @@ impl Driver {
             Some((from, message)) = mesh.control.recv() => Input::Control(from, message),
             done = self.effects.disk.done() => Input::Disk(done),
             Some(change) = mesh.changes.recv() => Input::Link(change),
+            (duty, report) = self.effects.workloads.report() => Input::Duty(duty, report),
             Some(input) = receive(region) => Input::Region(input),
             Some((from, batch)) = mesh.messages.recv() => Input::Messages(from, batch),
             Some(batch) = offers.recv(), if accepts => Input::Offers(batch),
@@ -244,6 +248,7 @@ impl Driver {
                 let _ = tell.send(answer);
             }
             Input::Health(health) => self.node.handle_health(health, now, &mut self.out),
+            Input::Duty(duty, report) => self.node.handle_duty(duty, report, now, &mut self.out),
             Input::Event(event) => self.effects.notices.note(&event),
             Input::Nothing => {}
         }
@@ -299,7 +304,8 @@ impl Driver {
                         link.tell(&message);
                     }
                 }
-                Action::TellWitness { .. } | Action::Duty { .. } => {}
+                Action::Duty { duty, order } => self.effects.workloads.order(duty, order),
+                Action::TellWitness { .. } => {}
                 Action::Dial(hello) => {
                     if let Some(uplink) = &self.effects.uplink {
                         uplink.dial(hello);

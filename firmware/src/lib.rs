@@ -26,5 +26,6 @@ pub mod secrets;
 mod start;
 pub mod supervise;
 mod uplink;
+mod workloads;
 
 pub use start::{FirmwareError, run, serve};

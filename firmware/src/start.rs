@@ -33,6 +33,7 @@ use crate::notices::Notices;
 use crate::secrets::{SecretError, Secrets};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
+use crate::workloads::{self, Workloads};
 
 /// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
 /// that the workloads beside it keep theirs.
@@ -210,7 +211,8 @@ async fn close_door(stop: &watch::Sender<bool>, mut inputs: Inputs) {
 
 async fn open_disk(config: &BoardConfig) -> Result<Opened, FirmwareError> {
     let (data_dir, site, board) = (config.data_dir.clone(), config.node.site.clone(), config.node.board);
-    let nonce = random()?;
+    // Supervised, the life's number is the supervisor's: it attests the end of that life.
+    let nonce = workloads::life().map_or_else(random, Ok)?;
     let opening = tokio::task::spawn_blocking(move || disk::open(&data_dir, &site, board, nonce));
     Ok(opening.await.expect("opening the disk does not panic")?)
 }
@@ -278,8 +280,21 @@ fn assemble(
         door: Arc::clone(answers.counters()),
         bridge,
     };
-    let effects = Effects { disk: opened.disk, uplink, answers, notices, mesh: Arc::clone(&mesh.counts), snapshots };
-    let node = Node::new(config.node.clone(), start, clock::now());
+    let workloads = Workloads::start(&config.node.duties);
+    let mut node = config.node.clone();
+    for duty in &mut node.duties {
+        duty.is_local &= workloads.is_supervised();
+    }
+    let effects = Effects {
+        disk: opened.disk,
+        uplink,
+        answers,
+        workloads,
+        notices,
+        mesh: Arc::clone(&mesh.counts),
+        snapshots,
+    };
+    let node = Node::new(node, start, clock::now());
     let (wishes, health) = open_side_doors(config)?;
     let driver = Driver::new(node, Inputs { mesh: from_mesh, region, offers, wishes, health }, effects);
     Ok(Board { driver, mesh, stop_door, sources })

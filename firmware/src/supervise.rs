@@ -1,18 +1,36 @@
-//! A small process that outlives the node: starts it, passes signals on, starts it again when it ends badly. It holds
-//! no data and speaks to nobody, so there is little in it that could fail.
+//! A small process that outlives the node: starts it, passes signals on, starts it again when it ends badly. It also runs
+//! the users' processes, as the node orders, so that their end is seen to even where the node hangs or is killed: when
+//! the node ends, they are ended first, then its end is announced, then it is started again. It holds no data and decides
+//! nothing, so there is little in it that could fail.
+
+pub mod channel;
+mod crew;
+mod launch;
+mod process;
+mod workload;
 
 use std::io;
-use std::process::ExitStatus;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram as StdDatagram;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+
+pub use launch::{LAUNCH_VARIABLE, launch};
+pub use process::Place;
+
+use crate::config::DutyProcess;
+use crew::Crew;
 
 /// The environment variable in which the supervisor tells the node its own process number.
 pub const SUPERVISOR_VARIABLE: &str = "ROADSTEAD_SUPERVISOR";
 /// The environment variable in which the supervisor tells the node how often it ended badly.
 pub const RESTARTS_VARIABLE: &str = "ROADSTEAD_RESTARTS";
+/// The environment variable in which the supervisor tells the node which life this is: the nonce of its epoch.
+pub const LIFE_VARIABLE: &str = "ROADSTEAD_LIFE";
 /// Exit status of a node whose journal is poisoned: it must recover, so it is started again.
 pub const EXIT_POISONED: u8 = 75;
 /// Exit status of a node that cannot run until a person mends something: it is not started again.
@@ -51,37 +69,68 @@ pub enum SuperviseError {
     },
 }
 
-/// What a person asked for.
-enum Asked {
+/// What happened to the node.
+enum Happened {
     Stop(Signal),
     Ended(io::Result<ExitStatus>),
 }
 
+/// The users' processes that a supervisor runs for its board.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    /// Which.
+    pub processes: Vec<DutyProcess>,
+    /// Where.
+    pub place: Place,
+}
+
+/// One life of the node: its process, and those that it gives orders for.
+struct Life {
+    child: Child,
+    crew: Crew,
+    number: u64,
+}
+
+/// Signals that a person or the system sends to a supervisor.
+struct Wishes {
+    terminate: Signals,
+    interrupt: Signals,
+}
+
+impl Wishes {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next wish to stop, as the signal to pass on.
+    async fn stop(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.interrupt.recv() => Signal::INT,
+        }
+    }
+}
+
 /// Runs the node that `command` starts until it stops as asked (SIGTERM or SIGINT, passed on), and starts it again
-/// when it ends otherwise. The child must call [`bind_to_supervisor`] first. Needs a runtime of one thread: the child
-/// dies with the thread that started it.
-pub async fn supervise(mut command: impl FnMut() -> Command) -> Result<(), SuperviseError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(SuperviseError::Watch)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(SuperviseError::Watch)?;
+/// when it ends otherwise. The child must call [`bind_to_supervisor`] first. Each life's number is `announce`d once the
+/// node of that life, and every process that it gave orders for, has ended: nothing of it can act any more. Needs a
+/// runtime of one thread: the children die with the thread that started them.
+pub async fn supervise(
+    mut command: impl FnMut() -> Command,
+    charge: Charge,
+    mut announce: impl FnMut(u64),
+) -> Result<(), SuperviseError> {
+    let mut wishes = Wishes::new().map_err(SuperviseError::Watch)?;
     let (mut backoff, mut restarts) = (BACKOFF_MIN, 0);
     loop {
         let began = Instant::now();
-        let mut child = command()
-            .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
-            .env(RESTARTS_VARIABLE, restarts.to_string())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(SuperviseError::Start)?;
-        let asked = tokio::select! {
-            _ = terminate.recv() => Asked::Stop(Signal::TERM),
-            _ = interrupt.recv() => Asked::Stop(Signal::INT),
-            status = child.wait() => Asked::Ended(status),
-        };
-        let status = match asked {
-            Asked::Stop(signal) => return stop(child, signal).await,
-            Asked::Ended(status) => status.map_err(SuperviseError::Watch)?,
-        };
-        if status.success() {
+        let mut life = Life::start(command(), restarts, &charge).map_err(SuperviseError::Start)?;
+        let (status, was_asked) = life.watch(&mut wishes).await;
+        let number = life.number;
+        life.crew.end().await;
+        announce(number);
+        let status = status.map_err(SuperviseError::Watch)?;
+        if was_asked || status.success() {
             return Ok(());
         }
         if status.code() == Some(i32::from(EXIT_UNUSABLE)) {
@@ -98,28 +147,68 @@ pub async fn supervise(mut command: impl FnMut() -> Command) -> Result<(), Super
         tracing::error!(%status, poisoned, restarts, wait_ms = backoff.as_millis(), "the node ended; it is started again");
         tokio::select! {
             () = tokio::time::sleep(backoff) => {}
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = wishes.stop() => return Ok(()),
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
-async fn stop(mut child: Child, signal: Signal) -> Result<(), SuperviseError> {
-    if let Some(pid) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-        // Where it is gone already, the wait below says so.
-        let _ = kill_process(pid, signal);
+impl Life {
+    fn start(mut command: Command, restarts: u32, charge: &Charge) -> io::Result<Self> {
+        let number = random()?;
+        let (ours, theirs) = StdDatagram::pair()?;
+        let child = command
+            .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
+            .env(RESTARTS_VARIABLE, restarts.to_string())
+            .env(LIFE_VARIABLE, number.to_string())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .kill_on_drop(true)
+            .spawn()?;
+        let crew = Crew::start(charge, ours)?;
+        Ok(Self { child, crew, number })
     }
-    match tokio::time::timeout(STOP_MAX, child.wait()).await {
-        Ok(status) => {
-            status.map_err(SuperviseError::Watch)?;
-        }
-        Err(_) => {
-            tracing::error!("the node did not stop in time; it is killed");
-            child.kill().await.map_err(SuperviseError::Watch)?;
+
+    /// Waits for the node's end, and passes on what people wish: how it ended, and whether it was asked to.
+    async fn watch(&mut self, wishes: &mut Wishes) -> (io::Result<ExitStatus>, bool) {
+        let happened = tokio::select! {
+            status = self.child.wait() => Happened::Ended(status),
+            signal = wishes.stop() => Happened::Stop(signal),
+            () = self.crew.serve() => unreachable!("a crew is served until it is dropped"),
+        };
+        match happened {
+            Happened::Ended(status) => (status, false),
+            Happened::Stop(signal) => (self.stop(signal).await, true),
         }
     }
-    Ok(())
+
+    async fn stop(&mut self, signal: Signal) -> io::Result<ExitStatus> {
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+            // Where it is gone already, the wait below says so.
+            let _ = kill_process(pid, signal);
+        }
+        let ended = tokio::select! {
+            status = self.child.wait() => Some(status),
+            () = tokio::time::sleep(STOP_MAX) => None,
+            () = self.crew.serve() => unreachable!("a crew is served until it is dropped"),
+        };
+        match ended {
+            Some(status) => status,
+            None => {
+                tracing::error!("the node did not stop in time; it is killed");
+                self.child.kill().await?;
+                self.child.wait().await
+            }
+        }
+    }
+}
+
+/// 64 bits from the system's entropy.
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    // The system gives up to 256 bytes whole.
+    assert_eq!(drawn, bytes.len(), "entropy came short");
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Called first by a node's process: from now on it dies when its supervisor does, so that no two nodes ever run on

@@ -84,6 +84,7 @@ impl Site {
                 witness: None,
                 region: None,
                 bridge: None,
+                processes: Vec::new(),
             })
             .collect();
         Self { directory, configs, running: (0..3).map(|_| None).collect() }

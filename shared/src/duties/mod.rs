@@ -233,16 +233,17 @@ impl Duties {
 
     /// Who leads, as far as this board knows.
     pub fn handle_leader(&mut self, leader: Option<Term>, now: Instant, out: &mut Outbox<Output>) {
-        let leader = leader.filter(|term| *term >= self.spoken || !self.rules.keep(Rule::OldTermRefused));
+        let is_new = |term: &Term| *term >= self.spoken || !self.rules.keep(Rule::OldTermRefused);
+        // What this board itself leads under it knows by its lease.
+        let leader = leader.filter(is_new).filter(|term| term.board() != Some(self.config.board));
         if self.tenure.is_none() && leader != self.leader {
+            self.leader = leader;
+            self.is_wanted = false;
             if leader.is_none() {
                 self.leaderless_since = now;
                 self.asking.pause();
-            } else {
-                self.asking.hurry(now);
             }
-            self.leader = leader.filter(|term| term.board() != Some(self.config.board));
-            self.is_wanted = false;
+            self.hurry(now);
         }
         self.settle(now, out);
     }
@@ -278,8 +279,8 @@ impl Duties {
         if let Some(hand) = self.hands.get_mut(usize::from(duty.get())) {
             let before = (hand.process(), hand.stance);
             hand.handle_report(report, out);
-            if before != (hand.process(), hand.stance) && self.leader.is_some() && self.tenure.is_none() {
-                self.asking.hurry(now);
+            if before != (hand.process(), hand.stance) {
+                self.hurry(now);
             }
         }
         self.settle(now, out);
@@ -337,9 +338,7 @@ impl Duties {
         for hand in &mut self.hands {
             hand.stop(out);
         }
-        if self.leader.is_some() && self.tenure.is_none() {
-            self.asking.hurry(now);
-        }
+        self.hurry(now);
         self.settle(now, out);
     }
 

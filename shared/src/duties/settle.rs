@@ -231,9 +231,16 @@ impl Duties {
         }
     }
 
+    /// Asks the leader at once, where there is one and something to ask about.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.leader.is_some() && self.tenure.is_none() && !self.hands.is_empty() {
+            self.asking.hurry(now);
+        }
+    }
+
     fn follow(&mut self, now: Instant, out: &mut Outbox<Output>) {
         match self.leader {
-            Some(term) if now >= self.asking.due() && !self.hands.is_empty() => self.ask(term, now, out),
+            Some(term) if now >= self.asking.due() => self.ask(term, now, out),
             Some(_) => {}
             None => self.go_alone(now, out),
         }

@@ -366,3 +366,38 @@ fn a_board_without_a_command_is_given_nothing() {
     assert!(duties.holds(duty(1), LATER).is_some() || !config.duties[1].is_local);
     assert_eq!(duties.can() & 1, 0);
 }
+
+/// A deadline that nothing comes of would be met again and again.
+#[test]
+fn what_was_due_is_not_due_again() {
+    let mut without = config(board(1), 3);
+    without.duties.clear();
+    for config in [without, config(board(1), 3)] {
+        let mut duties = Duties::new(&config, Epoch { boot: 1, nonce: 1 }, Instant::ZERO);
+        let mut out = Outbox::default();
+        let inputs: [fn(&mut Duties, Instant, &mut Outbox<Output>); 8] = [
+            |duties, now, out| duties.handle_leader(Some(term(1, 2)), now, out),
+            |duties, now, out| duties.handle_lease(Some((term(2, 1), now + LEASE)), now, out),
+            |duties, now, out| duties.handle_lease(None, now, out),
+            |duties, now, out| duties.handle_leader(Some(term(2, 1)), now, out),
+            |duties, now, out| duties.handle_leader(Some(term(3, 3)), now, out),
+            |duties, now, out| duties.handle_report(duty(0), DutyReport::StandsBy, now, out),
+            |duties, now, out| duties.handle_stop(now, out),
+            |duties, now, out| duties.handle_leader(None, now, out),
+        ];
+        let mut now = LATER;
+        for input in inputs {
+            input(&mut duties, now, &mut out);
+            for _ in 0..50 {
+                let due = duties.next_deadline().at;
+                if due == Instant::NEVER {
+                    break;
+                }
+                now = now.max(due);
+                duties.handle_deadline(now, &mut out);
+                assert!(duties.next_deadline().at > now, "{:?} at {now}", duties.next_deadline());
+            }
+            while out.pop().is_some() {}
+        }
+    }
+}

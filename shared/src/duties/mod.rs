@@ -233,7 +233,10 @@ impl Duties {
 
     /// Who leads, as far as this board knows.
     pub fn handle_leader(&mut self, leader: Option<Term>, now: Instant, out: &mut Outbox<Output>) {
-        let leader = leader.filter(|term| *term >= self.spoken || !self.rules.keep(Rule::OldTermRefused));
+        let leader = leader
+            .filter(|term| *term >= self.spoken || !self.rules.keep(Rule::OldTermRefused))
+            // A term of its own that has ended: there is nobody to ask.
+            .filter(|term| self.tenure.is_some() || term.board() != Some(self.config.board));
         if self.tenure.is_none() && leader != self.leader {
             if leader.is_none() {
                 self.leaderless_since = now;
@@ -241,7 +244,7 @@ impl Duties {
             } else {
                 self.asking.hurry(now);
             }
-            self.leader = leader.filter(|term| term.board() != Some(self.config.board));
+            self.leader = leader;
             self.is_wanted = false;
         }
         self.settle(now, out);

@@ -273,7 +273,12 @@ impl VoterSet {
 
     /// The voters, in order of number: boards first.
     pub fn iter(self) -> impl Iterator<Item = VoterId> {
-        (1..=127).map(VoterId).filter(move |voter| self.contains(*voter))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let bit = u8::try_from(left.trailing_zeros()).ok().filter(|_| left != 0)?;
+            left &= left - 1;
+            Some(VoterId(bit))
+        })
     }
 
     /// The boards among them.

@@ -48,7 +48,7 @@ pub(crate) struct Process {
     pub(crate) degraded: bool,
     /// It was asked to stop.
     pub(crate) stops: bool,
-    /// Handles of the deadline since time last moved on: a deadline that does not is a bug.
+    /// Handles of the deadline since then: a deadline that does not move on is a bug.
     pub(crate) spins: (Moment, u32),
 }
 
@@ -95,6 +95,8 @@ pub(crate) struct Board {
     pub(crate) workers: BTreeMap<DutyId, Worker>,
     /// The nonce of the newest life's epoch: what its obituary names.
     pub(crate) nonce: u64,
+    /// Lives that its supervisor has seen end badly since it was started.
+    pub(crate) restarts: u32,
     /// Counts ends of the supervisor: what an earlier one was about to do is void.
     pub(crate) machine: u64,
     /// Its processors are overrun until then.

@@ -40,7 +40,13 @@ impl World {
         }
         // A new process counts time from an origin of its own.
         host.clock.shows = host.clock.shows.wrapping_add(host.dice.below(1_000_000)) % 1_000_000_000_000;
-        let start = Start { epoch, memory, seed: host.dice.word(), recovered: recovery.finish(), restarts: 0 };
+        let start = Start {
+            epoch,
+            memory,
+            seed: host.dice.word(),
+            recovered: recovery.finish(),
+            restarts: host.restarts,
+        };
         let node = Node::new(host.config.clone(), start, host.clock.local(now));
         host.process = Some(Process::new(node));
         let files = host.disk.files();
@@ -66,8 +72,12 @@ impl World {
     /// The process of `board` is gone at once (SIGKILL, a panic). What it wrote stays in the page cache. Its supervisor
     /// sees that, ends the processes of duties, and tells the others.
     pub fn crash(&mut self, board: BoardId) {
+        let stopped = self.process(board).is_some_and(|process| process.stops);
         if self.process_ends(board) {
             self.obituary(board);
+            if let Some(host) = self.boards.get_mut(&board).filter(|_| !stopped) {
+                host.restarts += 1;
+            }
         }
     }
 
@@ -75,6 +85,7 @@ impl World {
     pub fn crash_unseen(&mut self, board: BoardId) {
         if let Some(host) = self.boards.get_mut(&board) {
             host.machine += 1;
+            host.restarts = 0;
         }
         self.process_ends(board);
     }

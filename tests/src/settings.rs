@@ -16,10 +16,10 @@ use crate::story::Telling;
 
 /// Whether nodes have the control path with witnesses, duties and verdicts that stand against loss: worlds draw and
 /// judge these only then.
-pub const WHOLE_CONTROL: bool = false;
+pub const WHOLE_CONTROL: bool = true;
 
 /// How far the worst clocks are off true time, in parts per million: a little within the bound that each may be off by.
-const DRIFT_PPM: u64 = DRIFT_PERMILLE * 450;
+const DRIFT_PPM: u64 = DRIFT_PERMILLE * 900;
 
 /// How a way between two machines treats what travels on it.
 #[derive(Clone, Copy, Debug)]

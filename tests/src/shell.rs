@@ -21,8 +21,9 @@ use crate::world::World;
 
 /// Publishes that the shell hands over at once.
 const OFFERS_AT_ONCE: usize = 256;
-/// Handles of the deadline at one moment before it counts as stuck.
+/// Handles of the deadline within this time before a board counts as stuck or as waiting busily.
 const SPINS_MAX: u32 = 200;
+const SPINS_WITHIN: Duration = Duration::from_millis(40);
 
 /// What one input did, gathered while its actions are performed.
 #[derive(Debug, Default)]
@@ -271,10 +272,18 @@ impl World {
             self.plan_wake(board);
             return;
         }
-        let spins = if process.spins.0 == now { process.spins.1 + 1 } else { 0 };
-        process.spins = (now, spins);
+        let (began, count) = process.spins;
+        process.spins = if now.since(began) < SPINS_WITHIN {
+            (began, count + 1)
+        } else {
+            (now, 0)
+        };
+        let spins = process.spins.1;
         if spins > SPINS_MAX {
-            self.broken(format!("{board} does not move on from its deadline: {}", deadline.why));
+            self.broken(format!(
+                "{board} handles its deadline {SPINS_MAX} times within {SPINS_WITHIN:?}: {}",
+                deadline.why
+            ));
             return;
         }
         self.drive(board, |node, now, out| node.handle_deadline(now, out));

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use shared::action::Memory;
 use shared::ids::{BoardId, WitnessId};
+use shared::outbox::Outbox;
 use shared::time::Instant;
 use shared::wire::election::ElectionMessage;
+use shared::witness::Output;
 
 use crate::board::Life;
 use crate::clock::{Moment, SkewedClock};
@@ -17,38 +19,7 @@ use crate::happening::{Happening, Input};
 use crate::mesh::Path;
 use crate::mutant::Mutant;
 use crate::settings::Settings;
-use crate::world::{World, skew};
-
-/// What a witness asks of its shell.
-#[derive(Clone, Debug)]
-pub(crate) enum Ask {
-    /// Send as a datagram; may be lost.
-    Tell { to: BoardId, message: ElectionMessage },
-    /// Write, sync, and say so.
-    Remember(Memory),
-}
-
-/// The code that decides for a witness, as its shell sees it.
-pub(crate) trait Decides: std::fmt::Debug {
-    fn handle_message(&mut self, from: BoardId, message: &ElectionMessage, now: Instant, out: &mut Vec<Ask>);
-    fn handle_obituary(&mut self, board: BoardId, life: u64);
-    fn handle_remembered(&mut self, memory: Memory, now: Instant, out: &mut Vec<Ask>);
-}
-
-/// A witness that says nothing.
-#[derive(Debug)]
-struct Silent;
-
-impl Decides for Silent {
-    fn handle_message(&mut self, _: BoardId, _: &ElectionMessage, _: Instant, _: &mut Vec<Ask>) {}
-    fn handle_obituary(&mut self, _: BoardId, _: u64) {}
-    fn handle_remembered(&mut self, _: Memory, _: Instant, _: &mut Vec<Ask>) {}
-}
-
-/// The code over what is on disk of the site, if anything is.
-fn decides(_known: Option<Memory>, _now: Instant) -> Box<dyn Decides> {
-    Box::new(Silent)
-}
+use crate::world::{World, site, skew};
 
 /// A connection over which nothing comes back falls after so long (the shells' idle timeout).
 const IDLE: Duration = Duration::from_secs(4);
@@ -71,7 +42,7 @@ struct Line {
 #[derive(Debug)]
 pub(crate) struct Witness {
     id: WitnessId,
-    process: Option<Box<dyn Decides>>,
+    process: Option<shared::witness::Witness>,
     /// On disk of the one site, if anything is.
     memory: Option<Memory>,
     boot: u32,
@@ -112,7 +83,10 @@ impl World {
         if forgets {
             witness.memory = None;
         }
-        witness.process = Some(decides(witness.memory, witness.clock.local(self.now)));
+        witness.process = Some(shared::witness::Witness::new(
+            witness.memory.map(|memory| (site(), memory)),
+            witness.clock.local(self.now),
+        ));
         self.story.tell(self.now, "witness", || "boots");
     }
 
@@ -125,17 +99,17 @@ impl World {
         }
     }
 
-    fn drive_witness(&mut self, handle: impl FnOnce(&mut dyn Decides, Instant, &mut Vec<Ask>)) {
+    fn drive_witness(&mut self, handle: impl FnOnce(&mut shared::witness::Witness, Instant, &mut Outbox<Output>)) {
         let now = self.now;
         let Some(witness) = self.witness.as_mut() else { return };
         let local = witness.clock.local(now);
         let Some(process) = witness.process.as_mut() else { return };
-        let mut out = Vec::new();
-        handle(process.as_mut(), local, &mut out);
-        for ask in out {
-            match ask {
-                Ask::Tell { to, message } => self.witness_tells(to, message),
-                Ask::Remember(memory) => {
+        let mut out = Outbox::default();
+        handle(process, local, &mut out);
+        while let Some(output) = out.pop() {
+            match output {
+                Output::Tell { to, message, .. } => self.witness_tells(to, message),
+                Output::Remember { memory, .. } => {
                     let Some(witness) = self.witness.as_mut() else { return };
                     let (boot, takes) = (witness.boot, witness.dice.span(WRITE.0, WRITE.1));
                     self.put_in(takes, Happening::WitnessRemembers { boot, memory });
@@ -149,7 +123,7 @@ impl World {
             return;
         };
         witness.memory = Some(memory);
-        self.drive_witness(|process, now, out| process.handle_remembered(memory, now, out));
+        self.drive_witness(|process, now, out| process.handle_remembered(&site(), memory, now, out));
     }
 
     /// A board says something to the witness; dropped where no connection stands.
@@ -168,7 +142,7 @@ impl World {
     }
 
     pub(crate) fn at_witness(&mut self, from: BoardId, message: &ElectionMessage) {
-        self.drive_witness(|process, now, out| process.handle_message(from, message, now, out));
+        self.drive_witness(|process, now, out| process.handle_message(&site(), from, message, now, out));
     }
 
     fn witness_tells(&mut self, to: BoardId, message: ElectionMessage) {
@@ -204,7 +178,7 @@ impl World {
 
     pub(crate) fn witness_obituary(&mut self, board: BoardId, life: u64) {
         if let Some(process) = self.witness.as_mut().and_then(|witness| witness.process.as_mut()) {
-            process.handle_obituary(board, life);
+            process.handle_obituary(&site(), board, life);
         }
     }
 

@@ -338,6 +338,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         took_along: None,
         workers: BTreeMap::new(),
         nonce: 0,
+        restarts: 0,
         machine: 0,
         starved_until: Moment::ZERO,
         kept_down: false,

@@ -54,9 +54,9 @@ impl Asking {
         self.due = self.due.min(now);
     }
 
-    /// Questions are asked every `period` from now on.
+    /// Questions are asked every `period` from now on; none where there is nobody to ask, though an answer came late.
     pub(super) fn quicken(&mut self, period: Duration) {
-        if let Some((_, last)) = self.asked.back() {
+        if let Some((_, last)) = self.asked.back().filter(|_| self.due != Instant::NEVER) {
             self.due = self.due.min(*last + period);
         }
     }

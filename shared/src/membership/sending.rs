@@ -15,26 +15,18 @@ const TOGETHER: u32 = 8;
 impl Membership {
     /// Sends what is due.
     pub(super) fn send_due(&mut self, now: Instant, vitals: &Vitals, out: &mut Outbox<Output>) {
-        for board in self.known() {
-            let period = self.period(board, vitals);
-            if self.peers.get(&board).is_some_and(|peer| peer.beats.due <= now)
-                || self.has_company(now)
-                    && self
-                        .peers
-                        .get(&board)
-                        .is_some_and(|peer| peer.beats.due <= now + period / TOGETHER)
-            {
-                self.beat(board, now, vitals, out);
+        if self.peers.values().any(|peer| peer.beats.due <= now) {
+            for board in self.known() {
+                let soon = now + self.period(board, vitals) / TOGETHER;
+                if self.peers.get(&board).is_some_and(|peer| peer.beats.due <= soon) {
+                    self.beat(board, now, vitals, out);
+                }
             }
         }
         if now >= self.tell_at {
             self.tell_at = Instant::NEVER;
             self.tell(now, out);
         }
-    }
-
-    fn has_company(&self, now: Instant) -> bool {
-        self.peers.values().any(|peer| peer.beats.due <= now)
     }
 
     /// A heartbeat to every board now: leadership or standing has changed.

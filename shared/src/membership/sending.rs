@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::ids::BoardId;
-use crate::limits::{BEAT_PERIOD_FAR, BEAT_PERIOD_MOST, HEARING_FRESH};
+use crate::limits::{BEAT_PERIOD_FAR, HEARING_FRESH};
 use crate::membership::{Membership, Output, hearing, period_least};
 use crate::outbox::Outbox;
 use crate::time::Instant;
@@ -46,13 +46,12 @@ impl Membership {
         }
     }
 
-    /// What `to` asked for, if it observes this board. The others learn of a leader as often as they would of each
-    /// other, of anybody else seldom.
+    /// What `to` asked for, if it observes this board. The others hear from it seldom, from a leader less so.
     fn period(&self, to: BoardId, vitals: &Vitals) -> Duration {
         let observers = self.graph.of(self.me);
         match self.peers.get(&to) {
             Some(peer) if observers.contains(to) => peer.beats.period(period_least(observers.len())),
-            Some(_) | None if vitals.leads.is_some() => BEAT_PERIOD_MOST,
+            Some(_) | None if vitals.leads.is_some() => BEAT_PERIOD_FAR / 4,
             Some(_) | None => BEAT_PERIOD_FAR,
         }
     }

@@ -37,7 +37,7 @@ use crate::action::Evidence;
 use crate::config::{NodeConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Epoch, Term};
 use crate::limits::{
-    BEAT_BYTES, BEAT_BYTES_SECOND, BEAT_PERIOD_LEAST, DRIFT_PERMILLE, HEARING_LINES_MAX, LATE_WAKE,
+    BEAT_BYTES, BEAT_BYTES_SECOND, BEAT_PERIOD_LEAST, DRIFT_PERMILLE, HEARING_LINES_MAX, LATE_WAKE, LATENESS_LEAST,
     OBSERVERS_COUNTED_MAX,
 };
 use crate::outbox::Outbox;
@@ -353,13 +353,12 @@ impl Membership {
         if now < self.wake_at {
             return;
         }
+        // Less is allowed for anyway.
+        if self.rules.forgives && late > LATENESS_LEAST {
+            self.forgive_all(late, now);
+        }
         let mut falls = false;
-        for board in self.known() {
-            let patience = self.patience(board);
-            let Some(peer) = self.peers.get_mut(&board) else { continue };
-            if self.rules.forgives && !late.is_zero() {
-                peer.link.forgive(late, &patience, now);
-            }
+        for peer in self.peers.values_mut() {
             falls |= peer.link.judge(now);
         }
         if falls {
@@ -368,6 +367,15 @@ impl Membership {
         self.declare_impaired(now, out);
         self.send_due(now, vitals, out);
         self.wake_at = self.next_deadline().at;
+    }
+
+    fn forgive_all(&mut self, late: Duration, now: Instant) {
+        for board in self.known() {
+            let patience = self.patience(board);
+            if let Some(peer) = self.peers.get_mut(&board) {
+                peer.link.forgive(late, &patience, now);
+            }
+        }
     }
 
     /// When to call [`Membership::handle_deadline`], and what for.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::ids::BoardId;
-use crate::limits::{BEAT_PERIOD_FAR, BEAT_PERIOD_MOST, HEARING_FRESH};
+use crate::limits::{BEAT_PERIOD_FAR, HEARING_FRESH};
 use crate::membership::{Membership, Output, hearing, period_least};
 use crate::outbox::Outbox;
 use crate::time::Instant;
@@ -15,26 +15,18 @@ const TOGETHER: u32 = 8;
 impl Membership {
     /// Sends what is due.
     pub(super) fn send_due(&mut self, now: Instant, vitals: &Vitals, out: &mut Outbox<Output>) {
-        for board in self.known() {
-            let period = self.period(board, vitals);
-            if self.peers.get(&board).is_some_and(|peer| peer.beats.due <= now)
-                || self.has_company(now)
-                    && self
-                        .peers
-                        .get(&board)
-                        .is_some_and(|peer| peer.beats.due <= now + period / TOGETHER)
-            {
-                self.beat(board, now, vitals, out);
+        if self.peers.values().any(|peer| peer.beats.due <= now) {
+            for board in self.known() {
+                let soon = now + self.period(board, vitals) / TOGETHER;
+                if self.peers.get(&board).is_some_and(|peer| peer.beats.due <= soon) {
+                    self.beat(board, now, vitals, out);
+                }
             }
         }
         if now >= self.tell_at {
             self.tell_at = Instant::NEVER;
             self.tell(now, out);
         }
-    }
-
-    fn has_company(&self, now: Instant) -> bool {
-        self.peers.values().any(|peer| peer.beats.due <= now)
     }
 
     /// A heartbeat to every board now: leadership or standing has changed.
@@ -54,13 +46,12 @@ impl Membership {
         }
     }
 
-    /// What `to` asked for, if it observes this board. The others learn of a leader as often as they would of each
-    /// other, of anybody else seldom.
+    /// What `to` asked for, if it observes this board. The others hear from it seldom, from a leader less so.
     fn period(&self, to: BoardId, vitals: &Vitals) -> Duration {
         let observers = self.graph.of(self.me);
         match self.peers.get(&to) {
             Some(peer) if observers.contains(to) => peer.beats.period(period_least(observers.len())),
-            Some(_) | None if vitals.leads.is_some() => BEAT_PERIOD_MOST,
+            Some(_) | None if vitals.leads.is_some() => BEAT_PERIOD_FAR / 4,
             Some(_) | None => BEAT_PERIOD_FAR,
         }
     }

@@ -5,7 +5,7 @@
 //! the tag), 3 (the frame), 1 (our version) and the payload, and 61 for a packet that only acknowledges where nothing
 //! else leaves in time. Assumed: acknowledgements are asked for seldom enough (QUIC's acknowledgement frequency) to
 //! ride on the heartbeat of the other direction, so lonely are only the answers to what boards that do not observe each
-//! other send once a second, and to news without a heartbeat. The rival: 28 and the payload, in the clear.
+//! other send every other second, and to news without a heartbeat. The rival: 28 and the payload, in the clear.
 
 pub mod heats;
 mod ours;

@@ -123,7 +123,7 @@ fn a_front_door_that_nobody_may_use_is_refused() {
 fn the_least_file() {
     let (head, _) = FULL.split_once("[[peer]]").unwrap();
     let config = parse(&head.replace("copies = 2\n", "").replace("voters = [1]\n", "")).unwrap();
-    assert_eq!((config.node.copies, config.node.voters.len()), (1, 1));
+    assert_eq!((config.node.copies, config.node.voters.set.len()), (1, 1));
     assert!(!config.node.has_region);
     assert_eq!((config.region, config.bridge), (None, None));
 }

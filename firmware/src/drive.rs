@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use link::clock;
 use link::stop::Stop;
-use shared::action::{Action, DiskDone, Offer};
+use shared::action::{Action, DiskDone, Evidence, Offer};
 use shared::event::Event;
 use shared::ids::BoardId;
 use shared::node::Node;
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::disk::Disk;
 use crate::front_door::DoorAnswers;
-use crate::mesh::{Link, LinkChange, MeshCounts, MeshInputs, count};
+use crate::mesh::{ControlChange, Link, LinkChange, MeshCounts, MeshInputs, Telling, count};
 use crate::notices::Notices;
 use crate::uplink::{RegionInput, Session, Uplink};
 
@@ -76,6 +76,7 @@ pub(crate) struct Effects {
     pub(crate) answers: DoorAnswers,
     pub(crate) notices: Arc<Notices>,
     pub(crate) mesh: Arc<MeshCounts>,
+    pub(crate) telling: Telling,
     pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
@@ -96,6 +97,8 @@ pub(crate) struct Driver {
 enum Input {
     Stop,
     Control(BoardId, ControlMessage),
+    ControlLink(ControlChange),
+    Evidence(BoardId, Evidence),
     Disk(DiskDone),
     Link(LinkChange),
     Region(RegionInput),
@@ -145,13 +148,8 @@ impl Driver {
         };
         self.snapshot(clock::now());
         // A lease given back is told by datagrams, and whoever closes the connections now must not be faster.
-        let told = async {
-            for link in self.links.values() {
-                link.told().await;
-            }
-        };
         // A peer that takes nothing waits for the lease's end.
-        let _ = tokio::time::timeout(TOLD_MAX, told).await;
+        let _ = tokio::time::timeout(TOLD_MAX, self.effects.telling.told()).await;
         (ended, self.inputs, self.effects)
     }
 
@@ -164,6 +162,8 @@ impl Driver {
             biased;
             () = stop.stopped(), if may_stop => Input::Stop,
             Some((from, message)) = mesh.control.recv() => Input::Control(from, message),
+            Some(change) = mesh.control_changes.recv() => Input::ControlLink(change),
+            Some((peer, evidence)) = mesh.evidence.recv() => Input::Evidence(peer, evidence),
             done = self.effects.disk.done() => Input::Disk(done),
             Some(change) = mesh.changes.recv() => Input::Link(change),
             Some(input) = receive(region) => Input::Region(input),
@@ -176,9 +176,17 @@ impl Driver {
 
     /// Handles all that is ready now. What comes while this runs is for the next pass, so that this one ends.
     fn handle_ready(&mut self) {
+        for _ in 0..self.inputs.mesh.control_changes.len() {
+            let Ok(change) = self.inputs.mesh.control_changes.try_recv() else { break };
+            self.handle(Input::ControlLink(change));
+        }
         for _ in 0..self.inputs.mesh.control.len() {
             let Ok((from, message)) = self.inputs.mesh.control.try_recv() else { break };
             self.handle(Input::Control(from, message));
+        }
+        for _ in 0..self.inputs.mesh.evidence.len() {
+            let Ok((peer, evidence)) = self.inputs.mesh.evidence.try_recv() else { break };
+            self.handle(Input::Evidence(peer, evidence));
         }
         while let Some(done) = self.effects.disk.try_done() {
             self.handle(Input::Disk(done));
@@ -211,6 +219,8 @@ impl Driver {
         match input {
             Input::Stop => self.node.handle_stop(now, &mut self.out),
             Input::Control(from, message) => self.node.handle_control(from, message, now, &mut self.out),
+            Input::ControlLink(change) => return self.effects.telling.change(change),
+            Input::Evidence(peer, evidence) => self.node.handle_evidence(peer, evidence, now, &mut self.out),
             Input::Disk(done) => self.node.handle_disk(done, now, &mut self.out),
             Input::Link(LinkChange { peer, link }) => {
                 let up = link.is_some();
@@ -279,11 +289,7 @@ impl Driver {
                     Some(link) => link.send(message),
                     None => count(&self.effects.mesh.unsent),
                 },
-                Action::Tell { to, message } => {
-                    if let Some(link) = self.links.get(&to) {
-                        link.tell(&message);
-                    }
-                }
+                Action::Tell { to, message } => self.effects.telling.tell(to, &message),
                 Action::TellWitness { .. } | Action::Duty { .. } => {}
                 Action::Dial(hello) => {
                     if let Some(uplink) = &self.effects.uplink {
@@ -303,6 +309,8 @@ impl Driver {
                 Action::Notice(event) => self.notice(&event),
             }
         }
+        // What the node told one peer in one go shares a datagram.
+        self.effects.telling.flush();
         self.node.check();
     }
 

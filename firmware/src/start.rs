@@ -238,7 +238,7 @@ fn assemble(
 ) -> Result<Board, FirmwareError> {
     let hello = hello(config, opened.epoch);
     let start = Start { epoch: opened.epoch, memory: opened.memory, seed: random()?, recovered: opened.recovered };
-    let (mesh, from_mesh) = Mesh::start(&identity, hello, config.listen.mesh, &config.peers, stop)?;
+    let (mut mesh, from_mesh) = Mesh::start(&identity, hello, config.listen.mesh, &config.peers, stop)?;
     let (uplink, region) = match &config.region {
         Some(region) => {
             let identity = identity.with_roots(&region.ca)?;
@@ -260,7 +260,15 @@ fn assemble(
         door: Arc::clone(answers.counters()),
         bridge,
     };
-    let effects = Effects { disk: opened.disk, uplink, answers, notices, mesh: Arc::clone(&mesh.counts), snapshots };
+    let effects = Effects {
+        disk: opened.disk,
+        uplink,
+        answers,
+        notices,
+        mesh: Arc::clone(&mesh.counts),
+        telling: mesh.telling.take().expect("a mesh has one way to tell, taken here"),
+        snapshots,
+    };
     let node = Node::new(config.node.clone(), start, clock::now());
     let driver = Driver::new(node, Inputs { mesh: from_mesh, region, offers }, effects);
     Ok(Board { driver, mesh, stop_door, sources })

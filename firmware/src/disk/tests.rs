@@ -81,7 +81,7 @@ async fn what_was_appended_is_there_after_a_restart() {
     let after = u32::try_from(first.len()).unwrap();
     {
         let mut opened = start(&scratch).unwrap();
-        assert_eq!((opened.epoch, opened.term_ceiling), (Epoch { boot: 1, nonce: 7 }, TERMS_RESERVED));
+        assert_eq!((opened.epoch, opened.memory.term_ceiling), (Epoch { boot: 1, nonce: 7 }, TERMS_RESERVED));
         assert_eq!(answer(&mut opened.disk, prepare(1, None)).await, DiskDone::Prepared { segment: SegmentId(1) });
         for (offset, block) in [(0, first.clone()), (after, commit_block(1, after, 2, crc).0)] {
             let done = answer(&mut opened.disk, append(1, offset, block)).await;
@@ -93,7 +93,7 @@ async fn what_was_appended_is_there_after_a_restart() {
         assert_eq!(done, DiskDone::Read { token: Token(5), bytes: first.into() });
     }
     let opened = start(&scratch).unwrap();
-    assert_eq!((opened.epoch.boot, opened.term_ceiling), (2, 2 * TERMS_RESERVED));
+    assert_eq!((opened.epoch.boot, opened.memory.term_ceiling), (2, 2 * TERMS_RESERVED));
     let segment = &opened.recovered.segments[&SegmentId(1)];
     assert_eq!(segment.end, 2 * after);
     assert_eq!(segment.streams[&stream()].last(), Some(6));
@@ -151,11 +151,12 @@ async fn reserved_terms_are_never_taken_back() {
     {
         let mut opened = start(&scratch).unwrap();
         for ceiling in [9_000, 8_000] {
-            let done = answer(&mut opened.disk, DiskJob::Reserve { ceiling }).await;
-            assert_eq!(done, DiskDone::Reserved { ceiling });
+            let memory = shared::action::Memory { term_ceiling: ceiling, ..Default::default() };
+            let done = answer(&mut opened.disk, DiskJob::Remember(memory)).await;
+            assert_eq!(done, DiskDone::Remembered(memory));
         }
     }
-    assert_eq!(start(&scratch).unwrap().term_ceiling, 9_000 + TERMS_RESERVED);
+    assert_eq!(start(&scratch).unwrap().memory.term_ceiling, 9_000 + TERMS_RESERVED);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn one_damaged_copy_of_the_state_costs_nothing() {
         let state = fs::OpenOptions::new().write(true).open(scratch.0.join("state")).unwrap();
         state.write_all_at(b"rot", slot * PAGE_BYTES as u64 + 18).unwrap();
         let opened = start(&scratch).unwrap();
-        assert_eq!((opened.epoch.boot, opened.term_ceiling), (2, 2 * TERMS_RESERVED));
+        assert_eq!((opened.epoch.boot, opened.memory.term_ceiling), (2, 2 * TERMS_RESERVED));
     }
 }
 

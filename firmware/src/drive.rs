@@ -99,6 +99,7 @@ enum Input {
     Control(BoardId, ControlMessage),
     ControlLink(ControlChange),
     Evidence(BoardId, Evidence),
+    Obituary(BoardId, u64),
     Disk(DiskDone),
     Link(LinkChange),
     Region(RegionInput),
@@ -163,6 +164,7 @@ impl Driver {
             () = stop.stopped(), if may_stop => Input::Stop,
             Some((from, message)) = mesh.control.recv() => Input::Control(from, message),
             Some(change) = mesh.control_changes.recv() => Input::ControlLink(change),
+            Some((board, life)) = mesh.obituaries.recv() => Input::Obituary(board, life),
             Some((peer, evidence)) = mesh.evidence.recv() => Input::Evidence(peer, evidence),
             done = self.effects.disk.done() => Input::Disk(done),
             Some(change) = mesh.changes.recv() => Input::Link(change),
@@ -183,6 +185,9 @@ impl Driver {
         for _ in 0..self.inputs.mesh.control.len() {
             let Ok((from, message)) = self.inputs.mesh.control.try_recv() else { break };
             self.handle(Input::Control(from, message));
+        }
+        while let Ok((board, life)) = self.inputs.mesh.obituaries.try_recv() {
+            self.handle(Input::Obituary(board, life));
         }
         for _ in 0..self.inputs.mesh.evidence.len() {
             let Ok((peer, evidence)) = self.inputs.mesh.evidence.try_recv() else { break };
@@ -221,6 +226,7 @@ impl Driver {
             Input::Control(from, message) => self.node.handle_control(from, message, now, &mut self.out),
             Input::ControlLink(change) => return self.effects.telling.change(change),
             Input::Evidence(peer, evidence) => self.node.handle_evidence(peer, evidence, now, &mut self.out),
+            Input::Obituary(board, life) => self.node.handle_obituary(board, life, now, &mut self.out),
             Input::Disk(done) => self.node.handle_disk(done, now, &mut self.out),
             Input::Link(LinkChange { peer, link }) => {
                 let up = link.is_some();

@@ -101,6 +101,9 @@ impl Sources {
         )?;
         page.counter("control_datagrams_sent", "Control datagrams sent to peers", read(&mesh.control_sent))?;
         page.counter("control_sent_bytes", "Bytes of those, before QUIC's own", read(&mesh.control_sent_bytes))?;
+        page.counter("obituaries", "Ends of peers' lives that their supervisors attested", read(&mesh.obituaries))?;
+        page.counter("obituaries_bad", "Obituaries that nobody who may has signed", read(&mesh.obituaries_bad))?;
+        page.counter("obituaries_dropped", "Obituaries unseen because of too many", read(&mesh.obituaries_dropped))?;
         page.counter("control_datagrams_received", "Control datagrams from peers", read(&mesh.control_received))?;
         page.counter(
             "control_datagrams_unsent",

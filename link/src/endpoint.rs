@@ -12,6 +12,7 @@ use quinn::{
     ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use shared::limits::{DATAGRAM_BYTES_MAX, UPLINK_WINDOW_BYTES};
+use tokio::sync::mpsc;
 
 use crate::identity::{ALPN, CONTROL_ALPN, Identity, IdentityError, WITNESS_ALPN};
 use crate::sites::Sites;
@@ -75,7 +76,7 @@ pub enum EndpointError {
 }
 
 /// An endpoint and what it counts.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Listening {
     /// Dials, and hands out what comes in.
     pub endpoint: Endpoint,
@@ -83,6 +84,8 @@ pub struct Listening {
     pub strays: Arc<Strays>,
     /// How a control connection is dialled, where this endpoint dials boards.
     pub control: Option<ClientConfig>,
+    /// Obituaries that came in, unjudged; to be taken once. Where nobody takes them they count as strays.
+    pub obituaries: Option<mpsc::Receiver<Vec<u8>>>,
 }
 
 /// The endpoint of a board among its peers: dials them and is dialled, on one UDP port, for data and for control.
@@ -158,12 +161,12 @@ fn open(identity: &Identity, server: Option<ServerConfig>, listen: SocketAddr) -
     let socket = UdpSocket::bind(listen).map_err(bind)?;
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
     let strays = Arc::new(Strays::default());
-    let socket = CountingSocket::new(socket, ids(identity), Arc::clone(&strays));
+    let (socket, obituaries) = CountingSocket::new(socket, ids(identity), Arc::clone(&strays));
     let socket: Arc<dyn AsyncUdpSocket> = Arc::new(socket);
     let endpoint =
         Endpoint::new_with_abstract_socket(endpoint_config(identity), server, socket, Arc::new(TokioRuntime))
             .map_err(bind)?;
-    Ok(Listening { endpoint, strays, control: None })
+    Ok(Listening { endpoint, strays, control: None, obituaries: Some(obituaries) })
 }
 
 fn server_config(

@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, Signer};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -147,6 +147,14 @@ impl Identity {
         tls.send_tls13_tickets = 0;
         tls.max_early_data_size = 0;
         Ok(tls)
+    }
+
+    /// Signs with this key, in the first way that suits its kind.
+    pub(crate) fn signer(&self) -> Result<Box<dyn Signer>, IdentityError> {
+        let key = self.provider.key_provider.load_private_key(self.key.clone_key())?;
+        let offered = self.provider.signature_verification_algorithms.supported_schemes();
+        let signer = key.choose_scheme(&offered);
+        Ok(signer.ok_or(rustls::Error::General("this kind of key signs nothing".to_owned()))?)
     }
 
     /// A secret that only this key's holder can make, the same at every start, different for each `purpose`.

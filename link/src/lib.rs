@@ -9,6 +9,7 @@ pub mod frames;
 pub mod http;
 pub mod identity;
 pub mod logging;
+pub mod obituary;
 pub mod once;
 pub mod sites;
 pub mod stop;

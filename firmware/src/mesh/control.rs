@@ -127,7 +127,10 @@ impl ControlDialler {
                     Close::Refused.connection(&connection, &why);
                     Err(why)
                 }
-                None => Ok(frames),
+                None => {
+                    self.outputs.learn(self.peer, &connection, theirs.epoch.nonce).await;
+                    Ok(frames)
+                }
             }
         };
         match tokio::time::timeout(HELLO_MAX, greeting).await {
@@ -166,6 +169,7 @@ pub(super) async fn accept(line: Line, own: &Hello) -> Result<(), String> {
         if let Some(why) = difference(own, &theirs, line.peer) {
             return Err(why);
         }
+        line.outputs.learn(line.peer, &line.connection, theirs.epoch.nonce).await;
         say_hello(&line.connection, own).await?;
         Ok(frames)
     };

@@ -131,6 +131,7 @@ impl Reader {
             return Err(self.close(&why));
         }
         tracing::info!(peer = %self.peer, epoch = %hello.epoch, "the peer is connected");
+        self.outputs.learn(self.peer, &self.connection, hello.epoch.nonce).await;
         // Only now: two boards that refuse each other must not call each other on.
         if let Some(came) = self.outputs.came.get(&self.peer) {
             came.notify_one();

@@ -10,6 +10,7 @@
 
 mod control;
 mod incoming;
+mod obituaries;
 mod outgoing;
 mod telling;
 
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use link::endpoint::{self, EndpointError, Listening};
 use link::identity::Identity;
+use link::obituary::Coroner;
 use link::sites::Sites;
 use link::stop::Stop;
 use quinn::Connection;
@@ -92,6 +94,12 @@ pub(crate) struct MeshCounts {
     pub(crate) control_sent_bytes: AtomicU64,
     /// Control datagrams dropped because no control connection stood.
     pub(crate) control_unsent: AtomicU64,
+    /// Ends of peers' lives that their supervisors have attested.
+    pub(crate) obituaries: AtomicU64,
+    /// Obituaries that nobody who may has signed, or for no life that is known.
+    pub(crate) obituaries_bad: AtomicU64,
+    /// Obituaries not looked at because of too many.
+    pub(crate) obituaries_dropped: AtomicU64,
     /// Control datagrams received.
     pub(crate) control_received: AtomicU64,
 }
@@ -162,6 +170,8 @@ pub(crate) struct MeshInputs {
     pub(crate) control_changes: mpsc::Receiver<ControlChange>,
     /// What the transport noticed about peers.
     pub(crate) evidence: mpsc::Receiver<(BoardId, Evidence)>,
+    /// Lives of peers that have ended, attested.
+    pub(crate) obituaries: mpsc::Receiver<(BoardId, u64)>,
     /// What peers did wrong, to be told.
     pub(crate) events: mpsc::Receiver<Event>,
 }
@@ -174,6 +184,8 @@ struct MeshOutputs {
     control: mpsc::Sender<(BoardId, ControlMessage)>,
     control_changes: mpsc::Sender<ControlChange>,
     evidence: mpsc::Sender<(BoardId, Evidence)>,
+    obituaries: mpsc::Sender<(BoardId, u64)>,
+    proofs: mpsc::Sender<obituaries::Proof>,
     events: mpsc::Sender<Event>,
     counts: Arc<MeshCounts>,
     /// Rings when a peer has dialled us: so it is there, and need not be waited for.
@@ -204,9 +216,21 @@ impl Mesh {
         stop: &Stop,
     ) -> Result<(Self, MeshInputs), EndpointError> {
         let sites = Arc::new(Sites::one(hello.site.clone(), identity.roots())?);
-        let listening = endpoint::mesh(identity, &sites, listen)?;
-        let (outputs, inputs) = queues(peers.keys().copied());
+        let mut listening = endpoint::mesh(identity, &sites, listen)?;
+        let (outputs, inputs, proofs) = queues(peers.keys().copied());
         let mut tasks = JoinSet::new();
+        let came_in = listening
+            .obituaries
+            .take()
+            .expect("a new endpoint's obituaries are taken here alone");
+        let judging = obituaries::judge(Coroner::new(hello.site.clone()), proofs, came_in, outputs.clone());
+        let mut judge_stop = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = judging => {}
+                () = judge_stop.stopped() => {}
+            }
+        });
         let telling = start_control(&listening, &hello, peers, &outputs, (&mut tasks, stop));
         for (peer, address) in peers {
             let dialler = outgoing::Dialler {
@@ -267,12 +291,14 @@ fn start_control(
     Telling::new(bells, Arc::clone(&outputs.counts))
 }
 
-fn queues(peers: impl Iterator<Item = BoardId>) -> (MeshOutputs, MeshInputs) {
+fn queues(peers: impl Iterator<Item = BoardId>) -> (MeshOutputs, MeshInputs, mpsc::Receiver<obituaries::Proof>) {
     let (changes_in, changes) = mpsc::channel(CHANGES_MAX);
     let (messages_in, messages) = mpsc::channel(BATCHES_MAX);
     let (control_in, control) = mpsc::channel(DATAGRAMS_MAX);
     let (control_changes_in, control_changes) = mpsc::channel(CHANGES_MAX);
     let (evidence_in, evidence) = mpsc::channel(CHANGES_MAX);
+    let (obituaries_in, obituaries) = mpsc::channel(CHANGES_MAX);
+    let (proofs_in, proofs) = mpsc::channel(obituaries::LEARNT_MAX);
     let (events_in, events) = mpsc::channel(CHANGES_MAX);
     let outputs = MeshOutputs {
         changes: changes_in,
@@ -280,11 +306,17 @@ fn queues(peers: impl Iterator<Item = BoardId>) -> (MeshOutputs, MeshInputs) {
         control: control_in,
         control_changes: control_changes_in,
         evidence: evidence_in,
+        obituaries: obituaries_in,
+        proofs: proofs_in,
         events: events_in,
         counts: Arc::default(),
         came: Arc::new(peers.map(|peer| (peer, Notify::new())).collect()),
     };
-    (outputs, MeshInputs { changes, messages, control, control_changes, evidence, events })
+    (
+        outputs,
+        MeshInputs { changes, messages, control, control_changes, evidence, obituaries, events },
+        proofs,
+    )
 }
 
 const _: () = assert!(PEER_QUEUE_MAX >= 1024, "a burst of copies fits a link's queue");

@@ -193,6 +193,29 @@ async fn what_is_told_in_one_go_shares_a_datagram_and_both_tell_on_one_connectio
 }
 
 #[tokio::test]
+async fn an_obituary_of_a_known_life_reaches_the_node_once() {
+    let authority = Authority::new();
+    let (at_one, at_two) = (free(), free());
+    let identity = authority.board(1);
+    let mut one = Running::start(&identity, hello(1), at_one, (2, at_two)).await;
+    let mut two = Running::start(&authority.board(2), hello(2), at_two, (1, at_one)).await;
+    one.tell(2, &vote(1)).await;
+    assert_eq!(within(two.inputs.control.recv()).await.unwrap(), (board(1), vote(1)));
+    let announcer =
+        |identity: &Identity| link::obituary::Announcer::new(identity, hello(1).site, board(1), vec![at_two]).unwrap();
+    announcer(&authority.board(2)).announce(1);
+    announcer(&identity).announce(8);
+    announcer(&identity).announce(1);
+    announcer(&identity).announce(1);
+    assert_eq!(within(two.inputs.obituaries.recv()).await.unwrap(), (board(1), 1));
+    assert!(two.inputs.obituaries.try_recv().is_err());
+    assert!(two.mesh.counts.obituaries_bad.load(Ordering::Relaxed) >= 1);
+    assert_eq!(two.mesh.counts.obituaries.load(Ordering::Relaxed), 1);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
 async fn the_higher_board_dials_where_it_is_not_called() {
     let authority = Authority::new();
     let ((mut one, _to_two), (mut two, _to_one)) = pair(&authority).await;
@@ -211,6 +234,15 @@ async fn a_control_connection_that_falls_leaves_the_data_connections_alone() {
     let change = within(two.inputs.control_changes.recv()).await.unwrap();
     Close::BadFrame.connection(&change.connection, "for this test");
     assert!(!within(two.inputs.control_changes.recv()).await.unwrap().stands);
+    // What is told before the fall is known is lost with it.
+    loop {
+        let change = within(one.inputs.control_changes.recv()).await.unwrap();
+        let fell = !change.stands;
+        one.telling.change(change);
+        if fell {
+            break;
+        }
+    }
     one.tell(2, &vote(2)).await;
     while within(two.inputs.control.recv()).await.unwrap() != (board(1), vote(2)) {}
     to_two.send(open(1));

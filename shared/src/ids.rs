@@ -287,15 +287,35 @@ impl From<BoardSet> for VoterSet {
 }
 
 /// Who votes, and the number of that decision: rises with every change, from 1 (what the configuration said first).
+/// A later decision carries the term of the leader that made it, so that two leaders never number two decisions alike,
+/// and the decision of a later leader is the later one.
+///
+/// ```text
+/// 63                            8 7    0
+/// | term's token                 | step |      1 alone: the configuration's
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Voters {
-    /// Counts changes.
-    pub version: u32,
+    /// Orders decisions.
+    pub version: u64,
     /// Who votes.
     pub set: VoterSet,
 }
 
 impl Voters {
+    /// The version of what the configuration says.
+    pub const CONFIGURED: u64 = 1;
+
+    /// The version of the `step`-th decision made under `term`, from 1.
+    pub const fn version_of(term: Term, step: u8) -> u64 {
+        term.token() << 8 | step as u64
+    }
+
+    /// The term of the leader that decided; [`Term::ZERO`] for the configuration.
+    pub const fn decided_in(&self) -> Term {
+        Term::from_token(self.version >> 8)
+    }
+
     /// How many voters are more than half of them.
     pub const fn quorum(&self) -> usize {
         self.set.len() / 2 + 1

@@ -12,7 +12,7 @@
 //! * rank 0, vocabulary: [`time`], [`ids`], [`ranges`], [`checksum`], [`limits`]
 //! * rank 1, what travels: [`record`], [`block`], [`frame`], [`identity`], [`wire`], [`config`], [`event`], [`action`], [`outbox`]
 //! * rank 2, stages of a board: [`admit`], [`journal`], [`replicate`], [`seal`], [`uplink`], [`membership`],
-//!   [`election`], [`duties`]; of the region: [`region`]
+//!   [`election`], [`duties`]; of the region: [`region`]; of a witness: [`witness`] (whose votes are the election's)
 //! * rank 3, where stages meet: [`node`], [`hub`]
 #![no_std]
 
@@ -43,3 +43,4 @@ pub mod seal;
 pub mod time;
 pub mod uplink;
 pub mod wire;
+pub mod witness;

@@ -145,9 +145,9 @@ pub const OUTBOX_MAX: usize = 16 * 1024;
 
 /// Terms reserved on disk ahead, so that a takeover never waits for flash (notes: PaxosLease, Chubby's sequencers).
 pub const TERMS_RESERVED: u64 = 1024;
-/// How far two monotonic clocks may drift apart, in permille: CLOCK_MONOTONIC is slewed by at most 500 ppm; 100
-/// permille is the margin for hosts that slew faster.
-pub const DRIFT_PERMILLE: u64 = 100;
+/// How wrong the rate of a board's clock may be, in permille: CLOCK_MONOTONIC_RAW runs on an unsteered crystal, wrong
+/// by 0.1 permille at worst; the rest is margin for crystals in heat and frost.
+pub const DRIFT_PERMILLE: u64 = 10;
 /// Longest lease a voter grants: bounds how long a restarted voter abstains.
 pub const LEASE_MAX: Duration = Duration::from_secs(5);
 /// A holder stops acting so long before its lease ends: an effect begun just before has that long to be over.
@@ -156,14 +156,33 @@ pub const LEASE_GUARD: Duration = Duration::from_millis(10);
 pub const LEASE_REQUESTS_MAX: usize = 32;
 /// Term counters heard above this are not believed: at one term a millisecond a site gets there in 34 years.
 pub const TERM_COUNTER_MAX: u64 = 1 << 40;
-/// Between the starts of candidates of neighbouring rank: two round trips on a LAN (5 ms) and as much again thrice
-/// for scheduling, so that the first has won or lost before the second begins.
-pub const CAMPAIGN_STAGGER: Duration = Duration::from_millis(20);
-/// Requests of one campaign, a renewal period apart, before it counts as lost: at 30 % loss each way all three
-/// fail to one voter once in eight times.
-pub const CAMPAIGN_SENDS: u32 = 3;
-/// Times that lost campaigns double the random pause: to 160 ms, above the round trip of a bad link.
-pub const CAMPAIGN_DOUBLINGS_MAX: u32 = 5;
+/// Between the starts of candidates of neighbouring rank, where voters answer fast: the first has won or lost before the
+/// second begins. Where they answer slowly, twice their round trip.
+pub const CAMPAIGN_STAGGER: Duration = Duration::from_millis(10);
+/// Random part of a candidate's pause: enough to break a tie of two boards on a LAN. Doubled by each lost campaign.
+pub const CAMPAIGN_JITTER: Duration = Duration::from_millis(1);
+/// Times that lost campaigns double the random pause: to 128 ms, above the round trip of a bad link.
+pub const CAMPAIGN_DOUBLINGS_MAX: u32 = 7;
+/// Requests of one campaign before it counts as lost: at 30 % loss each way all four fail to one voter once in
+/// fifteen times.
+pub const CAMPAIGN_SENDS: u32 = 4;
+/// Round trip to a voter that has not answered yet.
+pub const ROUND_TRIP_GUESS: Duration = Duration::from_millis(5);
+/// Shortest pause between two renewals, where they are denser because some are lost.
+pub const RENEW_LEAST: Duration = Duration::from_millis(10);
+/// Renewals that the boards alone must have carried before a witness's grant is waived, and times that it is told so.
+pub const WAIVE_AFTER: u32 = 3;
+/// Another board must reach the region while the leader does not for so long before the leader gives way.
+pub const GIVE_WAY_UPLINK: Duration = Duration::from_secs(3);
+/// Another board must be healthier or preferred for so long before the leader gives way.
+pub const GIVE_WAY_RANK: Duration = Duration::from_secs(30);
+/// Between two soundings of a witness by each board that votes: it puts on disk ahead what a takeover would wait for, and
+/// its distance is known. A thousand pairs send 400 datagrams a second.
+pub const WITNESS_SOUND_EVERY: Duration = Duration::from_secs(5);
+/// Sites that one witness votes for: some 5 MiB. At the limit further ones get no answer, counted.
+pub const WITNESS_SITES_MAX: usize = 16 * 1024;
+/// Renewals between two reminders to a voter that has not remembered the newest decision who votes.
+pub const REMIND_VOTERS: u32 = 20;
 
 const _: () = assert!(RECORD_BYTES_MAX < RUN_BYTES_MAX, "a record fits a run");
 const _: () = assert!(

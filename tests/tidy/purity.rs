@@ -32,6 +32,7 @@ const RANKS: &[(&str, u8)] = &[
     ("replicate", 2),
     ("seal", 2),
     ("uplink", 2),
+    ("witness", 3),
     ("hub", 3),
     ("node", 3),
 ];

@@ -3,7 +3,7 @@
 //! brings an older promise back.
 //!
 //! ```text
-//!  0        8        16      20       28        36      37       38      72        80        84       100     4092    4096
+//!  0        8        16      20       28        36      37       38      72        80        88       104     4092    4096
 //!  | magic  | change | boot  | nonce  | ceiling | board | length | site  | longest | version | voters | zeros | crc32c |
 //! ```
 //!
@@ -26,7 +26,7 @@ const CRC_AT: usize = PAGE_BYTES - 4;
 const SITE_AT: usize = 38;
 const LONGEST_AT: usize = 72;
 const VERSION_AT: usize = 80;
-const VOTERS_AT: usize = 84;
+const VOTERS_AT: usize = 88;
 
 /// The part that changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,7 +158,7 @@ fn decode(page: &[u8; PAGE_BYTES]) -> Option<Slot> {
         term_ceiling: u64::from_le_bytes(page[28..36].try_into().ok()?),
         longest_micros,
         voters: Voters {
-            version: u32::from_le_bytes(page[VERSION_AT..VOTERS_AT].try_into().ok()?),
+            version: u64::from_le_bytes(page[VERSION_AT..VOTERS_AT].try_into().ok()?),
             set: VoterSet::from_bits(u128::from_le_bytes(page[VOTERS_AT..VOTERS_AT + 16].try_into().ok()?))?,
         },
     };

@@ -1,18 +1,23 @@
-//! Owns the way of one candidate: when it tries, whom it asks, when it gives up, and how a holder renews. Must not
-//! judge a request: its own vote is asked like the others'.
+//! Owns the way of one candidate: when it tries, whom it asks, and when it gives up. Must not judge a request: its own
+//! vote is asked like the others'.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::lease::{Lease, Pursuit};
-use super::rules::Rule;
+use super::lease::{Spans, quorum};
+use super::reign::Reign;
 use super::voter::Verdict;
-use super::{Election, Output};
-use crate::ids::{BoardId, BoardSet, Term};
-use crate::limits::{CAMPAIGN_DOUBLINGS_MAX, CAMPAIGN_SENDS, CAMPAIGN_STAGGER};
+use super::{Election, Output, rank};
+use crate::ids::{BoardId, BoardSet, Term, VoterId, VoterSet};
+use crate::limits::{CAMPAIGN_DOUBLINGS_MAX, CAMPAIGN_JITTER, CAMPAIGN_SENDS, CAMPAIGN_STAGGER};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
-use crate::wire::election::{Acquire, ElectionMessage};
+
+/// A leader that has not asked this voter again for so many renewals is silent.
+const SILENT_RENEWALS: u32 = 2;
+/// How long before its turn a trial begins, beyond a round trip.
+const TRIAL_LEAD: Duration = Duration::from_millis(2);
 
 /// Where the campaign is. The drawing stands above [`super`].
 #[derive(Debug)]
@@ -26,12 +31,7 @@ pub(super) enum Campaign {
     /// Asks for their grants.
     Ask(Round),
     /// Holds the lease and renews it.
-    Lead {
-        /// The term renewed: that of the lease, or a higher one on the way.
-        pursuit: Pursuit,
-        /// When the next request leaves.
-        renew_at: Instant,
-    },
+    Lead(Reign),
 }
 
 /// A pause before a campaign.
@@ -42,14 +42,22 @@ pub(super) struct Wait {
     retry_after: Instant,
     /// When the own vote is free, as known when `at` was set.
     own_free: Instant,
+    /// A leader is known to have ended: no trial.
+    is_certain: bool,
 }
 
 /// Requests of one campaign and their answers.
 #[derive(Debug)]
 pub(super) struct Round {
-    pursuit: Pursuit,
-    /// Who refused, and from when on it may not.
-    refused: BTreeMap<BoardId, Instant>,
+    term: Term,
+    /// Its first request.
+    first: u64,
+    /// From when on a request to each voter would be granted, by what it said.
+    willing: BTreeMap<VoterId, Instant>,
+    /// Who refused, for other reasons than a grant that will run out.
+    refused: VoterSet,
+    /// When a majority is free, where that is not yet.
+    ask_at: Option<Instant>,
     resend_at: Instant,
     sends_left: u32,
 }
@@ -62,17 +70,18 @@ impl Campaign {
             Self::Wait(_) => "wait",
             Self::Trial(_) => "trial",
             Self::Ask(_) => "ask",
-            Self::Lead { .. } => "lead",
+            Self::Lead(_) => "lead",
         }
     }
 
-    pub(super) const fn next_deadline(&self) -> Deadline {
+    pub(super) fn next_deadline(&self) -> Deadline {
         match self {
             Self::Follow => Deadline::NONE,
             Self::Wait(wait) => Deadline { at: wait.at, why: "this board's turn to campaign" },
+            Self::Trial(Round { ask_at: Some(at), .. }) => Deadline { at: *at, why: "a majority of voters is free" },
             Self::Trial(round) => Deadline { at: round.resend_at, why: "voters say what they would grant" },
             Self::Ask(round) => Deadline { at: round.resend_at, why: "voters grant the lease" },
-            Self::Lead { renew_at, .. } => Deadline { at: *renew_at, why: "the lease is renewed" },
+            Self::Lead(reign) => Deadline { at: reign.renew_at, why: "the lease is renewed" },
         }
     }
 }
@@ -85,310 +94,346 @@ impl Election {
         }
         match &mut self.campaign {
             Campaign::Follow => {}
+            Campaign::Wait(wait) if wait.is_certain => self.begin_ask(now, out),
             Campaign::Wait(_) => self.begin_trial(now, out),
+            Campaign::Trial(Round { ask_at: Some(_), .. }) => self.begin_ask(now, out),
             Campaign::Trial(round) | Campaign::Ask(round) => {
                 if round.sends_left == 0 {
                     self.fail(now, out);
                 } else {
                     round.sends_left -= 1;
-                    round.resend_at = now + self.site.renew;
-                    self.send_requests(now, out);
+                    self.send_round(true, now, out);
                 }
             }
-            Campaign::Lead { renew_at, .. } => {
-                *renew_at = now + self.site.renew;
-                self.send_requests(now, out);
-            }
+            Campaign::Lead(_) => self.renew(now, out),
         }
     }
 
     /// A voter's answer to one of this board's requests; anything else is passed over.
-    pub(super) fn handle_verdict(
+    pub(super) fn handle_answer(
         &mut self,
-        voter: BoardId,
+        voter: VoterId,
         (term, attempt): (Term, u64),
         verdict: Verdict,
         now: Instant,
         out: &mut Outbox<Output>,
     ) {
-        let pursuit = match &mut self.campaign {
+        let trip = self.trips.to(voter);
+        let round = match &mut self.campaign {
             Campaign::Follow | Campaign::Wait(_) => return,
-            Campaign::Trial(round) | Campaign::Ask(round) => &mut round.pursuit,
-            Campaign::Lead { pursuit, .. } => pursuit,
+            Campaign::Trial(round) | Campaign::Ask(round) => round,
+            Campaign::Lead(_) => return self.handle_renewal_answer(term, verdict, now, out),
         };
-        if pursuit.term() != term || pursuit.sent_at(attempt).is_none() {
+        if round.term != term || attempt < round.first {
             return;
         }
         match verdict {
             Verdict::Granted => {
-                pursuit.handle_granted(voter, attempt, now);
-                self.count(now, out);
+                round.willing.insert(voter, now);
+                round.refused.remove(voter);
             }
-            Verdict::Denied { promised, remaining } => {
-                self.handle_refusal(voter, promised, remaining, now, out);
+            Verdict::Denied { remaining, .. } if !remaining.is_zero() => {
+                let at = Instant::from_micros((now + remaining).micros().saturating_sub(micros(trip)));
+                round.willing.insert(voter, at.max(now));
             }
-        }
-    }
-
-    fn handle_refusal(
-        &mut self,
-        voter: BoardId,
-        promised: Term,
-        remaining: Duration,
-        now: Instant,
-        out: &mut Outbox<Output>,
-    ) {
-        match &mut self.campaign {
-            Campaign::Follow | Campaign::Wait(_) => {}
-            Campaign::Trial(round) | Campaign::Ask(round) => {
-                round.refused.insert(voter, now + remaining);
-                let granted = round.pursuit.granted();
-                let lost = round.refused.keys().filter(|voter| !granted.contains(**voter)).count();
-                if self.site.voters.len() - lost < self.quorum() {
-                    self.fail(now, out);
-                }
-            }
-            Campaign::Lead { pursuit, .. } => {
-                if promised > pursuit.term() && remaining.is_zero() {
-                    self.raise(now, out);
-                }
+            Verdict::Denied { .. } => {
+                round.refused.insert(voter);
+                round.willing.remove(&voter);
             }
         }
+        self.weigh(now, out);
     }
 
-    /// Counts the answers, and moves on where they suffice.
-    fn count(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        let quorum = self.quorum();
-        let pursuit = match &self.campaign {
-            Campaign::Follow | Campaign::Wait(_) => return,
-            Campaign::Trial(round) => {
-                if round.pursuit.granted().len() >= quorum {
-                    let term = round.pursuit.term();
-                    self.campaign = Campaign::Ask(self.new_round(term, now));
-                    self.send_requests(now, out);
-                }
-                return;
-            }
-            Campaign::Ask(round) => &round.pursuit,
-            Campaign::Lead { pursuit, .. } => pursuit,
+    /// What the answers so far amount to.
+    fn weigh(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        let me: VoterId = self.core.me.into();
+        let own_free = self.core.voter.free_for(self.core.me, now);
+        let voters = self.core.voters();
+        let quorum = quorum(&voters, &self.core.settings);
+        let lead = self.trial_lead();
+        let (round, is_trial) = match &mut self.campaign {
+            Campaign::Follow | Campaign::Wait(_) | Campaign::Lead(_) => return,
+            Campaign::Trial(round) => (round, true),
+            Campaign::Ask(round) => (round, false),
         };
-        let Some(since) = pursuit.backed_since(quorum) else {
-            return;
-        };
-        let won = Lease { term: pursuit.term(), valid_until: since + self.site.lease };
-        if won.is_held(now) {
-            self.take(won, now, out);
+        let votes = |voter: &VoterId| voters.set.contains(*voter);
+        let refused = round.refused.iter().filter(votes).count();
+        if voters.set.len() - refused < quorum {
+            return self.fail(now, out);
         }
-    }
-
-    /// A majority backs `won`: a new lease, a longer one, or the same under a higher term.
-    fn take(&mut self, won: Lease, now: Instant, out: &mut Outbox<Output>) {
-        let before = self.lease.replace(won);
-        if let Some(old) = before {
-            if old.term == won.term {
-                return;
+        if let Some(at) = round.willing.get_mut(&me) {
+            *at = own_free;
+        }
+        let mut free: Vec<Instant> = voters
+            .set
+            .iter()
+            .filter(|voter| !round.refused.contains(*voter))
+            .map(|voter| round.willing.get(&voter).copied().unwrap_or(Instant::ZERO))
+            .collect();
+        free.sort_unstable();
+        // Those that have not answered may be free at once: only where even then it would take long, it is given up.
+        let earliest = free[quorum - 1];
+        free.retain(|at| *at > Instant::ZERO);
+        let is_far = |at: Instant| at > now + lead + CAMPAIGN_STAGGER;
+        let at = free.get(quorum - 1).copied().map(|at| at.max(own_free));
+        match (at, is_trial) {
+            (Some(at), true) if at <= now => self.begin_ask(now, out),
+            (Some(at), true) if !is_far(at) => round.ask_at = Some(at),
+            // Somebody's grant to another board was about to run out: asked again just then.
+            (Some(at), false) if at > now && !is_far(at) => round.resend_at = round.resend_at.min(at),
+            (Some(_) | None, false) if is_far(earliest) => self.fail(now, out),
+            (Some(_) | None, true) if is_far(earliest) => {
+                let retry_after = Instant::from_micros(earliest.micros().saturating_sub(micros(lead)));
+                self.wait(retry_after, false, 0, now);
             }
-            out.push(Output::Lost { term: old.term, released: false });
+            (Some(_) | None, _) => {}
         }
-        out.push(Output::Acquired { term: won.term });
-        let campaign = core::mem::replace(&mut self.campaign, Campaign::Follow);
-        self.campaign = match campaign {
-            Campaign::Ask(round) => Campaign::Lead { pursuit: round.pursuit, renew_at: now + self.site.renew },
-            Campaign::Follow | Campaign::Wait(_) | Campaign::Trial(_) | Campaign::Lead { .. } => campaign,
-        };
-    }
-
-    /// Takes a higher term while the lease runs, because a voter has promised more than the present one: it
-    /// restarted, and has abstained long enough for all to put a higher ceiling on disk. The other voters hold this board's grant already, so nobody can come between.
-    fn raise(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        let term = self.terms.next();
-        if !self.terms.is_usable(term) {
-            return;
-        }
-        self.campaign = Campaign::Lead { pursuit: Pursuit::new(term, self.rules), renew_at: now + self.site.renew };
-        self.send_requests(now, out);
     }
 
     fn begin_trial(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        let term = self.terms.next();
-        let is_free = self.voter.free_for(self.site.me, now) <= now;
-        if !is_free || !self.terms.is_usable(term) {
-            self.wait(now + self.site.renew, now);
-            return;
+        let term = self.core.terms.next();
+        let is_near = self.core.voter.free_for(self.core.me, now) <= now + self.trial_lead() + CAMPAIGN_STAGGER;
+        if !is_near || !self.core.voter.is_usable(term) {
+            return self.wait(now + self.timing.renew, false, 0, now);
         }
-        self.campaign = Campaign::Trial(self.new_round(term, now));
-        self.send_requests(now, out);
+        self.campaign = Campaign::Trial(self.new_round(term));
+        self.send_round(false, now, out);
     }
 
-    fn new_round(&self, term: Term, now: Instant) -> Round {
+    fn begin_ask(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        let term = self.core.terms.next();
+        let is_free = self.core.voter.free_for(self.core.me, now) <= now;
+        let is_wide = matches!(&self.campaign, Campaign::Trial(round) if round.sends_left + 1 < CAMPAIGN_SENDS);
+        if !is_free || !self.core.begin() {
+            return self.wait(now + self.trial_lead(), false, 0, now);
+        }
+        self.campaign = Campaign::Ask(self.new_round(term));
+        self.send_round(is_wide, now, out);
+    }
+
+    fn new_round(&self, term: Term) -> Round {
         Round {
-            pursuit: Pursuit::new(term, self.rules),
-            refused: BTreeMap::new(),
-            resend_at: now + self.site.renew,
+            term,
+            first: self.core.attempt + 1,
+            willing: BTreeMap::new(),
+            refused: VoterSet::EMPTY,
+            ask_at: None,
+            resend_at: Instant::NEVER,
             sends_left: CAMPAIGN_SENDS - 1,
         }
     }
 
-    /// Sends the next request of the present term to all voters; the own vote answers at once.
-    fn send_requests(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        let (pursuit, trial) = match &mut self.campaign {
-            Campaign::Follow | Campaign::Wait(_) => return,
-            Campaign::Trial(round) => (&mut round.pursuit, true),
-            Campaign::Ask(round) => (&mut round.pursuit, false),
-            Campaign::Lead { pursuit, .. } => (pursuit, false),
+    /// Sends the round's request; to every voter where `is_wide`, else to witnesses only where the boards heard are too
+    /// few. The own vote answers at once.
+    fn send_round(&mut self, is_wide: bool, now: Instant, out: &mut Outbox<Output>) {
+        let voters = self.core.voters();
+        let boards = self.candidates().len() + usize::from(!self.candidates().contains(self.core.me));
+        let needs_witness = is_wide || boards < quorum(&voters, &self.core.settings);
+        let whom = voters.set.iter().filter(|voter| needs_witness || voter.board().is_some()).collect();
+        let spans = Spans { near: self.pace.lease(self.core.attempt + 1), far: self.timing.witness_lease };
+        let pause = CAMPAIGN_STAGGER.max(self.trial_lead() * 2);
+        self.trips.handle_sent(self.core.attempt + 1, now);
+        let own = match &mut self.campaign {
+            Campaign::Follow | Campaign::Wait(_) | Campaign::Lead(_) => return,
+            Campaign::Trial(round) => {
+                round.resend_at = now + pause;
+                self.core.probe(whom, spans, now, out)
+            }
+            Campaign::Ask(round) => {
+                round.resend_at = now + pause;
+                self.core.request(whom, spans, now, out)
+            }
         };
-        self.attempt += 1;
-        let term = pursuit.term();
-        let attempt = self.attempt;
-        pursuit.handle_sent(attempt, now);
-        let lease_micros = u64::try_from(self.site.lease.as_micros()).unwrap_or(u64::MAX);
-        let acquire = Acquire { term, attempt, lease_micros, trial, life: 0, voters: 1, released: None };
-        self.tell_voters(&ElectionMessage::Acquire(acquire), out);
-        if !trial {
-            self.terms.take(term);
+        self.settle_lead(now, out);
+        let (term, attempt) = match &self.campaign {
+            Campaign::Trial(round) | Campaign::Ask(round) => (round.term, self.core.attempt),
+            Campaign::Follow | Campaign::Wait(_) | Campaign::Lead(_) => return,
+        };
+        if let Some(verdict) = own {
+            self.handle_answer(self.core.me.into(), (term, attempt), verdict, now, out);
         }
-        let verdict = self.voter.handle_acquire(&acquire, &self.terms, now);
-        self.handle_verdict(self.site.me, (term, attempt), verdict, now, out);
     }
 
     /// A round is lost: gives back what it got, and tries again when a majority could be free.
     fn fail(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        let (round, is_trial) = match core::mem::replace(&mut self.campaign, Campaign::Follow) {
-            Campaign::Trial(round) => (round, true),
-            Campaign::Ask(round) => (round, false),
-            other @ (Campaign::Follow | Campaign::Wait(_) | Campaign::Lead { .. }) => {
+        let round = match core::mem::replace(&mut self.campaign, Campaign::Follow) {
+            Campaign::Trial(round) => round,
+            Campaign::Ask(round) => {
+                self.core.release(None, out);
+                round
+            }
+            other @ (Campaign::Follow | Campaign::Wait(_) | Campaign::Lead(_)) => {
                 self.campaign = other;
                 return;
             }
         };
-        let retry_after = self.majority_free(&round, now);
-        if !is_trial {
-            self.release(round.pursuit.term(), out);
-        }
         self.failures = self.failures.saturating_add(1);
-        self.wait(retry_after, now);
+        let free = self.majority_free(&round, now);
+        let retry_after = Instant::from_micros(free.micros().saturating_sub(micros(self.trial_lead()))).max(now);
+        self.wait(retry_after, false, 0, now);
     }
 
     /// From when on a majority could grant, by what the voters said; `now` where too few answered to tell.
     fn majority_free(&self, round: &Round, now: Instant) -> Instant {
-        let granted = round.pursuit.granted();
-        let mut free: alloc::vec::Vec<Instant> = granted.iter().map(|_| now).collect();
-        let refused = round.refused.iter().filter(|(voter, _)| !granted.contains(**voter));
-        free.extend(refused.map(|(_, free_at)| *free_at));
+        let mut free: Vec<Instant> = round.willing.values().copied().collect();
         free.sort_unstable();
-        let latest = now + super::voter::patience(self.site.lease);
-        free.get(self.quorum() - 1).map_or(now, |at| (*at).clamp(now, latest))
+        let latest = now + self.core.settings.patience(self.pace.wanted().max(self.timing.lease));
+        let quorum = quorum(&self.core.voters(), &self.core.settings);
+        free.get(quorum - 1).map_or(now, |at| (*at).clamp(now, latest))
     }
 
-    /// Waits for this board's turn: the own vote free, `retry_after` past, and the candidates of lower rank first.
-    fn wait(&mut self, retry_after: Instant, now: Instant) {
-        let own_free = self.voter.free_for(self.site.me, now);
-        let at = own_free.max(retry_after).max(self.rests_until) + self.pause();
-        self.campaign = Campaign::Wait(Wait { at, retry_after, own_free });
+    /// Waits for this board's turn: the own vote free (or, for a trial, about to be and the leader silent),
+    /// `retry_after` past, and the candidates of lower rank and `steps` more first.
+    fn wait(&mut self, retry_after: Instant, is_certain: bool, steps: u32, now: Instant) {
+        let own_free = self.core.voter.free_for(self.core.me, now);
+        let early = own_free.micros().saturating_sub(micros(self.trial_lead()));
+        let silent = match self.core.voter.last_grant() {
+            Some((term, asked_at)) if term.board() != Some(self.core.me) => {
+                asked_at + self.timing.renew * SILENT_RENEWALS + self.timing.renew / 2
+            }
+            Some(_) | None => now,
+        };
+        let trial_at = Instant::from_micros(early).max(silent.min(own_free));
+        let turn = if is_certain { own_free } else { trial_at };
+        let at = turn.max(retry_after).max(self.rests_until).max(now) + self.pause(steps);
+        self.campaign = Campaign::Wait(Wait { at, retry_after, own_free, is_certain });
     }
 
-    /// Rank among the voters heard, in steps of [`CAMPAIGN_STAGGER`], and a random part that grows with failures.
-    fn pause(&mut self) -> Duration {
-        let before = self.heard().iter().take_while(|board| *board != self.site.me).count();
-        let steps = u32::try_from(before).unwrap_or(u32::MAX);
-        let spread = CAMPAIGN_STAGGER * (1 << self.failures.min(CAMPAIGN_DOUBLINGS_MAX)) / 4;
-        CAMPAIGN_STAGGER.saturating_mul(steps) + self.jitter.below(spread)
+    /// Steps by rank among the boards that could lead now, and a random part that grows with failures.
+    fn pause(&mut self, steps: u32) -> Duration {
+        let before = rank::rank(&self.known_fitness(), self.candidates(), self.core.me);
+        let steps = steps.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+        let step = CAMPAIGN_STAGGER.max(self.trial_lead() * 2);
+        let spread = CAMPAIGN_JITTER * (1 << self.failures.min(CAMPAIGN_DOUBLINGS_MAX));
+        step.saturating_mul(steps) + self.jitter.below(spread)
+    }
+
+    fn known_fitness(&self) -> rank::Fitnesses {
+        let mut known = self.view.fitness.clone();
+        known.insert(self.core.me, self.fitness);
+        known
+    }
+
+    /// How long a trial takes: a round trip to as many others as make a majority.
+    fn trial_lead(&self) -> Duration {
+        let voters = self.core.voters();
+        let mut others: VoterSet = self.candidates().into();
+        for witness in self.linked.iter().filter(|witness| voters.set.contains(*witness)) {
+            others.insert(witness);
+        }
+        others.remove(self.core.me.into());
+        self.trips.to_nearest(quorum(&voters, &self.core.settings).saturating_sub(1), others) + TRIAL_LEAD
+    }
+
+    /// A leader is known to have ended. Whoever is named as its successor asks at once; the others let it.
+    pub(super) fn handle_ended(&mut self, term: Term, is_named: bool, now: Instant) {
+        self.core.take(term);
+        match &self.campaign {
+            Campaign::Lead(_) | Campaign::Ask(_) => return,
+            Campaign::Follow | Campaign::Wait(_) | Campaign::Trial(_) => {}
+        }
+        if !self.may_run() {
+            return;
+        }
+        self.failures = 0;
+        self.rests_until = self.rests_until.min(now);
+        self.wait(now, true, u32::from(!is_named), now);
+        if let Campaign::Wait(wait) = &mut self.campaign
+            && is_named
+        {
+            wait.at = wait.own_free.max(now);
+        }
     }
 
     /// Something that a waiting campaign waited for may have come.
     pub(super) fn hasten(&mut self, now: Instant) {
-        if matches!(self.campaign, Campaign::Wait(_)) {
-            self.wait(now, now);
+        if let Campaign::Wait(wait) = &self.campaign {
+            self.wait(now, wait.is_certain, 0, now);
         }
     }
 
     /// Starts, keeps or ends the campaign, as view and own vote ask for.
     pub(super) fn settle_campaign(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        self.settle_lead(now, out);
         let may_run = self.may_run();
+        let own_free = self.core.voter.free_for(self.core.me, now);
         match &self.campaign {
             Campaign::Follow => {
                 if may_run {
-                    self.wait(now, now);
+                    self.wait(now, false, 0, now);
                 }
             }
             Campaign::Wait(wait) => {
                 if !may_run {
                     self.campaign = Campaign::Follow;
-                } else if self.voter.free_for(self.site.me, now) > wait.own_free.max(now) {
+                } else if own_free > wait.own_free.max(now) {
                     let retry_after = wait.retry_after;
-                    self.wait(retry_after, now);
+                    self.wait(retry_after, false, 0, now);
                 }
             }
-            Campaign::Trial(_) => {
+            Campaign::Trial(round) => {
                 if !may_run {
                     self.campaign = Campaign::Follow;
+                } else if round.ask_at.is_some_and(|at| own_free > at) {
+                    self.wait(now, false, 0, now);
                 }
             }
-            Campaign::Ask(round) => {
+            Campaign::Ask(_) => {
                 if !may_run {
-                    let term = round.pursuit.term();
-                    self.campaign = Campaign::Follow;
-                    self.release(term, out);
+                    self.give_up(None, out);
                 }
             }
-            Campaign::Lead { .. } => {}
+            Campaign::Lead(_) => {}
         }
     }
 
-    /// Whether this board may campaign: a voter that goes on living, hears a majority, and knows of no leader.
-    fn may_run(&self) -> bool {
-        self.is_voter() && !self.is_stopped && self.other_leads().is_none() && self.heard().len() >= self.quorum()
+    /// A lease won makes the campaign a reign.
+    fn settle_lead(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        if self.core.lease.is_some() && !matches!(self.campaign, Campaign::Lead(_)) {
+            self.failures = 0;
+            self.campaign = Campaign::Lead(Reign::new(now + self.pace.renew()));
+            self.core.decide(now, out);
+        }
     }
 
-    /// The voters heard, this board included.
-    fn heard(&self) -> BoardSet {
-        let alive = self.view.alive;
-        let me = self.site.me;
-        self.site
-            .voters
+    /// Whether this board may campaign: a voter that goes on living, hears a majority, and knows of no leader but the
+    /// one that its own vote waits for.
+    fn may_run(&self) -> bool {
+        let voters = self.core.voters();
+        let granted = self.core.voter.last_grant().map(|(term, _)| term);
+        let is_led = self.other_leads().is_some_and(|term| granted != Some(term));
+        let heard = voters.set.iter().filter(|voter| self.hears(*voter)).count();
+        voters.set.contains(self.core.me.into())
+            && !self.is_stopped
+            && self.fitness.eligible
+            && !is_led
+            && heard >= quorum(&voters, &self.core.settings)
+    }
+
+    fn hears(&self, voter: VoterId) -> bool {
+        match voter.board() {
+            Some(board) => board == self.core.me || self.view.alive.contains(board),
+            None => self.linked.contains(voter),
+        }
+    }
+
+    /// The boards that could lead now: voters heard, this one included, without the one that led last and fell silent or
+    /// gave up.
+    fn candidates(&self) -> BoardSet {
+        let boards = self.core.voters().set.boards();
+        let last = self.last_leader();
+        boards
             .iter()
-            .filter(|board| *board == me || alive.contains(*board))
+            .filter(|board| self.hears((*board).into()) && (*board == self.core.me || Some(*board) != last))
             .collect()
     }
 
-    /// The lease was not renewed in time. It is not released: what was begun in its last instant may still be under
-    /// way until its very end, and only then this board tries again.
-    pub(super) fn run_out(&mut self, lease: Lease, out: &mut Outbox<Output>) {
-        self.lease = None;
-        self.campaign = Campaign::Follow;
-        self.rests_until = lease.valid_until;
-        out.push(Output::Lost { term: lease.term, released: false });
+    fn last_leader(&self) -> Option<BoardId> {
+        let granted = self.core.voter.last_grant().map(|(term, _)| term);
+        granted.max(self.core.ended()).and_then(Term::board)
     }
+}
 
-    /// Gives up whatever this board has or wants: first it stops acting, then it tells.
-    pub(super) fn abandon(&mut self, out: &mut Outbox<Output>) {
-        let wanted = match core::mem::replace(&mut self.campaign, Campaign::Follow) {
-            Campaign::Follow | Campaign::Wait(_) | Campaign::Trial(_) => None,
-            Campaign::Ask(round) => Some(round.pursuit.term()),
-            Campaign::Lead { pursuit, .. } => Some(pursuit.term()),
-        };
-        let lease = self.lease;
-        if self.rules.keep(Rule::StopThenRelease) {
-            self.lease = None;
-        }
-        let held = lease.map(|lease| lease.term);
-        if let Some(term) = held {
-            out.push(Output::Lost { term, released: true });
-            self.release(term, out);
-        }
-        if let Some(term) = wanted.filter(|term| held != Some(*term)) {
-            self.release(term, out);
-        }
-    }
-
-    fn release(&mut self, term: Term, out: &mut Outbox<Output>) {
-        self.voter.handle_release(self.site.me, term);
-        self.tell_voters(&ElectionMessage::Release { term }, out);
-    }
-
-    fn tell_voters(&self, message: &ElectionMessage, out: &mut Outbox<Output>) {
-        for to in self.site.voters.iter().filter(|to| *to != self.site.me) {
-            out.push(Output::Tell { to, message: message.clone() });
-        }
-    }
+fn micros(duration: Duration) -> u64 {
+    super::durable::micros(duration)
 }

@@ -2,88 +2,149 @@
 //! makes an end of it. Must not send, and knows no campaign.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::rules::{Rule, Rules};
-use crate::ids::{BoardId, BoardSet, Term};
-use crate::limits::{LEASE_GUARD, LEASE_REQUESTS_MAX};
+use super::rules::{Rule, Settings};
+use crate::ids::{Term, VoterId, VoterSet, Voters};
+use crate::limits::LEASE_REQUESTS_MAX;
 use crate::time::Instant;
 
 /// A lease that a majority stands behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) term: Term,
-    pub(super) valid_until: Instant,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lease {
+    /// Its term.
+    pub(crate) term: Term,
+    /// Its very end.
+    pub(crate) valid_until: Instant,
 }
 
 impl Lease {
-    /// Whether its holder may act: until [`LEASE_GUARD`] before its end.
-    pub(super) fn is_held(&self, now: Instant) -> bool {
-        now + LEASE_GUARD < self.valid_until
-    }
-
-    /// From when on its holder may not act.
-    pub(super) fn ends(&self) -> Instant {
-        let guard = u64::try_from(LEASE_GUARD.as_micros()).unwrap_or(u64::MAX);
+    /// From when on its holder may not act: the guard before its end.
+    pub(super) fn ends(&self, settings: &Settings) -> Instant {
+        let guard = super::durable::micros(settings.guard);
         Instant::from_micros(self.valid_until.micros().saturating_sub(guard))
     }
+
+    /// Whether its holder may act.
+    pub(super) fn is_held(&self, now: Instant, settings: &Settings) -> bool {
+        now < self.ends(settings)
+    }
+}
+
+/// How long leases a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Spans {
+    /// Of boards.
+    pub(crate) near: Duration,
+    /// Of witnesses.
+    pub(crate) far: Duration,
+}
+
+impl Spans {
+    /// Of `voter`.
+    pub(super) const fn of(&self, voter: VoterId) -> Duration {
+        if voter.board().is_some() { self.near } else { self.far }
+    }
+}
+
+/// One request, sent to several voters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Sent {
+    attempt: u64,
+    at: Instant,
+    asked: VoterSet,
+    spans: Spans,
 }
 
 /// The requests of one term and their acknowledgements.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pursuit {
     term: Term,
-    /// Attempts and when they were sent, oldest first: the newest [`LEASE_REQUESTS_MAX`]. The answer to an older
-    /// one extends nothing.
-    sent: VecDeque<(u64, Instant)>,
-    /// When the newest request that each voter acknowledged was sent.
-    acknowledged: BTreeMap<BoardId, Instant>,
-    rules: Rules,
+    /// Who is counted.
+    voters: Voters,
+    /// Requests, oldest first: the newest [`LEASE_REQUESTS_MAX`]. The answer to an older one extends nothing.
+    sent: VecDeque<Sent>,
+    /// Until when each voter stands behind this term, by the clock here: when the request was sent that it
+    /// acknowledged, and the lease that was asked of it.
+    backed: BTreeMap<VoterId, Instant>,
+    /// Answers of a voter to this attempt or an older one are not counted: it was told to forget them.
+    waived: BTreeMap<VoterId, u64>,
+    settings: Settings,
 }
 
 impl Pursuit {
-    pub(super) const fn new(term: Term, rules: Rules) -> Self {
-        Self { term, sent: VecDeque::new(), acknowledged: BTreeMap::new(), rules }
+    pub(super) const fn new(term: Term, voters: Voters, settings: Settings) -> Self {
+        Self { term, voters, sent: VecDeque::new(), backed: BTreeMap::new(), waived: BTreeMap::new(), settings }
     }
 
     pub(super) const fn term(&self) -> Term {
         self.term
     }
 
+    pub(super) const fn voters(&self) -> Voters {
+        self.voters
+    }
+
+    /// From now on these are counted.
+    pub(super) fn count_by(&mut self, voters: Voters) {
+        self.voters = voters;
+    }
+
     /// A request leaves at `now`.
-    pub(super) fn handle_sent(&mut self, attempt: u64, now: Instant) {
+    pub(super) fn handle_sent(&mut self, attempt: u64, asked: VoterSet, spans: Spans, now: Instant) {
         if self.sent.len() == LEASE_REQUESTS_MAX {
             self.sent.pop_front();
         }
-        self.sent.push_back((attempt, now));
+        self.sent.push_back(Sent { attempt, at: now, asked, spans });
     }
 
-    /// When `attempt` was sent, if it is one of the newest requests of this term.
-    pub(super) fn sent_at(&self, attempt: u64) -> Option<Instant> {
-        let known = self.sent.iter().find(|(sent, _)| *sent == attempt)?;
-        Some(known.1)
+    /// The request, if it was sent to `voter` and is one of the newest of this term.
+    fn find(&self, voter: VoterId, attempt: u64) -> Option<&Sent> {
+        self.sent.iter().find(|sent| sent.attempt == attempt && sent.asked.contains(voter))
     }
 
     /// `voter` acknowledged `attempt`; false where that says nothing.
-    pub(super) fn handle_granted(&mut self, voter: BoardId, attempt: u64, now: Instant) -> bool {
-        let Some(sent) = self.sent_at(attempt) else {
+    pub(super) fn handle_granted(&mut self, voter: VoterId, attempt: u64, now: Instant) -> bool {
+        if self.waived.get(&voter).is_some_and(|waived| attempt <= *waived) {
+            return false;
+        }
+        let Some(sent) = self.find(voter, attempt) else {
             return false;
         };
-        let from = if self.rules.keep(Rule::LeaseFromSend) { sent } else { now };
-        let newest = self.acknowledged.entry(voter).or_insert(from);
-        *newest = from.max(*newest);
+        let from = if self.settings.rules.keep(Rule::LeaseFromSend) { sent.at } else { now };
+        let until = from + sent.spans.of(voter);
+        let newest = self.backed.entry(voter).or_insert(until);
+        *newest = until.max(*newest);
         true
     }
 
-    /// The voters that acknowledged.
-    pub(super) fn granted(&self) -> BoardSet {
-        self.acknowledged.keys().copied().collect()
+    /// Nothing that `voter` acknowledged so far counts any more; the newest attempt of these.
+    pub(super) fn waive(&mut self, voter: VoterId) -> u64 {
+        let newest = self.sent.back().map_or(0, |sent| sent.attempt);
+        if self.settings.rules.keep(Rule::StopThenWaive) {
+            self.backed.remove(&voter);
+            self.waived.insert(voter, newest);
+        }
+        newest
     }
 
-    /// The newest instant from which on `quorum` voters stand behind this term: each acknowledged a request that was
-    /// sent then or later, and holds no other grant until that request's lease is over.
-    pub(super) fn backed_since(&self, quorum: usize) -> Option<Instant> {
-        let mut sent: alloc::vec::Vec<Instant> = self.acknowledged.values().copied().collect();
-        sent.sort_unstable_by(|a, b| b.cmp(a));
-        sent.get(quorum.checked_sub(1)?).copied()
+    /// Until when `voter` stands behind this term.
+    pub(super) fn backed_until(&self, voter: VoterId) -> Option<Instant> {
+        self.backed.get(&voter).copied()
     }
+
+    /// Until when a majority of `voters` stands behind this term, those in `without` not counted.
+    pub(super) fn end(&self, voters: &Voters, without: VoterSet) -> Option<Instant> {
+        let counts = |voter: &VoterId| voters.set.contains(*voter) && !without.contains(*voter);
+        let backed = self.backed.iter().filter(|(voter, _)| counts(voter));
+        let mut ends: Vec<Instant> = backed.map(|(_, until)| *until).collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.get(quorum(voters, &self.settings).checked_sub(1)?).copied()
+    }
+}
+
+/// How many of `voters` a lease needs.
+pub(super) fn quorum(voters: &Voters, settings: &Settings) -> usize {
+    if settings.rules.keep(Rule::Majority) { voters.quorum() } else { 1 }
 }

@@ -1,39 +1,49 @@
-//! Owns what a voter has granted and promised, and judges requests for a lease. Must not want anything for its own
-//! board: the candidate beside it is asked and answered like any other.
+//! Owns what a voter has granted and promised, and judges requests for a lease; boards and witnesses vote alike. Must not
+//! want anything for its own board: the candidate beside it is asked and answered like any other.
+//!
+//! Who votes changes by decisions ([`Voters`]) that voters remember on disk. A voter grants nothing to a candidate that
+//! counts by an older decision than the voter remembers, and takes no decision in while it has a live grant to another
+//! board than the one that decides. Decisions are ordered by the term of their leader; the rule that makes a decision
+//! complete stands in [`super::change`].
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use super::Life;
-use super::rules::{Rule, Rules};
-use super::terms::Terms;
-use crate::ids::{BoardId, Term};
-use crate::limits::DRIFT_PERMILLE;
+use super::durable::Durable;
+use super::rules::{Rule, Settings};
+use crate::action::Memory;
+use crate::ids::{BoardId, Term, VoterId, Voters};
 use crate::time::Instant;
-use crate::wire::election::Acquire;
+use crate::wire::election::{Acquire, ElectionMessage};
 
-/// Why a voter refuses. A refusal changes nothing at the voter.
+/// Why a voter refuses. A refusal changes nothing that a later judgement looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// It restarted not long ago, and may have granted a lease that still runs.
     Abstains,
-    /// It has a live grant to another board.
-    OtherHolder,
+    /// The candidate counts by an older decision who votes than this voter remembers.
+    OldVoters,
+    /// The same decision, but other voters, or none of the two among them: a configuration is wrong.
+    NoVoter,
+    /// The candidate's life is attested over: the request was under way when it ended.
+    Dead,
     /// It has promised a higher term.
     Promised,
+    /// It has a live grant to another board.
+    OtherHolder,
     /// The asking board gave this term up.
     Released,
     /// The term lies above the durable ceiling: a restart would forget the promise. It is being raised.
     Unreserved,
-    /// The lease asked for is longer than the site's, and so longer than a restarted voter would abstain.
+    /// The lease asked for is longer than a restarted voter would abstain. Where it may be, that is being raised.
     TooLong,
-    /// A repetition of a request whose grant has run out.
+    /// A repetition of a request whose grant has run out or was waived.
     Stale,
 }
 
 /// A voter's answer to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Granted; or, in a trial, it would be.
     Granted,
     /// Not granted, and nothing changed.
@@ -42,126 +52,311 @@ pub(super) enum Verdict {
         promised: Term,
         /// Until the voter's live grant to another board, or its abstention, ends.
         remaining: Duration,
+        /// Who votes, where the candidate counts by an older decision.
+        voters: Option<Voters>,
     },
 }
 
+impl Verdict {
+    /// As it travels.
+    pub(crate) fn message(self, acquire: &Acquire) -> ElectionMessage {
+        let Acquire { term, attempt, .. } = *acquire;
+        match self {
+            Self::Granted => ElectionMessage::Granted { term, attempt },
+            Self::Denied { promised, remaining, voters } => ElectionMessage::Denied {
+                term,
+                attempt,
+                promised,
+                remaining_micros: super::durable::micros(remaining),
+                voters,
+            },
+        }
+    }
+}
+
 /// A grant, live or run out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Grant {
     term: Term,
     attempt: u64,
+    life: u64,
+    granted_at: Instant,
     expires: Instant,
 }
 
-/// One voter's memory. Nothing of it is on disk: after a restart the floor of terms and the abstention stand for it
+/// A decision that is on its way to disk, and whom to tell when it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Proposal {
+    by: BoardId,
+    term: Term,
+    version: u64,
+}
+
+/// What a voter's earlier lives left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Past {
+    /// On disk now.
+    pub(crate) memory: Memory,
+    /// The last term counter that an earlier life can have used or promised.
+    pub(crate) floor: u64,
+    /// Who votes where no decision is on disk.
+    pub(crate) configured: Voters,
+    /// Whether an earlier life can have granted anything.
+    pub(crate) may_have_granted: bool,
+}
+
+/// One voter's memory. No grant is on disk: after a restart the floor of terms and the abstention stand for them
 /// (PaxosLease: waiting replaces writing).
-#[derive(Debug)]
-pub(super) struct Voter {
-    lease: Duration,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Voter {
+    me: Option<VoterId>,
+    settings: Settings,
+    durable: Durable,
     grant: Option<Grant>,
     promised: Term,
-    /// The newest term each board gave up: one entry a voter.
+    /// The newest term each board is known to act under no more: one entry a board.
     released: BTreeMap<BoardId, Term>,
+    /// The last life of each board that is attested over: one entry a board. Older ones cannot matter: a board's next
+    /// life has begun with a higher term.
+    dead: BTreeMap<BoardId, u64>,
     abstains_until: Instant,
-    rules: Rules,
+    /// Until when longer leases than usual may run, or are likely to be asked for.
+    long_until: Instant,
+    proposal: Option<Proposal>,
 }
 
 impl Voter {
-    /// A voter that honours what its earlier lives may have granted.
-    pub(super) fn new(lease: Duration, life: Life, terms: &Terms, rules: Rules, now: Instant) -> Self {
-        let is_first_life = life.boot <= 1;
-        let abstains_until = if is_first_life || !rules.keep(Rule::Abstention) {
-            now
-        } else {
-            now + patience(lease)
-        };
+    /// A voter that honours what its earlier lives may have granted. `me`: the board; none for a witness, which votes for
+    /// whoever asks it.
+    pub(crate) fn new(me: Option<VoterId>, past: &Past, settings: Settings, now: Instant) -> Self {
+        let durable = Durable::new(past.memory, past.floor, past.configured, &settings);
+        let longest = if settings.rules.keep(Rule::LongestKept) { durable.longest() } else { settings.lease_usual };
+        let abstains = past.may_have_granted && settings.rules.keep(Rule::Abstention);
         Self {
-            lease,
+            me,
+            settings,
             grant: None,
-            promised: terms.floor(),
+            promised: durable.floor(&settings),
             released: BTreeMap::new(),
-            abstains_until,
-            rules,
+            dead: BTreeMap::new(),
+            abstains_until: if abstains { now + settings.patience(longest) } else { now },
+            long_until: now,
+            proposal: None,
+            durable,
         }
     }
 
     /// The highest term promised: no lower one will be granted.
-    pub(super) const fn promised(&self) -> Term {
+    pub(crate) const fn promised(&self) -> Term {
         self.promised
     }
 
+    /// The last term that an earlier life can have used or promised.
+    pub(super) fn floor(&self) -> Term {
+        self.durable.floor(&self.settings)
+    }
+
+    /// Whether `term` lies below the durable ceiling.
+    pub(super) const fn is_usable(&self, term: Term) -> bool {
+        self.durable.is_usable(term)
+    }
+
+    /// Longest lease granted at once.
+    pub(crate) fn longest(&self) -> Duration {
+        self.durable.longest()
+    }
+
+    /// Who votes by the newest decision on disk.
+    pub(crate) const fn voters(&self) -> Voters {
+        self.durable.voters()
+    }
+
     /// The live grant and its end.
-    pub(super) fn live_grant(&self, now: Instant) -> Option<(Term, Instant)> {
+    pub(crate) fn live_grant(&self, now: Instant) -> Option<(Term, Instant)> {
         let grant = self.grant.filter(|grant| now < grant.expires)?;
         Some((grant.term, grant.expires))
     }
 
+    /// The last grant, live or not: its term, and when its holder was last heard asking.
+    pub(super) fn last_grant(&self) -> Option<(Term, Instant)> {
+        self.grant.map(|grant| (grant.term, grant.granted_at))
+    }
+
     /// Until when it abstains, where it does.
-    pub(super) fn abstains_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn abstains_until(&self, now: Instant) -> Option<Instant> {
         (now < self.abstains_until).then_some(self.abstains_until)
     }
 
     /// From when on it could grant to `board`, as far as it knows; `now` where it could at once.
-    pub(super) fn free_for(&self, board: BoardId, now: Instant) -> Instant {
+    pub(crate) fn free_for(&self, board: BoardId, now: Instant) -> Instant {
         let other = self.live_grant(now).filter(|(term, _)| term.board() != Some(board));
         let granted_until = other.map_or(now, |(_, expires)| expires);
         granted_until.max(self.abstains_until).max(now)
     }
 
+    /// `term` is spoken of: the ceiling is raised in time.
+    pub(super) fn hear(&mut self, term: Term) {
+        self.durable.hear(term);
+    }
+
     /// Judges a request by the board that its term names; grants it unless it is a trial or a repetition.
-    pub(super) fn handle_acquire(&mut self, acquire: &Acquire, terms: &Terms, now: Instant) -> Verdict {
-        match self.judge(acquire, terms, now) {
+    pub(crate) fn handle_acquire(&mut self, acquire: &Acquire, now: Instant) -> Verdict {
+        self.hear(acquire.term);
+        match self.judge(acquire, now) {
             Ok(()) => {
                 if !acquire.trial && !self.is_repeated(acquire) {
                     self.grant(acquire, now);
                 }
                 Verdict::Granted
             }
-            Err(_) => self.denial(acquire, now),
+            Err(refusal) => {
+                let lease = Duration::from_micros(acquire.lease_micros);
+                if refusal == Refusal::TooLong && lease <= self.settings.lease_max {
+                    self.durable.want_longest(lease);
+                    self.long_until = self.long_until.max(now + self.settings.lease_max * 2);
+                }
+                self.denial(acquire, now)
+            }
         }
     }
 
     /// The term's board does not act under it any more.
-    pub(super) fn handle_release(&mut self, board: BoardId, term: Term) {
+    pub(crate) fn handle_release(&mut self, term: Term) {
+        let Some(board) = term.board() else { return };
         let newest = self.released.entry(board).or_default();
         *newest = term.max(*newest);
-        if self.grant.is_some_and(|grant| grant.term == term) {
+        if self.grant.is_some_and(|grant| is_ended_by(grant.term, term)) {
             self.grant = None;
         }
     }
 
+    /// The term's board does not count on what this voter granted it up to `attempt`.
+    pub(crate) fn handle_waive(&mut self, term: Term, attempt: u64) {
+        if let Some(grant) = self.grant.as_mut().filter(|grant| grant.term == term && grant.attempt <= attempt) {
+            grant.attempt = attempt;
+            grant.expires = Instant::ZERO;
+        }
+    }
+
+    /// That life of `board` is over, and nothing of it acts any more. The term whose grant is void by that, if any.
+    /// A late request of the dead is refused from now on; granting it would harm nobody, but cost a lease.
+    pub(crate) fn handle_obituary(&mut self, board: BoardId, life: u64) -> Option<Term> {
+        self.dead.insert(board, life);
+        let grant = self.grant.filter(|grant| grant.term.board() == Some(board))?;
+        if grant.life != life && self.settings.rules.keep(Rule::ObituaryOfItsLife) {
+            return None;
+        }
+        self.handle_release(grant.term);
+        Some(grant.term)
+    }
+
+    /// A leader's decision who votes. Answered at once where it is on disk, later where it is put there; never where
+    /// this voter may stand behind another leader.
+    pub(crate) fn handle_propose(&mut self, term: Term, voters: Voters, now: Instant) -> Option<ElectionMessage> {
+        let by = term.board()?;
+        self.hear(term);
+        let is_bound = self.live_grant(now).is_some_and(|(granted, _)| granted.board() != Some(by));
+        let newest = self.durable.newest_voters();
+        let is_older = voters.version < newest.version || (voters.version == newest.version && voters != newest);
+        if now < self.abstains_until
+            || term < self.promised
+            || is_bound
+            || self.is_released(term)
+            || !self.is_usable(term)
+            || is_older
+        {
+            return None;
+        }
+        self.promised = term;
+        if self.durable.voters() == voters {
+            return Some(ElectionMessage::Stored { term, version: voters.version });
+        }
+        self.durable.want_voters(voters);
+        self.proposal = Some(Proposal { by, term, version: voters.version });
+        None
+    }
+
+    /// Another voter or the leader knows of this decision.
+    pub(crate) fn handle_voters(&mut self, voters: Voters) {
+        self.durable.want_voters(voters);
+    }
+
+    /// What to put on disk now; asked for once. Also where longer leases than usual are over: a restart then costs
+    /// no more than the usual abstention again.
+    pub(crate) fn remember(&mut self, now: Instant) -> Option<Memory> {
+        let usual = self.settings.lease_usual;
+        let is_over = now >= self.long_until && now >= self.abstains_until;
+        if is_over && !usual.is_zero() && self.durable.longest() > usual {
+            self.durable.lower_longest(&self.settings);
+        }
+        self.durable.ask(&self.settings)
+    }
+
+    /// It is on disk. Whom to tell, where a leader waits for it.
+    pub(crate) fn handle_remembered(&mut self, memory: Memory) -> Option<(BoardId, ElectionMessage)> {
+        self.durable.handle_remembered(memory);
+        let proposal = self.proposal.take_if(|proposal| proposal.version <= memory.voters.version)?;
+        let still = proposal.version == memory.voters.version && proposal.term == self.promised;
+        still.then(|| (proposal.by, ElectionMessage::Stored { term: proposal.term, version: proposal.version }))
+    }
+
     /// Whether the term's board gave it up, or a later one of its own.
-    pub(super) fn is_released(&self, term: Term) -> bool {
+    pub(crate) fn is_released(&self, term: Term) -> bool {
         let newest = term.board().and_then(|board| self.released.get(&board));
         newest.is_some_and(|released| term <= *released)
     }
 
     /// Whether the request may be granted, and if not, why.
-    pub(super) fn judge(&self, acquire: &Acquire, terms: &Terms, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn judge(&self, acquire: &Acquire, now: Instant) -> Result<(), Refusal> {
         let board = acquire.term.board();
         if now < self.abstains_until {
             return Err(Refusal::Abstains);
         }
+        self.judge_voters(acquire)?;
+        if board.is_some_and(|board| self.dead.get(&board) == Some(&acquire.life)) {
+            return Err(Refusal::Dead);
+        }
         if acquire.term < self.promised {
             return Err(Refusal::Promised);
         }
-        let other = self.live_grant(now).filter(|(term, _)| term.board() != board);
-        if other.is_some() && self.rules.keep(Rule::OneGrant) {
+        let others = self.live_grant(now).filter(|(term, _)| term.board() != board);
+        let live = others.filter(|(term, _)| !acquire.released.is_some_and(|ended| is_ended_by(*term, ended)));
+        if live.is_some() && self.settings.rules.keep(Rule::OneGrant) {
             return Err(Refusal::OtherHolder);
         }
         if self.is_released(acquire.term) {
             return Err(Refusal::Released);
         }
-        if !terms.is_usable(acquire.term) {
+        if !self.is_usable(acquire.term) {
             return Err(Refusal::Unreserved);
         }
-        if Duration::from_micros(acquire.lease_micros) > self.lease {
+        let lease = Duration::from_micros(acquire.lease_micros);
+        let is_long = lease > self.durable.longest() && self.settings.rules.keep(Rule::LongestKept);
+        if is_long || lease > self.settings.lease_max {
             return Err(Refusal::TooLong);
         }
         if self.is_repeated(acquire) && self.live_grant(now).is_none() {
             return Err(Refusal::Stale);
         }
         Ok(())
+    }
+
+    fn judge_voters(&self, acquire: &Acquire) -> Result<(), Refusal> {
+        let newest = self.durable.newest_voters();
+        if acquire.voters.version < newest.version {
+            let keeps = self.settings.rules.keep(Rule::NewestVoters);
+            return if keeps { Err(Refusal::OldVoters) } else { Ok(()) };
+        }
+        if acquire.voters.version > newest.version {
+            return Ok(());
+        }
+        let votes = |voter: VoterId| newest.set.contains(voter);
+        let candidate = acquire.term.board().is_some_and(|board| votes(board.into()));
+        if acquire.voters.set == newest.set && self.me.is_none_or(votes) && candidate {
+            Ok(())
+        } else {
+            Err(Refusal::NoVoter)
+        }
     }
 
     /// Whether this request, or a later one of its term, was granted before: it then extends nothing.
@@ -172,27 +367,36 @@ impl Voter {
 
     fn grant(&mut self, acquire: &Acquire, now: Instant) {
         let lease = Duration::from_micros(acquire.lease_micros);
-        let wait = if self.rules.keep(Rule::DriftMargin) {
-            patience(lease)
-        } else {
-            lease
-        };
+        let wait = if self.settings.rules.keep(Rule::DriftMargin) { self.settings.patience(lease) } else { lease };
+        if let Some(ended) = acquire.released.filter(|ended| ended.board() != acquire.term.board()) {
+            self.handle_release(ended);
+        }
         // A live grant can only be the same board's: what it was given before is honoured to the end.
         let honoured = self.live_grant(now).map_or(now, |(_, expires)| expires);
+        let expires = honoured.max(now + wait);
         self.promised = acquire.term;
-        self.grant = Some(Grant { term: acquire.term, attempt: acquire.attempt, expires: honoured.max(now + wait) });
+        self.grant = Some(Grant {
+            term: acquire.term,
+            attempt: acquire.attempt,
+            life: acquire.life,
+            granted_at: now,
+            expires,
+        });
+        if lease > self.settings.lease_usual {
+            self.long_until = self.long_until.max(expires);
+        }
+        self.durable.want_voters(acquire.voters);
     }
 
     fn denial(&self, acquire: &Acquire, now: Instant) -> Verdict {
         let free_at = acquire.term.board().map_or(now, |board| self.free_for(board, now));
-        Verdict::Denied { promised: self.promised, remaining: free_at.since(now) }
+        let newest = self.durable.newest_voters();
+        let voters = (newest.version > acquire.voters.version).then_some(newest);
+        Verdict::Denied { promised: self.promised, remaining: free_at.since(now), voters }
     }
 }
 
-/// How long a voter waits for a lease of `lease` to run out on the holder's clock: the voter's may be fast and the
-/// holder's slow, each by [`DRIFT_PERMILLE`]. Rounded up.
-pub(super) fn patience(lease: Duration) -> Duration {
-    let micros = u64::try_from(lease.as_micros()).unwrap_or(u64::MAX);
-    let fast = micros.saturating_mul(1000 + DRIFT_PERMILLE);
-    Duration::from_micros(fast.div_ceil(1000 - DRIFT_PERMILLE))
+/// Whether a board that gave up `ended` acts under `term` no more: it is the same or an earlier term of the same board.
+fn is_ended_by(term: Term, ended: Term) -> bool {
+    term.board() == ended.board() && term <= ended
 }

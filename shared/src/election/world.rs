@@ -10,43 +10,52 @@ use core::time::Duration;
 
 use super::jitter::Jitter;
 use super::rules::Rules;
-use super::{Election, Life, Output, View};
+use super::{Election, Life, Output, Standing, View};
+use crate::action::{Memory, WishAnswer};
 use crate::config::{JournalConfig, NodeConfig, Timing};
-use crate::ids::{BoardId, BoardSet, Name, Term};
+use crate::ids::{BoardId, BoardSet, Name, Term, VoterId, VoterSet, Voters, WitnessId};
 use crate::limits::{DRIFT_PERMILLE, TERMS_RESERVED};
 use crate::outbox::Outbox;
 use crate::time::Instant;
 use crate::wire::election::ElectionMessage;
+use crate::wire::heartbeat::Fitness;
+use crate::witness::{self, Witness};
 
 pub(super) fn board(number: u8) -> BoardId {
     BoardId::new(number).unwrap()
 }
 
-/// A site of `boards` boards, the first `voters` of them voting, with a lease of 300 ms.
+pub(super) fn witness(number: u8) -> VoterId {
+    WitnessId::new(number).unwrap().into()
+}
+
+/// A site of `boards` boards, the first `voters` of them voting, with the default clockwork (a lease of 200 ms).
 pub(super) fn config(me: u8, boards: u8, voters: u8) -> NodeConfig {
     NodeConfig {
-        site: Name::try_from("here").unwrap(),
+        site: site(),
         board: board(me),
         boards: (1..=boards).map(board).collect(),
-        voters: (1..=voters).map(board).collect(),
+        voters: Voters { version: 1, set: (1..=voters).map(board).map(VoterId::from).collect() },
+        priority: 0,
+        domain: Name::default(),
+        duties: Vec::new(),
         copies: 2,
-        timing: Timing {
-            heartbeat: Duration::from_millis(25),
-            down_after: Duration::from_millis(150),
-            lease: Duration::from_millis(300),
-            renew: Duration::from_millis(50),
-            ..Timing::default()
-        },
+        timing: Timing::default(),
         journal: JournalConfig::default(),
         has_region: false,
     }
+}
+
+fn site() -> Name {
+    Name::try_from("here").unwrap()
 }
 
 /// What travels: the election's own datagrams, or a sign of life in place of membership's.
 #[derive(Clone, Debug)]
 enum Datagram {
     Control(ElectionMessage),
-    Beat { boot: u32, number: u64, seen: Term, leads: Option<Term> },
+    Beat { boot: u32, number: u64, seen: Term, leads: Option<(Term, Duration)> },
+    Obituary { board: BoardId, life: u64 },
 }
 
 /// The newest sign of life of one board.
@@ -55,16 +64,51 @@ struct Heard {
     at: Instant,
     order: (u32, u64),
     seen: Term,
-    leads: Option<Term>,
+    /// Its claim, and when that runs out.
+    leads: Option<(Term, Instant)>,
+}
+
+enum Mind {
+    Board(Election),
+    Witness(Witness),
 }
 
 struct Process {
-    election: Election,
+    mind: Mind,
     heard: BTreeMap<BoardId, Heard>,
     beats: u64,
     beat_at: Instant,
-    /// Real time at which a ceiling reaches the disk.
-    reserving: Option<(u64, u64)>,
+    /// Real time at which something reaches the disk.
+    remembering: Option<(u64, Memory)>,
+}
+
+impl Process {
+    fn election(&mut self) -> Option<&mut Election> {
+        match &mut self.mind {
+            Mind::Board(election) => Some(election),
+            Mind::Witness(_) => None,
+        }
+    }
+
+    fn holds(&self, now: Instant) -> Option<Term> {
+        match &self.mind {
+            Mind::Board(election) => election.holds(now),
+            Mind::Witness(_) => None,
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        match &self.mind {
+            Mind::Board(election) => election.next_deadline().at.min(self.beat_at),
+            Mind::Witness(_) => Instant::NEVER,
+        }
+    }
+}
+
+/// Outputs of either mind, on their way out.
+enum Said {
+    Board(Outbox<Output>),
+    Witness(Outbox<witness::Output>),
 }
 
 struct Machine {
@@ -72,7 +116,7 @@ struct Machine {
     rate: u64,
     offset: u64,
     boot: u32,
-    ceiling: u64,
+    memory: Memory,
     process: Option<Process>,
     /// Real time of the next start, where it is not running.
     start_at: u64,
@@ -98,10 +142,10 @@ impl Machine {
         let Some(process) = &self.process else {
             return self.start_at;
         };
-        let next = process.election.next_deadline().at.min(process.beat_at);
-        let reserved = process.reserving.map_or(u64::MAX, |(at, _)| at);
+        let next = process.next_deadline();
+        let remembered = process.remembering.map_or(u64::MAX, |(at, _)| at);
         let wake = if next == Instant::NEVER { u64::MAX } else { self.real(next) };
-        wake.min(reserved).max(self.frozen_until).min(self.ends_at)
+        wake.min(remembered).max(self.frozen_until).min(self.ends_at)
     }
 }
 
@@ -133,46 +177,64 @@ pub(super) struct World {
     pub(super) record: Record,
     rng: Jitter,
     boards: u8,
-    voters: u8,
+    voters: VoterSet,
     rules: Rules,
-    machines: BTreeMap<BoardId, Machine>,
-    wire: BTreeMap<(u64, u64), (BoardId, BoardId, Datagram)>,
+    machines: BTreeMap<VoterId, Machine>,
+    wire: BTreeMap<(u64, u64), (VoterId, VoterId, Datagram)>,
     flights: u64,
-    cut: BTreeSet<(BoardId, BoardId)>,
+    cut: BTreeSet<(VoterId, VoterId)>,
+    fitness: BTreeMap<BoardId, Fitness>,
+    /// Whether the story tells every message.
+    pub(super) is_wordy: bool,
 }
 
 impl World {
     /// A site whose boards start within the first 20 ms, each with a clock as wrong as allowed.
     pub(super) fn new(seed: u64, boards: u8, voters: u8, rules: Rules) -> Self {
-        let mut rng = Jitter::new(seed);
-        let machines = (1..=boards).map(|number| {
-            let start_at = draw(&mut rng, 20_000);
-            let rate = 1000 - DRIFT_PERMILLE + draw(&mut rng, 3) * DRIFT_PERMILLE;
-            let machine = Machine {
-                rate,
-                offset: draw(&mut rng, 1_000_000_000),
-                boot: 0,
-                ceiling: 0,
-                process: None,
-                start_at,
-                frozen_until: 0,
-                ends_at: u64::MAX,
-            };
-            (board(number), machine)
-        });
-        Self {
+        let voters = (1..=voters).map(board).map(VoterId::from).collect();
+        let mut world = Self {
             now: 0,
             weather: Weather::default(),
             record: Record::default(),
-            machines: machines.collect(),
-            rng,
+            machines: BTreeMap::new(),
+            rng: Jitter::new(seed),
             boards,
             voters,
             rules,
             wire: BTreeMap::new(),
             flights: 0,
             cut: BTreeSet::new(),
+            fitness: BTreeMap::new(),
+            is_wordy: false,
+        };
+        for number in 1..=boards {
+            world.add_machine(board(number).into());
         }
+        world
+    }
+
+    /// The same with a witness 30 ms away, which votes where `votes`.
+    pub(super) fn with_witness(mut self, number: u8, votes: bool) -> Self {
+        let id = witness(number);
+        if votes {
+            self.voters.insert(id);
+        }
+        self.add_machine(id);
+        self
+    }
+
+    fn add_machine(&mut self, id: VoterId) {
+        let machine = Machine {
+            rate: 1000 - DRIFT_PERMILLE + self.draw(3) * DRIFT_PERMILLE,
+            offset: self.draw(1_000_000_000),
+            boot: 0,
+            memory: Memory::default(),
+            process: None,
+            start_at: self.now + self.draw(20_000),
+            frozen_until: 0,
+            ends_at: u64::MAX,
+        };
+        self.machines.insert(id, machine);
     }
 
     /// Runs for `micros` of real time, or until a promise is broken.
@@ -209,17 +271,19 @@ impl World {
     fn holders(&self) -> impl Iterator<Item = (BoardId, Term)> + '_ {
         self.machines.iter().filter_map(|(board, machine)| {
             let process = machine.process.as_ref()?;
-            Some((*board, process.election.holds(machine.local(self.now))?))
+            Some((board.board()?, process.holds(machine.local(self.now))?))
         })
     }
 
     /// Every datagram from `from` to `to` is lost from now on.
-    pub(super) fn cut(&mut self, from: BoardId, to: BoardId) {
-        self.cut.insert((from, to));
+    pub(super) fn cut(&mut self, from: impl Into<VoterId>, to: impl Into<VoterId>) {
+        self.cut.insert((from.into(), to.into()));
     }
 
-    pub(super) fn isolate(&mut self, victim: BoardId) {
-        for other in (1..=self.boards).map(board) {
+    pub(super) fn isolate(&mut self, victim: impl Into<VoterId>) {
+        let victim = victim.into();
+        let all: Vec<VoterId> = self.machines.keys().copied().collect();
+        for other in all {
             self.cut(victim, other);
             self.cut(other, victim);
         }
@@ -230,34 +294,102 @@ impl World {
     }
 
     /// The process dies at once, and starts again after `micros`.
-    pub(super) fn crash(&mut self, victim: BoardId, micros: u64) {
+    pub(super) fn crash(&mut self, victim: impl Into<VoterId>, micros: u64) {
+        let victim = victim.into();
         self.tell(format!("{victim} crashes for {micros} us"));
+        let is_written = self.draw(2) == 0;
         let machine = self.machines.get_mut(&victim).unwrap();
-        machine.process = None;
+        let process = machine.process.take();
+        // What was on its way to disk is there or not.
+        if let Some((_, memory)) = process.and_then(|process| process.remembering).filter(|_| is_written) {
+            machine.memory = memory;
+        }
         machine.start_at = self.now + micros;
         machine.frozen_until = 0;
         machine.ends_at = u64::MAX;
     }
 
-    pub(super) fn freeze(&mut self, victim: BoardId, micros: u64) {
+    /// The same, and its supervisor tells everybody within a millisecond.
+    pub(super) fn crash_attested(&mut self, victim: BoardId, micros: u64) {
+        let life = u64::from(self.machines[&victim.into()].boot);
+        if self.machines[&victim.into()].process.is_none() {
+            return;
+        }
+        self.crash(victim, micros);
+        let all: Vec<VoterId> = self.machines.keys().copied().collect();
+        for _ in 0..3 {
+            for to in all.iter().filter(|to| **to != victim.into()) {
+                self.send(victim.into(), *to, Datagram::Obituary { board: victim, life });
+            }
+        }
+    }
+
+    /// The holder, if any, hands over; its effects have ended.
+    pub(super) fn hand_over(&mut self, to: Option<BoardId>) -> Option<BoardId> {
+        let (holder, _) = self.holder()?;
+        self.on(holder, |election, now, out| election.handle_hand_over(to, now, out))?
+    }
+
+    /// The holder, if any, is asked for other voters.
+    pub(super) fn wish(&mut self, voters: VoterSet) -> Option<WishAnswer> {
+        let (holder, _) = self.holder()?;
+        self.tell(format!("{holder} is asked for {:?}", voters.iter().map(VoterId::get).collect::<Vec<_>>()));
+        self.on(holder, |election, now, out| election.handle_wish_voters(voters, now, out))
+    }
+
+    /// Who votes, by the holder.
+    pub(super) fn voters(&mut self) -> Option<Voters> {
+        let (holder, _) = self.holder()?;
+        self.on(holder, |election, _, _| election.voters())
+    }
+
+    /// How fit a board says it is.
+    pub(super) fn set_fitness(&mut self, board: BoardId, fitness: Fitness) {
+        self.fitness.insert(board, fitness);
+        self.on(board, |election, now, out| election.handle_fitness(fitness, now, out));
+    }
+
+    /// Whom the holder would hand over to.
+    pub(super) fn wants_hand_over(&mut self) -> Option<BoardId> {
+        let (holder, _) = self.holder()?;
+        self.on(holder, |election, now, _| election.wants_hand_over(now))?
+    }
+
+    /// Where a board stands.
+    pub(super) fn standing(&mut self, board: BoardId) -> Standing {
+        self.on(board, |election, now, _| election.standing(now)).unwrap()
+    }
+
+    fn on<T>(
+        &mut self,
+        board: BoardId,
+        act: impl FnOnce(&mut Election, Instant, &mut Outbox<Output>) -> T,
+    ) -> Option<T> {
+        let now = self.now;
+        let machine = self.machines.get_mut(&board.into()).unwrap();
+        let local = machine.local(now);
+        let mut out = Outbox::default();
+        let answer = act(machine.process.as_mut()?.election()?, local, &mut out);
+        self.drain(board.into(), out);
+        self.referee();
+        Some(answer)
+    }
+
+    pub(super) fn freeze(&mut self, victim: impl Into<VoterId>, micros: u64) {
+        let victim = victim.into();
         self.tell(format!("{victim} freezes for {micros} us"));
         self.machines.get_mut(&victim).unwrap().frozen_until = self.now + micros;
     }
 
     /// A graceful stop; the process lives on for `micros`, and starts again at once.
     pub(super) fn stop(&mut self, victim: BoardId, micros: u64) {
-        let now = self.now;
-        let machine = self.machines.get_mut(&victim).unwrap();
-        let local = machine.local(now);
-        let Some(process) = machine.process.as_mut() else {
+        if self.on(victim, |election, now, out| election.handle_stop(now, out)).is_none() {
             return;
-        };
-        let mut out = Outbox::default();
-        process.election.handle_stop(local, &mut out);
-        machine.ends_at = machine.ends_at.min(now + micros);
+        }
+        let ends_at = self.now + micros;
+        let machine = self.machines.get_mut(&victim.into()).unwrap();
+        machine.ends_at = machine.ends_at.min(ends_at);
         self.tell(format!("{victim} stops within {micros} us"));
-        self.drain(victim, out);
-        self.referee();
     }
 
     /// A random fault, the holder being the favourite victim.
@@ -267,7 +399,7 @@ impl World {
             Some(_) | None => board(self.draw(u64::from(self.boards)) as u8 + 1),
         };
         let other = board(self.draw(u64::from(self.boards)) as u8 + 1);
-        match self.draw(24) {
+        match self.draw(32) {
             0..=3 => self.isolate(victim),
             4 | 5 => self.cut(victim, other),
             6 | 7 => {
@@ -290,6 +422,15 @@ impl World {
                 self.stop(victim, micros);
             }
             21 | 22 => self.change_weather(),
+            23..=25 => {
+                let micros = 5_000 + self.draw(400_000);
+                self.crash_attested(victim, micros);
+            }
+            26 => {
+                self.hand_over(None);
+            }
+            27 | 28 => self.wish_something(),
+            29 | 30 => self.strike_a_witness(),
             _ => {
                 let micros = 5_000 + self.draw(60_000);
                 self.crash_all_but(other, micros);
@@ -306,6 +447,32 @@ impl World {
         for machine in self.machines.values_mut() {
             machine.start_at = machine.start_at.min(now);
             machine.frozen_until = 0;
+        }
+    }
+
+    /// An odd number of voters, the holder and the first witness among them where there is one.
+    fn wish_something(&mut self) {
+        let Some((holder, _)) = self.holder() else { return };
+        let mut voters = VoterSet::from_iter([holder.into()]);
+        if let Some(witness) = self.machines.keys().copied().find(|id| id.witness().is_some()) {
+            voters.insert(witness);
+        }
+        for number in 1..=self.boards {
+            if self.draw(3) > 0 {
+                voters.insert(board(number).into());
+            }
+        }
+        if voters.len() % 2 == 1 && voters.len() <= 5 {
+            self.wish(voters);
+        }
+    }
+
+    fn strike_a_witness(&mut self) {
+        let Some(victim) = self.machines.keys().copied().rfind(|id| id.witness().is_some()) else { return };
+        match self.draw(3) {
+            0 => self.isolate(victim),
+            1 => self.freeze(victim, 500_000),
+            _ => self.crash(victim, 100_000),
         }
     }
 
@@ -336,12 +503,17 @@ impl World {
         self.record.story.push(format!("{:>9} {line}", self.now));
     }
 
-    fn send(&mut self, from: BoardId, to: BoardId, datagram: Datagram) {
+    fn send(&mut self, from: VoterId, to: VoterId, datagram: Datagram) {
+        if !self.machines.contains_key(&to) {
+            return;
+        }
         let copies = 1 + u64::from(self.draw(1000) < self.weather.repeat_permille);
+        let is_far = from.witness().or(to.witness()).is_some();
         for _ in 0..copies {
             let is_lost = self.draw(1000) < self.weather.loss_permille;
             let is_late = self.draw(1000) < self.weather.late_permille;
-            let delay = 200 + self.draw(if is_late { 400_000 } else { 1_500 });
+            let way = if is_far { 29_000 } else { 200 };
+            let delay = way + self.draw(if is_late { 400_000 } else { 1_500 });
             if !is_lost && !self.cut.contains(&(from, to)) {
                 self.flights += 1;
                 self.wire.insert((self.now + delay, self.flights), (from, to, datagram.clone()));
@@ -362,22 +534,42 @@ impl World {
         let Some(process) = machine.process.as_mut() else {
             return;
         };
-        let mut out = Outbox::default();
-        match datagram {
-            Datagram::Control(message) => process.election.handle_control(from, &message, local, &mut out),
-            Datagram::Beat { boot, number, seen, leads } => {
-                let order = (boot, number);
-                if process.heard.get(&from).is_none_or(|heard| heard.order < order) {
-                    process.heard.insert(from, Heard { at: local, order, seen, leads });
-                    let view = view_of(process, to, local);
-                    process.election.handle_view(view, local, &mut out);
-                }
+        if let (Datagram::Beat { boot, number, seen, leads }, Some(board)) = (&datagram, from.board()) {
+            let order = (*boot, *number);
+            if process.heard.get(&board).is_none_or(|heard| heard.order < order) {
+                let patient = |left| super::rules::Settings::new(Duration::ZERO).patience(left);
+                let leads = leads.map(|(term, left)| (term, local + patient(left)));
+                process.heard.insert(board, Heard { at: local, order, seen: *seen, leads });
             }
         }
-        self.drain(to, out);
+        let view = to.board().map(|me| view_of(process, &self.fitness, me, local));
+        let said = match &mut process.mind {
+            Mind::Board(election) => {
+                let mut out = Outbox::default();
+                match datagram {
+                    Datagram::Control(message) => election.handle_message(from, &message, local, &mut out),
+                    Datagram::Beat { .. } => {}
+                    Datagram::Obituary { board, life } => election.handle_obituary(board, life, local, &mut out),
+                }
+                election.handle_view(view.unwrap(), local, &mut out);
+                Said::Board(out)
+            }
+            Mind::Witness(witness) => {
+                let mut out = Outbox::default();
+                match datagram {
+                    Datagram::Control(message) => {
+                        witness.handle_message(&site(), from.board().unwrap(), &message, local, &mut out);
+                    }
+                    Datagram::Beat { .. } => {}
+                    Datagram::Obituary { board, life } => witness.handle_obituary(&site(), board, life),
+                }
+                Said::Witness(out)
+            }
+        };
+        self.drain_any(to, said);
     }
 
-    fn wake(&mut self, who: BoardId) {
+    fn wake(&mut self, who: VoterId) {
         let now = self.now;
         let machine = self.machines.get_mut(&who).unwrap();
         if machine.ends_at <= now {
@@ -390,67 +582,138 @@ impl World {
         }
         let local = machine.local(now);
         let process = machine.process.as_mut().unwrap();
-        let mut out = Outbox::default();
-        if let Some((_, ceiling)) = process.reserving.filter(|(at, _)| *at <= now) {
-            machine.ceiling = ceiling;
-            process.reserving = None;
-            process.election.handle_reserved(ceiling, local, &mut out);
-        }
-        if process.beat_at <= local {
-            process.beat_at = local + Duration::from_millis(25);
-            process.beats += 1;
-            let view = view_of(process, who, local);
-            process.election.handle_view(view, local, &mut out);
-            let beat = Datagram::Beat {
-                boot: machine.boot,
-                number: process.beats,
-                seen: process.election.seen(),
-                leads: process.election.holds(local),
+        if let Some((_, memory)) = process.remembering.filter(|(at, _)| *at <= now) {
+            machine.memory = memory;
+            process.remembering = None;
+            let said = match &mut process.mind {
+                Mind::Board(election) => {
+                    let mut out = Outbox::default();
+                    election.handle_remembered(memory, local, &mut out);
+                    Said::Board(out)
+                }
+                Mind::Witness(witness) => {
+                    let mut out = Outbox::default();
+                    witness.handle_remembered(&site(), memory, local, &mut out);
+                    Said::Witness(out)
+                }
             };
-            for to in (1..=self.boards).map(board).filter(|to| *to != who) {
-                self.send(who, to, beat.clone());
-            }
+            self.drain_any(who, said);
+        }
+        if who.board().is_some() {
+            self.wake_board(who);
+        }
+    }
+
+    fn wake_board(&mut self, who: VoterId) {
+        let me = who.board().unwrap();
+        let machine = self.machines.get_mut(&who).unwrap();
+        let local = machine.local(self.now);
+        let process = machine.process.as_mut().unwrap();
+        if process.beat_at <= local {
+            process.beat_at = local + Duration::from_millis(100);
+            self.beat(who);
         }
         let process = self.machines.get_mut(&who).unwrap().process.as_mut().unwrap();
-        if process.election.next_deadline().at <= local {
-            process.election.handle_deadline(local, &mut out);
+        let view = view_of(process, &self.fitness, me, local);
+        let election = process.election().unwrap();
+        let mut out = Outbox::default();
+        if election.next_deadline().at <= local {
+            election.handle_deadline(local, &mut out);
         }
+        election.handle_view(view, local, &mut out);
         self.drain(who, out);
     }
 
-    fn start(&mut self, who: BoardId) {
-        let seed = self.draw(u64::MAX);
-        let config = config(who.get(), self.boards, self.voters);
-        let now = self.now;
-        let rules = self.rules;
+    /// A sign of life to every other board.
+    fn beat(&mut self, who: VoterId) {
         let machine = self.machines.get_mut(&who).unwrap();
-        machine.boot += 1;
-        machine.ceiling += TERMS_RESERVED;
-        let life = Life { boot: machine.boot, term_ceiling: machine.ceiling, seed };
-        let local = machine.local(now);
-        machine.start_at = u64::MAX;
-        machine.process = Some(Process {
-            election: Election::with_rules(&config, life, local, rules),
-            heard: BTreeMap::new(),
-            beats: 0,
-            beat_at: local,
-            reserving: None,
-        });
-        self.tell(format!("{who} starts"));
+        let local = machine.local(self.now);
+        let process = machine.process.as_mut().unwrap();
+        process.beats += 1;
+        let number = process.beats;
+        let Some(election) = process.election() else { return };
+        let leads = election.lease().map(|(term, until)| (term, until.since(local)));
+        let beat = Datagram::Beat { boot: machine.boot, number, seen: election.seen(), leads };
+        for to in (1..=self.boards).map(|number| board(number).into()).filter(|to| *to != who) {
+            self.send(who, to, beat.clone());
+        }
     }
 
-    fn drain(&mut self, who: BoardId, mut out: Outbox<Output>) {
+    fn start(&mut self, who: VoterId) {
+        let seed = self.draw(u64::MAX);
+        let now = self.now;
+        let rules = self.rules;
+        let boards = self.boards;
+        let links: Vec<WitnessId> = self.machines.keys().filter_map(|id| id.witness()).collect();
+        let voters = Voters { version: 1, set: self.voters };
+        let machine = self.machines.get_mut(&who).unwrap();
+        machine.boot += 1;
+        let local = machine.local(now);
+        machine.start_at = u64::MAX;
+        let mut out = Outbox::default();
+        let mind = match who.board() {
+            Some(me) => {
+                machine.memory.term_ceiling += TERMS_RESERVED;
+                let nonce = u64::from(machine.boot);
+                let life = Life { boot: machine.boot, nonce, memory: machine.memory, seed };
+                let config = NodeConfig { voters, ..config(me.get(), boards, 0) };
+                let mut election = Election::with_rules(&config, life, local, rules);
+                for witness in links {
+                    election.handle_witness_link(witness, true, local, &mut out);
+                }
+                Mind::Board(election)
+            }
+            None => Mind::Witness(Witness::with_rules([(site(), machine.memory)], local, rules)),
+        };
+        machine.process =
+            Some(Process { mind, heard: BTreeMap::new(), beats: 0, beat_at: local, remembering: None });
+        self.tell(format!("{who} starts"));
+        self.drain(who, out);
+    }
+
+    fn remember(&mut self, who: VoterId, memory: Memory) {
+        let at = self.now + 1_000 + self.draw(30_000);
+        let process = self.machines.get_mut(&who).unwrap().process.as_mut().unwrap();
+        assert!(process.remembering.is_none(), "two writings at once");
+        process.remembering = Some((at, memory));
+    }
+
+    fn drain_any(&mut self, who: VoterId, said: Said) {
+        match said {
+            Said::Board(out) => self.drain(who, out),
+            Said::Witness(mut out) => {
+                while let Some(output) = out.pop() {
+                    match output {
+                        witness::Output::Tell { to, message, .. } => {
+                            self.send(who, to.into(), Datagram::Control(message));
+                        }
+                        witness::Output::Remember { memory, .. } => self.remember(who, memory),
+                    }
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self, who: VoterId, mut out: Outbox<Output>) {
         while let Some(output) = out.pop() {
             match output {
-                Output::Tell { to, message } => self.send(who, to, Datagram::Control(message)),
-                Output::Acquired { term } => self.tell(format!("{who} acquires {term}")),
-                Output::Lost { term, released } => self.tell(format!("{who} loses {term}, {released}")),
-                Output::Reserve { ceiling } => {
-                    let at = self.now + 1_000 + self.draw(30_000);
-                    let process = self.machines.get_mut(&who).unwrap().process.as_mut().unwrap();
-                    process.reserving = Some((at, ceiling));
+                Output::Tell { to, message } => {
+                    if self.is_wordy {
+                        self.tell(format!("{who} to {to}: {message:?}"));
+                    }
+                    self.send(who, to, Datagram::Control(message));
                 }
-                Output::LeaderSeen { .. } => {}
+                Output::Acquired { term } => {
+                    self.tell(format!("{who} acquires {term}"));
+                    self.beat(who);
+                }
+                Output::Lost { term, released } => {
+                    self.tell(format!("{who} loses {term}, {released}"));
+                    self.beat(who);
+                }
+                Output::Remember(memory) => self.remember(who, memory),
+                Output::VotersChanged { voters } => self.tell(format!("{who} counts by {voters:?}")),
+                Output::LeaderSeen { .. } | Output::Extended { .. } => {}
             }
         }
     }
@@ -458,8 +721,8 @@ impl World {
     /// Looks for a second holder and for a term that does not rise.
     fn referee(&mut self) {
         for machine in self.machines.values() {
-            if let Some(process) = &machine.process {
-                process.election.check();
+            if let Some(Process { mind: Mind::Board(election), .. }) = &machine.process {
+                election.check();
             }
         }
         let holders: Vec<(BoardId, Term)> = self.holders().collect();
@@ -482,9 +745,9 @@ impl World {
     }
 }
 
-/// What a board hears: those whose sign of life is at most 150 ms old.
-fn view_of(process: &Process, me: BoardId, now: Instant) -> View {
-    let fresh = |heard: &&Heard| now.since(heard.at) < Duration::from_millis(150);
+/// What a board hears: those whose sign of life is at most 250 ms old.
+fn view_of(process: &Process, known: &BTreeMap<BoardId, Fitness>, me: BoardId, now: Instant) -> View {
+    let fresh = |heard: &&Heard| now.since(heard.at) < Duration::from_millis(250);
     let mut alive: BoardSet = process
         .heard
         .iter()
@@ -492,10 +755,12 @@ fn view_of(process: &Process, me: BoardId, now: Instant) -> View {
         .map(|(board, _)| *board)
         .collect();
     alive.insert(me);
+    let claims = process.heard.values().filter_map(|heard| heard.leads);
     View {
         alive,
-        leads: process.heard.values().filter(fresh).filter_map(|heard| heard.leads).max(),
+        leads: claims.filter(|(_, until)| now < *until).map(|(term, _)| term).max(),
         seen: process.heard.values().map(|heard| heard.seen).max().unwrap_or_default(),
+        fitness: known.clone(),
     }
 }
 

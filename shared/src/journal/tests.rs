@@ -47,7 +47,7 @@ impl Disk {
                 DiskJob::Delete { segment } => {
                     self.files.remove(&segment);
                 }
-                DiskJob::Read { .. } | DiskJob::Reserve { .. } => unreachable!("not asked here"),
+                DiskJob::Read { .. } | DiskJob::Remember(_) => unreachable!("not asked here"),
             }
         }
     }

@@ -57,7 +57,7 @@ impl Node {
             }
             ControlMessage::Election(message) => {
                 let mut outputs = Outbox::default();
-                self.election.handle_control(from, message, now, &mut outputs);
+                self.election.handle_message(from.into(), message, now, &mut outputs);
                 self.handle_election(&mut outputs, now, out);
             }
             ControlMessage::Hearing(_) | ControlMessage::Duty(_) => {}
@@ -256,6 +256,7 @@ impl Node {
             alive: self.membership.alive(),
             leads: self.membership.leads(),
             seen: self.membership.seen(),
+            fitness: alloc::collections::BTreeMap::new(),
         };
         let mut outputs = Outbox::default();
         self.election.handle_view(view, now, &mut outputs);
@@ -286,9 +287,9 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_reserved(&mut self, ceiling: u64, now: Instant, out: &mut Outbox<Action>) {
+    pub(super) fn handle_remembered(&mut self, memory: Memory, now: Instant, out: &mut Outbox<Action>) {
         let mut outputs = Outbox::default();
-        self.election.handle_reserved(ceiling, now, &mut outputs);
+        self.election.handle_remembered(memory, now, &mut outputs);
         self.handle_election(&mut outputs, now, out);
     }
 
@@ -303,9 +304,11 @@ impl Node {
     fn handle_election(&mut self, outputs: &mut Outbox<election::Output>, now: Instant, out: &mut Outbox<Action>) {
         while let Some(output) = outputs.pop() {
             match output {
-                election::Output::Tell { to, message } => {
-                    out.push(Action::Tell { to, message: ControlMessage::Election(message) });
-                }
+                election::Output::Tell { to, message } => match (to.board(), to.witness()) {
+                    (Some(to), _) => out.push(Action::Tell { to, message: ControlMessage::Election(message) }),
+                    (None, Some(to)) => out.push(Action::TellWitness { to, message }),
+                    (None, None) => {}
+                },
                 election::Output::Acquired { term } => {
                     out.push(Action::Notice(Event::LeaseAcquired { term }));
                     self.handle_duties(Some(term), now, out);
@@ -314,10 +317,8 @@ impl Node {
                     out.push(Action::Notice(Event::LeaseLost { term, released }));
                     self.handle_duties(None, now, out);
                 }
-                election::Output::Reserve { ceiling } => {
-                    let memory = Memory { term_ceiling: ceiling, ..Memory::default() };
-                    out.push(Action::Disk(DiskJob::Remember(memory)));
-                }
+                election::Output::Remember(memory) => out.push(Action::Disk(DiskJob::Remember(memory))),
+                election::Output::Extended { .. } | election::Output::VotersChanged { .. } => {}
                 election::Output::LeaderSeen { term } => out.push(Action::Notice(Event::LeaderChanged { term })),
             }
         }

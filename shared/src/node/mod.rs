@@ -109,7 +109,8 @@ impl Node {
     pub fn new(config: NodeConfig, start: Start, now: Instant) -> Self {
         let origin = Origin { board: config.board, epoch: start.epoch };
         let timing = config.timing;
-        let life = Life { boot: start.epoch.boot, term_ceiling: start.memory.term_ceiling, seed: start.seed };
+        let life =
+            Life { boot: start.epoch.boot, nonce: start.epoch.nonce, memory: start.memory, seed: start.seed };
         let recovery_events = start.recovered.events.clone();
         Self {
             admission: Admission::new(origin),
@@ -155,7 +156,7 @@ impl Node {
             DiskDone::Prepared { segment } => self.journal.handle_prepared(segment),
             DiskDone::Appended { token } => self.handle_appended(token, now, out),
             DiskDone::Read { token, bytes } => self.handle_read(token, &bytes, out),
-            DiskDone::Remembered(memory) => self.handle_reserved(memory.term_ceiling, now, out),
+            DiskDone::Remembered(memory) => self.handle_remembered(memory, now, out),
             DiskDone::Failed => {
                 self.journal.poison();
                 out.push(Action::Notice(Event::JournalPoisoned));

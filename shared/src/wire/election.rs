@@ -59,7 +59,7 @@ pub enum ElectionMessage {
         /// The leader's term.
         term: Term,
         /// The version remembered.
-        version: u32,
+        version: u64,
     },
 }
 
@@ -76,8 +76,10 @@ pub struct Acquire {
     pub trial: bool,
     /// The candidate's life (the nonce of its epoch): an obituary of that life voids what it was granted.
     pub life: u64,
-    /// The version of the decision who votes that the candidate counts by.
-    pub voters: u32,
-    /// A term that its holder has handed over to this candidate: its grant is void, even where its release was lost.
+    /// The newest decision who votes that the candidate knows of. It counts by this one; a leader that changes it counts
+    /// by the one before, until this one is complete.
+    pub voters: Voters,
+    /// A term that is known to have ended before its lease: handed over to this candidate, given up, or its holder's
+    /// life attested over. Its grant is void, even where the voter has not been told of it yet.
     pub released: Option<Term>,
 }

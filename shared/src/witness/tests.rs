@@ -1,0 +1,1 @@
+//! A witness's votes for several sites.

@@ -157,7 +157,7 @@ fn addresses() {
 fn combinations() {
     has(&refused("voters = [1]", "voters = [1, 3]"), "voter board-3 is no board of this site");
     has(&refused("copies = 2", "copies = 3"), "3 copies, but the site has 2 boards");
-    has(&refused("lease_ms = 900", "lease_ms = 299"), "more than a third of the lease");
+    has(&refused("lease_ms = 900", "lease_ms = 149"), "more than a third of the lease");
     has(&refused("board = 2", "board = 1"), "peer board-1 is this board itself");
     let (text, _) = FULL.split_once("[[region.gateway]]").unwrap();
     has(&parse(text).unwrap_err().to_string(), "0 gateways, but a region has 1 to 8");

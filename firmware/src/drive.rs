@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use link::clock;
 use link::stop::Stop;
-use shared::action::{Action, DiskDone, DutyReport, Health, Offer};
+use shared::action::{Action, DiskDone, DutyReport, Evidence, Health, Offer};
 use shared::event::Event;
 use shared::ids::{BoardId, DutyId};
 use shared::node::Node;
@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::Asked;
 use crate::disk::Disk;
 use crate::front_door::DoorAnswers;
-use crate::mesh::{Link, LinkChange, MeshCounts, MeshInputs, count};
+use crate::mesh::{ControlChange, Link, LinkChange, MeshCounts, MeshInputs, Telling, count};
 use crate::notices::Notices;
 use crate::uplink::{RegionInput, Session, Uplink};
 use crate::workloads::Workloads;
@@ -83,6 +83,7 @@ pub(crate) struct Effects {
     pub(crate) workloads: Workloads,
     pub(crate) notices: Arc<Notices>,
     pub(crate) mesh: Arc<MeshCounts>,
+    pub(crate) telling: Telling,
     pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
@@ -103,6 +104,9 @@ pub(crate) struct Driver {
 enum Input {
     Stop,
     Control(BoardId, ControlMessage),
+    ControlLink(ControlChange),
+    Evidence(BoardId, Evidence),
+    Obituary(BoardId, u64),
     Disk(DiskDone),
     Link(LinkChange),
     Region(RegionInput),
@@ -155,13 +159,8 @@ impl Driver {
         };
         self.snapshot(clock::now());
         // A lease given back is told by datagrams, and whoever closes the connections now must not be faster.
-        let told = async {
-            for link in self.links.values() {
-                link.told().await;
-            }
-        };
         // A peer that takes nothing waits for the lease's end.
-        let _ = tokio::time::timeout(TOLD_MAX, told).await;
+        let _ = tokio::time::timeout(TOLD_MAX, self.effects.telling.told()).await;
         (ended, self.inputs, self.effects)
     }
 
@@ -174,6 +173,9 @@ impl Driver {
             biased;
             () = stop.stopped(), if may_stop => Input::Stop,
             Some((from, message)) = mesh.control.recv() => Input::Control(from, message),
+            Some(change) = mesh.control_changes.recv() => Input::ControlLink(change),
+            Some((board, life)) = mesh.obituaries.recv() => Input::Obituary(board, life),
+            Some((peer, evidence)) = mesh.evidence.recv() => Input::Evidence(peer, evidence),
             done = self.effects.disk.done() => Input::Disk(done),
             Some(change) = mesh.changes.recv() => Input::Link(change),
             (duty, report) = self.effects.workloads.report() => Input::Duty(duty, report),
@@ -189,9 +191,20 @@ impl Driver {
 
     /// Handles all that is ready now. What comes while this runs is for the next pass, so that this one ends.
     fn handle_ready(&mut self) {
+        for _ in 0..self.inputs.mesh.control_changes.len() {
+            let Ok(change) = self.inputs.mesh.control_changes.try_recv() else { break };
+            self.handle(Input::ControlLink(change));
+        }
         for _ in 0..self.inputs.mesh.control.len() {
             let Ok((from, message)) = self.inputs.mesh.control.try_recv() else { break };
             self.handle(Input::Control(from, message));
+        }
+        while let Ok((board, life)) = self.inputs.mesh.obituaries.try_recv() {
+            self.handle(Input::Obituary(board, life));
+        }
+        for _ in 0..self.inputs.mesh.evidence.len() {
+            let Ok((peer, evidence)) = self.inputs.mesh.evidence.try_recv() else { break };
+            self.handle(Input::Evidence(peer, evidence));
         }
         while let Some(done) = self.effects.disk.try_done() {
             self.handle(Input::Disk(done));
@@ -224,6 +237,9 @@ impl Driver {
         match input {
             Input::Stop => self.node.handle_stop(now, &mut self.out),
             Input::Control(from, message) => self.node.handle_control(from, message, now, &mut self.out),
+            Input::ControlLink(change) => return self.effects.telling.change(change),
+            Input::Evidence(peer, evidence) => self.node.handle_evidence(peer, evidence, now, &mut self.out),
+            Input::Obituary(board, life) => self.node.handle_obituary(board, life, now, &mut self.out),
             Input::Disk(done) => self.node.handle_disk(done, now, &mut self.out),
             Input::Link(LinkChange { peer, link }) => {
                 let up = link.is_some();
@@ -299,11 +315,7 @@ impl Driver {
                     Some(link) => link.send(message),
                     None => count(&self.effects.mesh.unsent),
                 },
-                Action::Tell { to, message } => {
-                    if let Some(link) = self.links.get(&to) {
-                        link.tell(&message);
-                    }
-                }
+                Action::Tell { to, message } => self.effects.telling.tell(to, &message),
                 Action::Duty { duty, order } => self.effects.workloads.order(duty, order),
                 Action::TellWitness { .. } => {}
                 Action::Dial(hello) => {
@@ -324,6 +336,8 @@ impl Driver {
                 Action::Notice(event) => self.notice(&event),
             }
         }
+        // What the node told one peer in one go shares a datagram.
+        self.effects.telling.flush();
         self.node.check();
     }
 

@@ -77,6 +77,7 @@ impl Sources {
         page.counter("mesh_datagrams_stray", "Datagrams that were no QUIC packet of ours", self.mesh_strays.count())?;
         page.counter("mesh_datagrams_dropped", "Datagrams dropped at the full queue", read(&mesh.datagrams_dropped))?;
         page.counter("mesh_messages_unsent", "Messages for peers to whom no connection stood", read(&mesh.unsent))?;
+        self.control_connections(page)?;
         let Some(uplink) = &self.uplink else { return Ok(()) };
         page.counter("uplink_sessions_opened", "Sessions with the region that came to stand", read(&uplink.opened))?;
         page.counter("uplink_dials_failed", "Dials of the region that failed", read(&uplink.failed))?;
@@ -86,6 +87,29 @@ impl Sources {
             read(&uplink.queue_full),
         )?;
         page.counter("uplink_bad_frames", "Frames from the region that were no messages", read(&uplink.bad_frames))
+    }
+}
+
+impl Sources {
+    fn control_connections(&self, page: &mut Page<'_>) -> fmt::Result {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mesh = &self.mesh;
+        page.counter(
+            "control_connections_dialled",
+            "Control connections that came to stand",
+            read(&mesh.control_dialled),
+        )?;
+        page.counter("control_datagrams_sent", "Control datagrams sent to peers", read(&mesh.control_sent))?;
+        page.counter("control_sent_bytes", "Bytes of those, before QUIC's own", read(&mesh.control_sent_bytes))?;
+        page.counter("obituaries", "Ends of peers' lives that their supervisors attested", read(&mesh.obituaries))?;
+        page.counter("obituaries_bad", "Obituaries that nobody who may has signed", read(&mesh.obituaries_bad))?;
+        page.counter("obituaries_dropped", "Obituaries unseen because of too many", read(&mesh.obituaries_dropped))?;
+        page.counter("control_datagrams_received", "Control datagrams from peers", read(&mesh.control_received))?;
+        page.counter(
+            "control_datagrams_unsent",
+            "Control datagrams dropped because no control connection stood",
+            read(&mesh.control_unsent),
+        )
     }
 }
 

@@ -258,7 +258,7 @@ fn assemble(
         recovered: opened.recovered,
         restarts: restarts(),
     };
-    let (mesh, from_mesh) = Mesh::start(&identity, hello, config.listen.mesh, &config.peers, stop)?;
+    let (mut mesh, from_mesh) = Mesh::start(&identity, hello, config.listen.mesh, &config.peers, stop)?;
     let (uplink, region) = match &config.region {
         Some(region) => {
             let identity = identity.with_roots(&region.ca)?;
@@ -292,6 +292,7 @@ fn assemble(
         workloads,
         notices,
         mesh: Arc::clone(&mesh.counts),
+        telling: mesh.telling.take().expect("a mesh has one way to tell, taken here"),
         snapshots,
     };
     let node = Node::new(node, start, clock::now());

@@ -6,28 +6,42 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 use shared::time::{Deadline, Instant, WallMillis};
 
-/// The longest that this process has seen its machine asleep, in microseconds since it booted.
-static SLEPT: AtomicU64 = AtomicU64::new(0);
+/// Micros that the machine was suspended since its boot, as far as this process has seen.
+static SUSPENDED: AtomicU64 = AtomicU64::new(0);
+/// A suspension shorter than this is not told from the noise of reading two clocks.
+const SUSPENSION_MIN_MICROS: u64 = 1_000;
 
-/// Now, on a clock that nobody slews and that also counts while the machine is suspended.
-///
-/// `CLOCK_MONOTONIC_RAW` runs at the speed of the machine's oscillator: NTP does not bend it, so two boards differ by what
-/// their quartz differs (some 0.01 %), far within the 1 % that leases allow for. It stands still in suspend. How long the
-/// machine slept is what `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, which NTP bends alike; it is added, so that a
-/// lease does not live on through a sleep.
+/// Now, on a clock that nobody slews: CLOCK_MONOTONIC_RAW, and the time that the machine was suspended, because a lease
+/// must not live on through a sleep. It only rises. All processes of one machine agree on it to a millisecond or so, as
+/// both parts count from the boot. Three reads through the vDSO, no lock.
 pub fn now() -> Instant {
+    // The two run alike, slewed alike, and differ by the suspensions alone (clock_gettime(2)). In this order a delay
+    // between the reads makes the difference too small, which the next call mends; never too large.
+    let (with, without) = (micros(ClockId::Boottime), micros(ClockId::Monotonic));
+    let seen = SUSPENDED.load(Ordering::Acquire);
+    let suspended = suspended(seen, with, without);
+    if suspended > seen {
+        SUSPENDED.fetch_max(suspended, Ordering::AcqRel);
+    }
     let raw = micros(ClockId::MonotonicRaw);
-    let asleep = micros(ClockId::Boottime).saturating_sub(micros(ClockId::Monotonic));
-    // The two are not read at one instant, and their difference comes out too small rather than too large.
-    let before = SLEPT.fetch_max(asleep, Ordering::Relaxed);
-    Instant::from_micros(raw.saturating_add(before.max(asleep)))
+    Instant::from_micros(raw.saturating_add(SUSPENDED.load(Ordering::Acquire)))
+}
+
+/// Micros of suspension, where `seen` were known: more only where the clocks say so clearly.
+fn suspended(seen: u64, with: u64, without: u64) -> u64 {
+    let measured = with.saturating_sub(without);
+    if measured >= seen.saturating_add(SUSPENSION_MIN_MICROS) {
+        measured
+    } else {
+        seen
+    }
 }
 
 fn micros(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000) + nanos / 1_000
+    seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000)
 }
 
 /// Wall time, for labels only. A clock before 1970 reads as 1970.
@@ -48,6 +62,33 @@ pub const NAP_MAX: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suspension_moves_the_clock_and_noise_does_not() {
+        assert_eq!(suspended(0, 70_000_000, 70_000_000), 0);
+        assert_eq!(suspended(0, 70_000_999, 70_000_000), 0);
+        assert_eq!(suspended(0, 70_001_000, 70_000_000), 1_000);
+        assert_eq!(suspended(5_000_000, 75_000_999, 70_000_000), 5_000_000);
+        assert_eq!(suspended(5_000_000, 95_000_000, 70_000_000), 25_000_000);
+        // A delay between the reads.
+        assert_eq!(suspended(5_000_000, 70_000_000, 70_300_000), 5_000_000);
+    }
+
+    #[test]
+    fn instants_never_fall_on_any_thread() {
+        let run = || {
+            let mut last = now();
+            for _ in 0..20_000 {
+                let next = now();
+                assert!(next >= last);
+                last = next;
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(run);
+            scope.spawn(run);
+        });
+    }
 
     #[test]
     fn instants_rise_and_naps_are_bounded() {

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::BbrConfig;
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{
-    AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Runtime,
+    ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use shared::limits::{DATAGRAM_BYTES_MAX, UPLINK_WINDOW_BYTES};
+use tokio::sync::mpsc;
 
-use crate::identity::{Identity, IdentityError};
-use crate::obituary::Obituaries;
+use crate::identity::{ALPN, CONTROL_ALPN, Identity, IdentityError, WITNESS_ALPN};
 use crate::sites::Sites;
 use crate::strays::{CountingSocket, Strays};
 
@@ -29,6 +29,14 @@ const MESH_WINDOW_BYTES: u32 = 1024 * 1024;
 const DATAGRAMS_RECEIVED_BYTES: usize = 64 * DATAGRAM_BYTES_MAX;
 /// Datagrams kept until they are sent. When full the oldest goes: the newest heartbeat says all.
 const DATAGRAMS_SENT_BYTES: usize = 4 * DATAGRAM_BYTES_MAX;
+/// Bytes that a control connection takes of a stream: a hello and nothing else.
+const CONTROL_WINDOW_BYTES: u32 = 4 * 1024;
+/// Datagrams that may come before one is acknowledged: at a heartbeat's rate an acknowledgement of its own costs
+/// half as much as the heartbeat.
+const CONTROL_ACKS_AFTER: u32 = 16;
+/// How long an acknowledgement may wait for a datagram to ride on. Quinn asks for no more than 25 ms or a round trip,
+/// whichever is longer; more is harmless, because silence is judged by heartbeats and not by acknowledgements.
+const CONTROL_ACK_DELAY: Duration = Duration::from_millis(250);
 
 /// An uplink that is silent for so long swallows packets and counts as down.
 const UPLINK_IDLE: Duration = Duration::from_secs(3);
@@ -36,6 +44,11 @@ const UPLINK_IDLE: Duration = Duration::from_secs(3);
 const UPLINK_KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// Five times 20 Mbit/s x 80 ms (the measured uplink, notes: buffer-sync), so that loss does not stall the window.
 const UPLINK_WINDOW: u32 = 1024 * 1024;
+
+/// A witness that answers nothing for so long is out of reach: twice its grant (2 s).
+const WITNESS_IDLE: Duration = Duration::from_secs(4);
+/// Four of these fit into that patience; at 60 bytes each way a day of them is 10 MB.
+const WITNESS_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// Handshakes that may wait to be looked at; more are refused.
 const INCOMING_MAX: usize = 64;
@@ -63,82 +76,106 @@ pub enum EndpointError {
 }
 
 /// An endpoint and what it counts.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Listening {
     /// Dials, and hands out what comes in.
     pub endpoint: Endpoint,
     /// Datagrams that were not ours.
     pub strays: Arc<Strays>,
-    /// Obituaries that came in.
-    pub obituaries: Arc<Obituaries>,
+    /// How a control connection is dialled, where this endpoint dials boards.
+    pub control: Option<ClientConfig>,
+    /// Obituaries that came in, unjudged; to be taken once. Where nobody takes them they count as strays.
+    pub obituaries: Option<mpsc::Receiver<Vec<u8>>>,
 }
 
-/// The endpoint of a board among its peers: dials them and is dialled, on one UDP port. `own_site` is the board's
-/// site with its roots ([`Sites::one`]).
+/// The endpoint of a board among its peers: dials them and is dialled, on one UDP port, for data and for control.
+/// `own_site` is the board's site with its roots ([`Sites::one`]).
 pub fn mesh(identity: &Identity, own_site: &Arc<Sites>, listen: SocketAddr) -> Result<Listening, EndpointError> {
-    let transport = Arc::new(mesh_transport());
-    let mut listening = open(identity, Some((own_site, &transport)), listen)?;
-    dial_with(&mut listening.endpoint, identity, transport)?;
+    let accepted = Arc::new(accepted_transport());
+    let alpns = [ALPN, CONTROL_ALPN];
+    let server = server_config(identity, own_site, &accepted, &alpns)?;
+    let mut listening = open(identity, Some(server), listen)?;
+    let data = client_config(identity, Arc::new(mesh_transport()), ALPN)?;
+    listening.endpoint.set_default_client_config(data);
+    listening.control = Some(client_config(identity, Arc::new(control_transport()), CONTROL_ALPN)?);
     Ok(listening)
 }
 
 /// The endpoint of a board towards its region: dials only, from a port that the system chooses, over the family of
 /// addresses that `towards` has.
 pub fn uplink(identity: &Identity, towards: SocketAddr) -> Result<Listening, EndpointError> {
-    let any = match towards {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let mut listening = open(identity, None, any)?;
-    dial_with(&mut listening.endpoint, identity, Arc::new(uplink_transport()))?;
+    let mut listening = open(identity, None, any(towards))?;
+    let client = client_config(identity, Arc::new(uplink_transport()), ALPN)?;
+    listening.endpoint.set_default_client_config(client);
     Ok(listening)
 }
 
 /// The endpoint of a gateway: accepts boards of `sites`, dials nobody.
 pub fn gateway(identity: &Identity, sites: &Arc<Sites>, listen: SocketAddr) -> Result<Listening, EndpointError> {
-    open(identity, Some((sites, &Arc::new(uplink_transport()))), listen)
+    let server = server_config(identity, sites, &Arc::new(uplink_transport()), &[ALPN])?;
+    open(identity, Some(server), listen)
 }
 
-fn dial_with(
-    endpoint: &mut Endpoint,
+/// The endpoint of a witness: takes votes of boards of `sites`, dials nobody.
+pub fn witness(identity: &Identity, sites: &Arc<Sites>, listen: SocketAddr) -> Result<Listening, EndpointError> {
+    let server = server_config(identity, sites, &Arc::new(witness_transport()), &[WITNESS_ALPN])?;
+    open(identity, Some(server), listen)
+}
+
+/// The endpoint of a board towards its witness: dials only, as [`uplink`] does.
+pub fn towards_witness(identity: &Identity, towards: SocketAddr) -> Result<Listening, EndpointError> {
+    let mut listening = open(identity, None, any(towards))?;
+    let client = client_config(identity, Arc::new(witness_transport()), WITNESS_ALPN)?;
+    listening.endpoint.set_default_client_config(client);
+    Ok(listening)
+}
+
+/// Whether `connection` was made for control.
+pub fn is_control(connection: &Connection) -> bool {
+    let data = connection
+        .handshake_data()
+        .and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(CONTROL_ALPN))
+}
+
+fn any(towards: SocketAddr) -> SocketAddr {
+    match towards {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    }
+}
+
+fn client_config(
     identity: &Identity,
     transport: Arc<TransportConfig>,
-) -> Result<(), EndpointError> {
-    let tls = QuicClientConfig::try_from(identity.client_tls()?)?;
+    alpn: &[u8],
+) -> Result<ClientConfig, EndpointError> {
+    let tls = QuicClientConfig::try_from(identity.client_tls(alpn)?)?;
     let mut client = ClientConfig::new(Arc::new(tls));
     client.transport_config(transport);
-    endpoint.set_default_client_config(client);
-    Ok(())
+    Ok(client)
 }
 
-fn open(
-    identity: &Identity,
-    accept: Option<(&Arc<Sites>, &Arc<TransportConfig>)>,
-    listen: SocketAddr,
-) -> Result<Listening, EndpointError> {
-    let server = match accept {
-        Some((sites, transport)) => Some(server_config(identity, sites, transport)?),
-        None => None,
-    };
+fn open(identity: &Identity, server: Option<ServerConfig>, listen: SocketAddr) -> Result<Listening, EndpointError> {
     let bind = |source| EndpointError::Bind { address: listen, source };
     let socket = UdpSocket::bind(listen).map_err(bind)?;
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
     let strays = Arc::new(Strays::default());
-    let obituaries = Arc::new(Obituaries::default());
-    let socket = CountingSocket::new(socket, ids(identity), Arc::clone(&strays), Arc::clone(&obituaries));
+    let (socket, obituaries) = CountingSocket::new(socket, ids(identity), Arc::clone(&strays));
     let socket: Arc<dyn AsyncUdpSocket> = Arc::new(socket);
     let endpoint =
         Endpoint::new_with_abstract_socket(endpoint_config(identity), server, socket, Arc::new(TokioRuntime))
             .map_err(bind)?;
-    Ok(Listening { endpoint, strays, obituaries })
+    Ok(Listening { endpoint, strays, control: None, obituaries: Some(obituaries) })
 }
 
 fn server_config(
     identity: &Identity,
     sites: &Arc<Sites>,
     transport: &Arc<TransportConfig>,
+    alpns: &[&[u8]],
 ) -> Result<ServerConfig, EndpointError> {
-    let tls = QuicServerConfig::try_from(identity.server_tls(sites)?)?;
+    let tls = QuicServerConfig::try_from(identity.server_tls(sites, alpns)?)?;
     let mut server = ServerConfig::with_crypto(Arc::new(tls));
     server
         .transport_config(Arc::clone(transport))
@@ -181,6 +218,7 @@ fn idle(after: Duration) -> IdleTimeout {
     IdleTimeout::try_from(after).expect("a few seconds fit a QUIC timeout")
 }
 
+/// Data: streams of frames one way, and nothing else.
 fn mesh_transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
@@ -192,6 +230,49 @@ fn mesh_transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(MESH_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(MESH_WINDOW_BYTES))
         .send_window(u64::from(MESH_WINDOW_BYTES))
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+/// Control as dialled: a hello each way, then datagrams. It is never idle while two boards hear each other, and kept by
+/// nothing else.
+fn control_transport() -> TransportConfig {
+    let mut transport = mesh_transport();
+    transport
+        .stream_receive_window(VarInt::from_u32(CONTROL_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONTROL_WINDOW_BYTES))
+        .send_window(u64::from(CONTROL_WINDOW_BYTES));
+    tell(&mut transport);
+    transport
+}
+
+/// What is accepted may be either: which, is known when the handshake is over. So it takes what data needs, and sends as
+/// control does; on a data connection the accepting side sends nothing that an acknowledgement could be late for.
+fn accepted_transport() -> TransportConfig {
+    let mut transport = mesh_transport();
+    tell(&mut transport);
+    transport
+}
+
+/// Datagrams both ways: the newest wins, and acknowledgements ride on them where they can.
+fn tell(transport: &mut TransportConfig) {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(CONTROL_ACKS_AFTER))
+        .max_ack_delay(Some(CONTROL_ACK_DELAY));
+    transport
+        .ack_frequency_config(Some(acks))
+        .datagram_receive_buffer_size(Some(DATAGRAMS_RECEIVED_BYTES))
+        .datagram_send_buffer_size(DATAGRAMS_SENT_BYTES);
+}
+
+/// Votes between a board and its witness, which is asked so rarely that the connection keeps itself.
+fn witness_transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(idle(WITNESS_IDLE)))
+        .keep_alive_interval(Some(WITNESS_KEEP_ALIVE))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(Some(DATAGRAMS_RECEIVED_BYTES))
         .datagram_send_buffer_size(DATAGRAMS_SENT_BYTES);
     transport

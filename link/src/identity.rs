@@ -12,14 +12,18 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::sign::{CertifiedKey, Signer};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::sites::Sites;
 
-/// The protocol that both ends must name in the handshake.
+/// The protocol that both ends must name in the handshake: streams of frames.
 pub const ALPN: &[u8] = b"roadstead/1";
+/// The same for control between boards: a hello each way, then datagrams.
+pub const CONTROL_ALPN: &[u8] = b"roadstead-control/1";
+/// The same between a board and a witness: datagrams.
+pub const WITNESS_ALPN: &[u8] = b"roadstead-witness/1";
 
 /// Why an identity cannot be used. The operator's to mend; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -120,36 +124,37 @@ impl Identity {
         Arc::clone(&self.roots)
     }
 
-    /// The key as something that signs, and the certificate that goes with it, DER.
-    pub(crate) fn signing(&self) -> Result<(Arc<dyn SigningKey>, Vec<u8>), IdentityError> {
-        let key = self.provider.key_provider.load_private_key(self.key.clone_key())?;
-        let leaf = self.chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default();
-        Ok((key, leaf))
-    }
-
-    /// TLS for dialling: proves itself, verifies the server's name against the roots.
-    pub fn client_tls(&self) -> Result<ClientConfig, IdentityError> {
+    /// TLS for dialling: proves itself, verifies the server's name against the roots. Speaks `alpn`.
+    pub fn client_tls(&self, alpn: &[u8]) -> Result<ClientConfig, IdentityError> {
         let mut tls = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(Arc::clone(&self.roots))
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.alpn_protocols = vec![alpn.to_vec()];
         tls.resumption = Resumption::disabled();
         tls.enable_early_data = false;
         Ok(tls)
     }
 
-    /// TLS for accepting: proves itself, and takes only boards of `sites`.
-    pub fn server_tls(&self, sites: &Arc<Sites>) -> Result<ServerConfig, IdentityError> {
+    /// TLS for accepting: proves itself, and takes only boards of `sites`, which speak one of `alpns`.
+    pub fn server_tls(&self, sites: &Arc<Sites>, alpns: &[&[u8]]) -> Result<ServerConfig, IdentityError> {
         let mut tls = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::clone(sites) as _)
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
         tls.session_storage = Arc::new(NoServerSessionStorage {});
         tls.send_tls13_tickets = 0;
         tls.max_early_data_size = 0;
         Ok(tls)
+    }
+
+    /// Signs with this key, in the first way that suits its kind.
+    pub(crate) fn signer(&self) -> Result<Box<dyn Signer>, IdentityError> {
+        let key = self.provider.key_provider.load_private_key(self.key.clone_key())?;
+        let offered = self.provider.signature_verification_algorithms.supported_schemes();
+        let signer = key.choose_scheme(&offered);
+        Ok(signer.ok_or(rustls::Error::General("this kind of key signs nothing".to_owned()))?)
     }
 
     /// A secret that only this key's holder can make, the same at every start, different for each `purpose`.

@@ -1,217 +1,256 @@
-//! Obituaries on the wire: a supervisor announces the end of its node's life, and whoever hears it checks who signed
-//! that. Datagrams beside QUIC on the same port. Decides nothing: what an end means is the election's to say.
+//! Obituaries on the wire: a supervisor signs and sends them, beside QUIC, and a board judges what comes. What is not
+//! signed by the key that the board proved itself with, for the life that it last said hello in, is worth nothing.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use quinn::rustls;
-use rustls::SignatureScheme;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::sign::SigningKey;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::Signer;
 use shared::ids::{BoardId, Name};
-use shared::wire::obituary::{OBITUARY_BYTES_MAX, Obituary};
-use tokio::sync::Notify;
+use shared::wire::obituary::{OBITUARY_BYTES_MAX, OBITUARY_MAGIC, Obituary};
 use webpki::EndEntityCert;
 
 use crate::identity::{Identity, IdentityError, provider};
-use crate::sites::Sites;
 
-/// How a board signs: whatever its key can, the shortest first.
-const SCHEMES: [SignatureScheme; 4] = [
-    SignatureScheme::ECDSA_NISTP256_SHA256,
-    SignatureScheme::ED25519,
-    SignatureScheme::ECDSA_NISTP384_SHA384,
-    SignatureScheme::RSA_PSS_SHA256,
-];
-/// When an obituary is said again, after the first time: one lost datagram in three costs nothing, and a burst of loss
-/// of some 10 ms is outlived. More would not beat the lease.
-const AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(3), Duration::from_millis(9)];
-/// Obituaries that wait to be checked. At the limit further ones are dropped and counted: each is said three times.
-const WAITING_MAX: usize = 64;
-/// Obituaries checked in a second: a signature costs about a millisecond on a small board. Beyond it they are dropped
-/// and counted, so that noise cannot keep a processor busy.
-const CHECKS_PER_SECOND_MAX: u32 = 128;
+/// Waits before each sending of an obituary: three that are spaced outlive a short burst of loss, and all are gone in the
+/// time of one round of votes.
+const SENDINGS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(3), Duration::from_millis(9)];
+/// Signatures looked at in a second: half a millisecond each on a small board. More are dropped and counted.
+const JUDGED_MAX: u32 = 64;
+/// The second.
+const JUDGED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Says that lives of this board's node have ended.
+/// Whether `datagram` says that it is an obituary.
+pub(crate) fn is_obituary(datagram: &[u8]) -> bool {
+    datagram.len() <= OBITUARY_BYTES_MAX && datagram.starts_with(&OBITUARY_MAGIC)
+}
+
+/// Says that a life of this board's node has ended. Held by the supervisor.
+#[derive(Debug)]
 pub struct Announcer {
-    key: Arc<dyn SigningKey>,
-    certificate: Vec<u8>,
+    signer: Box<dyn Signer>,
+    site: Name,
+    board: BoardId,
     targets: Vec<SocketAddr>,
 }
 
-/// A key is never printed.
-impl std::fmt::Debug for Announcer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Announcer")
-            .field("targets", &self.targets)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Announcer {
-    /// An announcer with the board's identity, to be heard at `targets`: the other boards' mesh addresses and the
-    /// witness's.
-    pub fn new(identity: &Identity, targets: Vec<SocketAddr>) -> Result<Self, IdentityError> {
-        let (key, certificate) = identity.signing()?;
-        Ok(Self { key, certificate, targets })
+    /// An announcer for `board` of `site`, which tells `targets`: the mesh addresses of its peers, and its witness.
+    pub fn new(
+        identity: &Identity,
+        site: Name,
+        board: BoardId,
+        targets: Vec<SocketAddr>,
+    ) -> Result<Self, IdentityError> {
+        Ok(Self { signer: identity.signer()?, site, board, targets })
     }
 
-    /// The signed datagram for `life`; `None` where the key signs in no way that obituaries know.
-    pub fn sign(&self, life: u64) -> Option<Vec<u8>> {
-        let signer = self.key.choose_scheme(&SCHEMES)?;
-        let scheme = u16::from(signer.scheme());
-        let mut datagram = Obituary { life, certificate: self.certificate.clone(), scheme }.encode();
-        let signature = signer.sign(&datagram).ok()?;
+    /// The datagram that says it.
+    fn datagram(&self, life: u64) -> Result<Vec<u8>, rustls::Error> {
+        let obituary = Obituary { site: self.site.clone(), board: self.board, life };
+        let mut datagram = obituary.encode();
+        let signature = self.signer.sign(&datagram)?;
         datagram.extend_from_slice(&signature);
-        (datagram.len() <= OBITUARY_BYTES_MAX).then_some(datagram)
+        Ok(datagram)
     }
 
-    /// Announces that `life` is over: to every target, three times within some ten milliseconds. Call it only when
-    /// nothing that the life started can act any more. Whether anybody hears it is not known: then a lease runs out.
+    /// Tells everybody, three times within some 12 ms, and returns then. Call only when the node's process was waited for
+    /// and nothing of it, nor of the processes that it had started, can act any more. Who does not hear of it waits for
+    /// the lease's end instead, so a failure is only logged.
     pub fn announce(&self, life: u64) {
-        let Some(datagram) = self.sign(life) else { return };
-        let sockets = Sockets::open();
-        sockets.send(&datagram, &self.targets);
-        for pause in AGAIN_AFTER {
-            std::thread::sleep(pause);
-            sockets.send(&datagram, &self.targets);
-        }
-    }
-}
-
-/// A socket for each family of addresses, as far as the system gives them.
-struct Sockets {
-    v4: Option<UdpSocket>,
-    v6: Option<UdpSocket>,
-}
-
-impl Sockets {
-    fn open() -> Self {
-        let open = |address: IpAddr| {
-            let socket = UdpSocket::bind((address, 0)).ok()?;
-            socket.set_nonblocking(true).ok()?;
-            Some(socket)
+        let datagram = match self.datagram(life) {
+            Ok(datagram) => datagram,
+            Err(error) => return tracing::warn!(%error, "an obituary cannot be signed; peers wait for the lease"),
         };
-        Self { v4: open(Ipv4Addr::UNSPECIFIED.into()), v6: open(Ipv6Addr::UNSPECIFIED.into()) }
-    }
-
-    fn send(&self, datagram: &[u8], targets: &[SocketAddr]) {
-        for target in targets {
-            let socket = if target.is_ipv4() { &self.v4 } else { &self.v6 };
-            if let Some(socket) = socket {
-                // What cannot be sent is as lost as what the network loses.
-                let _ = socket.send_to(datagram, target);
+        let sockets = [UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)), UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))];
+        let mut failed = 0;
+        for wait in SENDINGS {
+            thread::sleep(wait);
+            for target in &self.targets {
+                let socket = &sockets[usize::from(target.is_ipv6())];
+                let sent = socket.as_ref().is_ok_and(|socket| socket.send_to(&datagram, target).is_ok());
+                failed += u32::from(!sent);
             }
         }
+        tracing::info!(life, targets = self.targets.len(), failed, "told the peers that this life has ended");
     }
 }
 
-/// Obituaries that came in at one socket, to be checked.
-#[derive(Debug, Default)]
-pub struct Obituaries {
-    waiting: Mutex<VecDeque<Vec<u8>>>,
-    came: Notify,
-    heard: AtomicU64,
-    refused: AtomicU64,
-    dropped: AtomicU64,
+/// What became of an obituary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// That life of that board has ended.
+    Ended {
+        /// Which board.
+        board: BoardId,
+        /// Which life.
+        life: u64,
+    },
+    /// It was known already: each is sent three times.
+    Known,
+    /// It is no obituary, or not of a life that is known here, or nobody who may has signed it.
+    Bad,
+    /// Too many came lately; it was not looked at.
+    TooMany,
 }
 
-impl Obituaries {
-    /// Good ones, each counted as often as it was heard.
-    pub fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Relaxed)
-    }
-
-    /// Ones that were not signed by a board that may come in.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Ones dropped unread, because too many came.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    /// Takes in a datagram that begins like an obituary.
-    pub(crate) fn put(&self, datagram: &[u8]) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < WAITING_MAX && datagram.len() <= OBITUARY_BYTES_MAX {
-            waiting.push_back(datagram.to_vec());
-            self.came.notify_one();
-        } else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn take(&self) -> Option<Vec<u8>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
-
-/// Checks who signed what came in.
+/// Judges obituaries of one site.
 #[derive(Debug)]
-pub struct Verifier {
-    obituaries: Arc<Obituaries>,
-    sites: Arc<Sites>,
-    second: Instant,
-    checks: u32,
+pub struct Coroner {
+    site: Name,
+    lives: BTreeMap<BoardId, Life>,
+    algorithms: WebPkiSupportedAlgorithms,
+    window: Instant,
+    judged: u32,
 }
 
-impl Verifier {
-    /// A verifier of what came in at a socket, signed by boards of `sites`.
-    pub fn new(obituaries: Arc<Obituaries>, sites: Arc<Sites>) -> Self {
-        Self { obituaries, sites, second: Instant::now(), checks: 0 }
-    }
+#[derive(Debug)]
+struct Life {
+    certificate: CertificateDer<'static>,
+    life: u64,
+    ended: bool,
+}
 
-    /// The next good obituary: which board of which site, and which life of it. May be dropped half-way and called again.
-    pub async fn next(&mut self) -> (Name, BoardId, u64) {
-        loop {
-            let Some(datagram) = self.obituaries.take() else {
-                self.obituaries.came.notified().await;
-                continue;
-            };
-            if !self.may_check() {
-                self.obituaries.dropped.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            match self.check(&datagram) {
-                Some(good) => {
-                    self.obituaries.heard.fetch_add(1, Ordering::Relaxed);
-                    return good;
-                }
-                None => {
-                    self.obituaries.refused.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-    }
-
-    fn may_check(&mut self) -> bool {
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            self.second = Instant::now();
-            self.checks = 0;
-        }
-        self.checks += 1;
-        self.checks <= CHECKS_PER_SECOND_MAX
-    }
-
-    fn check(&self, datagram: &[u8]) -> Option<(Name, BoardId, u64)> {
-        let (obituary, signed, signature) = Obituary::decode(datagram)?;
-        let certificate = CertificateDer::from(obituary.certificate);
-        let (site, board) = self.sites.verify(std::slice::from_ref(&certificate), UnixTime::now()).ok()?;
-        let leaf = EndEntityCert::try_from(&certificate).ok()?;
-        let scheme = SignatureScheme::from(obituary.scheme);
+impl Coroner {
+    /// One that knows nobody yet.
+    pub fn new(site: Name) -> Self {
         let algorithms = provider().signature_verification_algorithms;
-        let (_, fitting) = algorithms.mapping.iter().find(|(known, _)| *known == scheme)?;
-        let holds = |algorithm: &&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
-            leaf.verify_signature(*algorithm, signed, signature).is_ok()
+        Self { site, lives: BTreeMap::new(), algorithms, window: Instant::now(), judged: 0 }
+    }
+
+    /// `board` has proved itself with `certificate`, in this life.
+    pub fn learn(&mut self, board: BoardId, certificate: CertificateDer<'static>, life: u64) {
+        let ended = self.lives.get(&board).is_some_and(|known| known.life == life && known.ended);
+        self.lives.insert(board, Life { certificate, life, ended });
+    }
+
+    /// Judges `datagram`, which came at `now`. A stranger does not know the life, which only connections carry, so what it
+    /// sends costs no look at a signature.
+    pub fn judge(&mut self, datagram: &[u8], now: Instant) -> Judgement {
+        let Some((obituary, signed, signature)) = Obituary::decode(datagram) else {
+            return Judgement::Bad;
         };
-        fitting
-            .iter()
-            .any(|algorithm| holds(algorithm))
-            .then_some((site, board, obituary.life))
+        let known = self.lives.get_mut(&obituary.board).filter(|known| known.life == obituary.life);
+        let Some(known) = known.filter(|_| obituary.site == self.site) else {
+            return Judgement::Bad;
+        };
+        if known.ended {
+            return Judgement::Known;
+        }
+        if now.duration_since(self.window) >= JUDGED_WITHIN {
+            (self.window, self.judged) = (now, 0);
+        }
+        if self.judged >= JUDGED_MAX {
+            return Judgement::TooMany;
+        }
+        self.judged += 1;
+        if !is_signed(&known.certificate, self.algorithms, signed, signature) {
+            return Judgement::Bad;
+        }
+        known.ended = true;
+        Judgement::Ended { board: obituary.board, life: obituary.life }
+    }
+}
+
+fn is_signed(
+    certificate: &CertificateDer<'_>,
+    algorithms: WebPkiSupportedAlgorithms,
+    signed: &[u8],
+    signature: &[u8],
+) -> bool {
+    // Those that are for another kind of key refuse unseen.
+    EndEntityCert::try_from(certificate).is_ok_and(|leaf| {
+        let mut all = algorithms.all.iter();
+        all.any(|algorithm| leaf.verify_signature(*algorithm, signed, signature).is_ok())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    fn board(number: u8) -> BoardId {
+        BoardId::new(number).unwrap()
+    }
+
+    fn site() -> Name {
+        Name::try_from("north").unwrap()
+    }
+
+    fn identity(name: &str) -> (Identity, CertificateDer<'static>) {
+        let directory = std::env::temp_dir().join(format!("roadstead-obituary-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["board-1.north.roadstead".to_owned()]).unwrap();
+        let certificate = certificate.self_signed(&key).unwrap();
+        let (pem, secret) = (directory.join("pem"), directory.join("key"));
+        std::fs::write(&pem, certificate.pem()).unwrap();
+        std::fs::write(&secret, key.serialize_pem()).unwrap();
+        let identity = Identity::load(&pem, &secret, &pem).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        (identity, certificate.der().clone())
+    }
+
+    #[test]
+    fn only_the_board_itself_ends_the_life_that_is_known() {
+        let (own, certificate) = identity("own");
+        let (other, _) = identity("other");
+        let announcer = |identity| Announcer::new(identity, site(), board(1), Vec::new()).unwrap();
+        let good = announcer(&own).datagram(7).unwrap();
+        assert!(is_obituary(&good));
+        let now = Instant::now();
+        let mut coroner = Coroner::new(site());
+        assert_eq!(coroner.judge(&good, now), Judgement::Bad, "nobody is known");
+        coroner.learn(board(1), certificate.clone(), 7);
+        assert_eq!(coroner.judge(&announcer(&other).datagram(7).unwrap(), now), Judgement::Bad);
+        assert_eq!(coroner.judge(&announcer(&own).datagram(8).unwrap(), now), Judgement::Bad);
+        for at in 0..good.len() {
+            let mut damaged = good.clone();
+            damaged[at] ^= 1;
+            assert_eq!(coroner.judge(&damaged, now + JUDGED_WITHIN * u32::try_from(at + 1).unwrap()), Judgement::Bad);
+        }
+        let later = now + JUDGED_WITHIN * 1000;
+        assert_eq!(coroner.judge(&good, later), Judgement::Ended { board: board(1), life: 7 });
+        assert_eq!(coroner.judge(&good, later), Judgement::Known);
+        coroner.learn(board(1), certificate, 7);
+        assert_eq!(coroner.judge(&good, later), Judgement::Known);
+    }
+
+    #[test]
+    fn a_flood_costs_a_bounded_number_of_looks() {
+        let (own, certificate) = identity("flood");
+        let (other, _) = identity("forger");
+        let mut coroner = Coroner::new(site());
+        coroner.learn(board(1), certificate, 7);
+        let now = Instant::now();
+        let forged = Announcer::new(&other, site(), board(1), Vec::new())
+            .unwrap()
+            .datagram(7)
+            .unwrap();
+        for _ in 0..JUDGED_MAX {
+            assert_eq!(coroner.judge(&forged, now), Judgement::Bad);
+        }
+        assert_eq!(coroner.judge(&forged, now), Judgement::TooMany);
+        let good = Announcer::new(&own, site(), board(1), Vec::new()).unwrap().datagram(7).unwrap();
+        assert!(matches!(coroner.judge(&good, now + JUDGED_WITHIN), Judgement::Ended { .. }));
+    }
+
+    #[test]
+    fn it_is_sent_three_times() {
+        let (own, _) = identity("sent");
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let targets = vec![socket.local_addr().unwrap()];
+        let announcer = Announcer::new(&own, site(), board(1), targets).unwrap();
+        announcer.announce(9);
+        let mut buffer = [0; 512];
+        for _ in SENDINGS {
+            let length = socket.recv(&mut buffer).unwrap();
+            assert!(is_obituary(&buffer[..length]));
+        }
     }
 }

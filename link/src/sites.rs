@@ -34,6 +34,12 @@ pub fn gateway_name(gateway: &str) -> String {
     format!("gateway.{gateway}.roadstead")
 }
 
+/// The certificate with which the other end has proved itself.
+pub fn certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let identity = connection.peer_identity()?;
+    identity.downcast_ref::<Vec<CertificateDer<'static>>>()?.first().cloned()
+}
+
 /// The sites whose boards may come in, each with its own roots.
 #[derive(Debug)]
 pub struct Sites {

@@ -1,6 +1,5 @@
 //! A UDP socket that counts what cannot be ours: datagrams that no QUIC peer of this endpoint would send. QUIC drops
-//! them in silence, which is right for the network and wrong for the person who looks for the reason. Obituaries, which
-//! share the port, are taken out for whoever checks them.
+//! them in silence, which is right for the network and wrong for the person who looks for the reason.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -12,14 +11,16 @@ use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
-use shared::wire::obituary::OBITUARY_MAGIC;
+use tokio::sync::mpsc;
 
-use crate::obituary::Obituaries;
+use crate::obituary::is_obituary;
 use crate::once::OncePerPeer;
 
 /// Strays of one address before it is worth a line: a peer's restart sends one or two, because a stateless reset
 /// looks like noise by design (RFC 9000, 10.3).
 const STRAYS_BEFORE_LINE: u32 = 8;
+/// Obituaries that wait to be judged: three of each of some boards. At the limit further ones count as strays.
+const OBITUARIES_MAX: usize = 64;
 /// A shorter datagram cannot be a QUIC packet (RFC 9000, 10.3: 21 bytes is the least that is worth judging).
 const PACKET_BYTES_MIN: usize = 21;
 /// Bytes of the connection ids that this endpoint gives out.
@@ -55,17 +56,29 @@ pub(crate) struct CountingSocket<G> {
     inner: Arc<dyn AsyncUdpSocket>,
     ids: G,
     strays: Arc<Strays>,
-    obituaries: Arc<Obituaries>,
+    obituaries: mpsc::Sender<Vec<u8>>,
 }
 
 impl<G> CountingSocket<G> {
-    pub(crate) fn new(
-        inner: Arc<dyn AsyncUdpSocket>,
-        ids: G,
-        strays: Arc<Strays>,
-        obituaries: Arc<Obituaries>,
-    ) -> Self {
-        Self { inner, ids, strays, obituaries }
+    /// A socket, and the obituaries that come in by it.
+    pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>, ids: G, strays: Arc<Strays>) -> (Self, mpsc::Receiver<Vec<u8>>) {
+        let (obituaries, brought) = mpsc::channel(OBITUARIES_MAX);
+        (Self { inner, ids, strays, obituaries }, brought)
+    }
+
+    /// Judges what came from `from`. Quinn sees it too, and passes over what is no packet of QUIC.
+    fn look(&self, datagram: &[u8], from: SocketAddr)
+    where
+        G: ConnectionIdGenerator,
+    {
+        if is_obituary(datagram) {
+            // Where nobody takes them, or too many wait, it is as if the network had lost it.
+            if self.obituaries.try_send(datagram.to_vec()).is_err() {
+                self.strays.note(from);
+            }
+        } else if !is_packet(&self.ids, datagram) {
+            self.strays.note(from);
+        }
     }
 }
 
@@ -109,11 +122,7 @@ impl<G: ConnectionIdGenerator + 'static> AsyncUdpSocket for CountingSocket<G> {
             for (buf, meta) in bufs.iter().zip(meta.iter()).take(count) {
                 let bytes = &buf[..meta.len.min(buf.len())];
                 for datagram in bytes.chunks(meta.stride.max(1)) {
-                    if datagram.starts_with(&OBITUARY_MAGIC) {
-                        self.obituaries.put(datagram);
-                    } else if !is_packet(&self.ids, datagram) {
-                        self.strays.note(meta.addr);
-                    }
+                    self.look(datagram, meta.addr);
                 }
             }
         }

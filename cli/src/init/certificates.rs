@@ -136,7 +136,7 @@ mod tests {
         let key = write(dir.path(), "k.pem", &credential.key);
         let roots = write(dir.path(), "ca.pem", &authority.certificate());
         let identity = Identity::load(&certificate, &key, &roots).unwrap();
-        identity.client_tls().unwrap();
+        identity.client_tls(link::identity::ALPN).unwrap();
 
         let other = authority.board(&site, board).unwrap();
         let wrong = write(dir.path(), "other.pem", &other.key);

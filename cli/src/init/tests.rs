@@ -82,7 +82,7 @@ fn the_site_believes_its_boards_and_no_others() {
         sites.load(site.name.clone(), &site.ca).unwrap();
     }
     Identity::load(&gateway.certificate, &gateway.key, &gateway.ca)
-        .and_then(|identity| identity.server_tls(&Arc::new(Sites::default())))
+        .and_then(|identity| identity.server_tls(&Arc::new(Sites::default()), &[link::identity::ALPN]))
         .unwrap();
     let own = board_config(&made.boards[1]).identity.certificate;
     let strange = board_config(&foreign.boards[1]).identity.certificate;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::action::{DiskDone, DiskJob, Memory};
+use shared::action::{DiskDone, DiskJob};
 use shared::ids::{BoardId, Class, Epoch, Name, Origin, SegmentId, Stream, Token};
 use shared::journal::format::{self, Place};
 use shared::limits::{PAGE_BYTES, TERMS_RESERVED};
@@ -33,10 +33,6 @@ impl Drop for Scratch {
 
 fn board(number: u8) -> BoardId {
     BoardId::new(number).unwrap()
-}
-
-fn memory(term_ceiling: u64) -> Memory {
-    Memory { term_ceiling, ..Memory::default() }
 }
 
 fn site() -> Name {
@@ -155,8 +151,9 @@ async fn reserved_terms_are_never_taken_back() {
     {
         let mut opened = start(&scratch).unwrap();
         for ceiling in [9_000, 8_000] {
-            let done = answer(&mut opened.disk, DiskJob::Remember(memory(ceiling))).await;
-            assert_eq!(done, DiskDone::Remembered(memory(ceiling)));
+            let memory = shared::action::Memory { term_ceiling: ceiling, ..Default::default() };
+            let done = answer(&mut opened.disk, DiskJob::Remember(memory)).await;
+            assert_eq!(done, DiskDone::Remembered(memory));
         }
     }
     assert_eq!(start(&scratch).unwrap().memory.term_ceiling, 9_000 + TERMS_RESERVED);

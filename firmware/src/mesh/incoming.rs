@@ -1,25 +1,24 @@
-//! Lets peers in and reads what they send. A peer is who its certificate says, one connection each: the newest.
+//! Lets peers in and reads what they send. A peer is who its certificate says, one connection each for data and for
+//! control: the newest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use link::doorman::{Admissions, Doorman};
-use link::endpoint::Listening;
+use link::endpoint::{Listening, is_control};
 use link::frames::{FrameReader, ReadError};
 use link::logging::whole_story;
 use link::once::OncePerPeer;
 use link::sites::Sites;
 use quinn::Connection;
 use shared::event::Event;
-use shared::frame::{Conversation, FrameRefusal, decode_whole};
+use shared::frame::{Conversation, FrameRefusal};
 use shared::ids::BoardId;
-use shared::limits::DATAGRAM_BYTES_MAX;
-use shared::wire::control::ControlMessage;
 use shared::wire::peer::{Hello, PeerMessage};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 
+use super::control::{Line, accept};
 use super::{Close, MeshOutputs, count};
 
 /// A peer that let itself in says hello within so long.
@@ -35,6 +34,7 @@ pub(super) struct Acceptor {
     peers: BTreeSet<BoardId>,
     outputs: MeshOutputs,
     standing: BTreeMap<BoardId, Connection>,
+    control: BTreeMap<BoardId, Connection>,
     readers: JoinSet<(BoardId, Result<(), String>)>,
     said: OncePerPeer<(u8, String)>,
 }
@@ -54,6 +54,7 @@ impl Acceptor {
             peers,
             outputs,
             standing: BTreeMap::new(),
+            control: BTreeMap::new(),
             readers: JoinSet::new(),
             said: OncePerPeer::default(),
         }
@@ -88,11 +89,18 @@ impl Acceptor {
             self.refused(0, format!("a board that this site does not have, from {from}"));
             return;
         };
-        if let Some(older) = self.standing.insert(peer, connection.clone()) {
+        let is_control = is_control(&connection);
+        let standing = if is_control { &mut self.control } else { &mut self.standing };
+        if let Some(older) = standing.insert(peer, connection.clone()) {
             Close::Replaced.connection(&older, "a newer connection took its place");
         }
-        let reader = Reader { peer, connection, outputs: self.outputs.clone() };
         let own = self.own.clone();
+        if is_control {
+            let line = Line { peer, connection, outputs: self.outputs.clone() };
+            self.readers.spawn(async move { (peer, accept(line, &own).await) });
+            return;
+        }
+        let reader = Reader { peer, connection, outputs: self.outputs.clone() };
         self.readers.spawn(async move { (peer, reader.run(&own).await) });
     }
 
@@ -123,14 +131,12 @@ impl Reader {
             return Err(self.close(&why));
         }
         tracing::info!(peer = %self.peer, epoch = %hello.epoch, "the peer is connected");
+        self.outputs.learn(self.peer, &self.connection, hello.epoch.nonce).await;
         // Only now: two boards that refuse each other must not call each other on.
         if let Some(came) = self.outputs.came.get(&self.peer) {
             came.notify_one();
         }
-        tokio::select! {
-            () = self.messages(&mut frames) => {}
-            () = self.datagrams() => {}
-        }
+        self.messages(&mut frames).await;
         Ok(())
     }
 
@@ -167,23 +173,6 @@ impl Reader {
                 }
                 Ok(None) => return,
                 Err(error) => return self.broke(&error),
-            }
-        }
-    }
-
-    async fn datagrams(&self) {
-        while let Ok(datagram) = self.connection.read_datagram().await {
-            if datagram.len() > DATAGRAM_BYTES_MAX {
-                self.bad_frame(FrameRefusal::TooLong(u32::try_from(datagram.len()).unwrap_or(u32::MAX)));
-                continue;
-            }
-            match decode_whole::<ControlMessage>(Conversation::Control, &datagram) {
-                Ok(message) => match self.outputs.control.try_send((self.peer, message)) {
-                    Ok(()) => {}
-                    Err(TrySendError::Full(_)) => count(&self.outputs.counts.datagrams_dropped),
-                    Err(TrySendError::Closed(_)) => return,
-                },
-                Err(why) => self.bad_frame(why),
             }
         }
     }

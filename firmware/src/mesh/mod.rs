@@ -2,34 +2,39 @@
 //! receives comes on the connections that it accepted. So one direction may be cut without the other.
 //!
 //! ```text
-//!  node ─Send─► Link ─queue─► outgoing ══ one stream of frames, heartbeats as datagrams ══► the peer's incoming ─► its node
+//!  node ─Send─► Link ─queue─► outgoing ══ one stream of frames ══► the peer's incoming ─► its node
+//!      ─Tell─► Telling ─packed─► control ══ datagrams, both ways, a connection of its own ══► the peer's control ─► its node
 //! ```
 //!
 //! Certificates decide who a peer is; a hello must agree with them. Owns connections, decides nothing.
 
+mod control;
 mod incoming;
+mod obituaries;
 mod outgoing;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use link::endpoint::{self, EndpointError, Listening};
-use link::frames::encode;
 use link::identity::Identity;
+use link::obituary::Coroner;
 use link::sites::Sites;
 use link::stop::Stop;
 use quinn::Connection;
+use shared::action::Evidence;
 use shared::event::Event;
-use shared::frame::Conversation;
 use shared::ids::BoardId;
-use shared::limits::{DATAGRAM_BYTES_MAX, PEER_QUEUE_MAX};
+use shared::limits::PEER_QUEUE_MAX;
 use shared::wire::control::ControlMessage;
 use shared::wire::peer::{Hello, PeerMessage};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+
+pub(crate) use telling::{ControlChange, Telling};
 
 /// Bytes that may wait for one peer's connection: four times what the front door accepts ahead of commits, so that
 /// only a peer that reads nothing reaches it. At the limit the connection is dropped and counted.
@@ -38,8 +43,6 @@ const LINK_BYTES_MAX: usize = 4 * shared::limits::UNCOMMITTED_BYTES_MAX;
 const BATCHES_MAX: usize = 16;
 /// Datagrams that wait for the node. At the limit further ones are dropped and counted, as the network may do.
 const DATAGRAMS_MAX: usize = 1024;
-/// Between two looks at whether what was told has left.
-const TOLD_LOOK: Duration = Duration::from_millis(1);
 /// Changes of links that wait for the node: a few a peer.
 const CHANGES_MAX: usize = 256;
 
@@ -83,6 +86,22 @@ pub(crate) struct MeshCounts {
     pub(crate) datagrams_dropped: AtomicU64,
     /// Messages for peers dropped because no connection stood.
     pub(crate) unsent: AtomicU64,
+    /// Control connections dialled that came to stand.
+    pub(crate) control_dialled: AtomicU64,
+    /// Control datagrams sent.
+    pub(crate) control_sent: AtomicU64,
+    /// Their bytes, before QUIC's own.
+    pub(crate) control_sent_bytes: AtomicU64,
+    /// Control datagrams dropped because no control connection stood.
+    pub(crate) control_unsent: AtomicU64,
+    /// Ends of peers' lives that their supervisors have attested.
+    pub(crate) obituaries: AtomicU64,
+    /// Obituaries that nobody who may has signed, or for no life that is known.
+    pub(crate) obituaries_bad: AtomicU64,
+    /// Obituaries not looked at because of too many.
+    pub(crate) obituaries_dropped: AtomicU64,
+    /// Control datagrams received.
+    pub(crate) control_received: AtomicU64,
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -95,8 +114,6 @@ pub(crate) struct Link {
     messages: mpsc::Sender<PeerMessage>,
     waiting_bytes: Arc<AtomicUsize>,
     connection: Connection,
-    /// Room for datagrams while none waits.
-    datagram_room: usize,
     counts: Arc<MeshCounts>,
 }
 
@@ -111,23 +128,6 @@ impl Link {
                 count(&self.counts.queue_full);
                 Close::QueueFull.connection(&self.connection, "it reads too slowly");
             }
-        }
-    }
-
-    /// Sends `message` as a datagram; where too many wait, the oldest is dropped.
-    pub(crate) fn tell(&self, message: &ControlMessage) {
-        let frame = encode(Conversation::Control, message);
-        debug_assert!(frame.len() <= DATAGRAM_BYTES_MAX, "a control message is longer than its limit");
-        // Lost, as a datagram may be: the connection is falling, which will be told.
-        let _ = self.connection.send_datagram(frame);
-    }
-
-    /// Waits until every datagram told has left this machine, or the connection has fallen: closing a connection forgets
-    /// what has not.
-    pub(crate) async fn told(&self) {
-        let waits = || self.connection.datagram_send_buffer_space() < self.datagram_room;
-        while self.connection.close_reason().is_none() && waits() {
-            tokio::time::sleep(TOLD_LOOK).await;
         }
     }
 }
@@ -166,6 +166,12 @@ pub(crate) struct MeshInputs {
     pub(crate) messages: mpsc::Receiver<(BoardId, Vec<PeerMessage>)>,
     /// Heartbeats and votes.
     pub(crate) control: mpsc::Receiver<(BoardId, ControlMessage)>,
+    /// Control connections that came to stand or fell.
+    pub(crate) control_changes: mpsc::Receiver<ControlChange>,
+    /// What the transport noticed about peers.
+    pub(crate) evidence: mpsc::Receiver<(BoardId, Evidence)>,
+    /// Lives of peers that have ended, attested.
+    pub(crate) obituaries: mpsc::Receiver<(BoardId, u64)>,
     /// What peers did wrong, to be told.
     pub(crate) events: mpsc::Receiver<Event>,
 }
@@ -176,6 +182,10 @@ struct MeshOutputs {
     changes: mpsc::Sender<LinkChange>,
     messages: mpsc::Sender<(BoardId, Vec<PeerMessage>)>,
     control: mpsc::Sender<(BoardId, ControlMessage)>,
+    control_changes: mpsc::Sender<ControlChange>,
+    evidence: mpsc::Sender<(BoardId, Evidence)>,
+    obituaries: mpsc::Sender<(BoardId, u64)>,
+    proofs: mpsc::Sender<obituaries::Proof>,
     events: mpsc::Sender<Event>,
     counts: Arc<MeshCounts>,
     /// Rings when a peer has dialled us: so it is there, and need not be waited for.
@@ -189,6 +199,8 @@ pub(crate) struct Mesh {
     pub(crate) listening: Listening,
     /// What it counts.
     pub(crate) counts: Arc<MeshCounts>,
+    /// The node's way to tell its peers something, to be taken once.
+    pub(crate) telling: Option<Telling>,
     /// What the door to it counts.
     pub(crate) admissions: Arc<link::doorman::Admissions>,
     tasks: JoinSet<()>,
@@ -204,9 +216,22 @@ impl Mesh {
         stop: &Stop,
     ) -> Result<(Self, MeshInputs), EndpointError> {
         let sites = Arc::new(Sites::one(hello.site.clone(), identity.roots())?);
-        let listening = endpoint::mesh(identity, &sites, listen)?;
-        let (outputs, inputs) = queues(peers.keys().copied());
+        let mut listening = endpoint::mesh(identity, &sites, listen)?;
+        let (outputs, inputs, proofs) = queues(peers.keys().copied());
         let mut tasks = JoinSet::new();
+        let came_in = listening
+            .obituaries
+            .take()
+            .expect("a new endpoint's obituaries are taken here alone");
+        let judging = obituaries::judge(Coroner::new(hello.site.clone()), proofs, came_in, outputs.clone());
+        let mut judge_stop = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = judging => {}
+                () = judge_stop.stopped() => {}
+            }
+        });
+        let telling = start_control(&listening, &hello, peers, &outputs, (&mut tasks, stop));
         for (peer, address) in peers {
             let dialler = outgoing::Dialler {
                 endpoint: listening.endpoint.clone(),
@@ -227,7 +252,7 @@ impl Mesh {
                 () = accept_stop.stopped() => {}
             }
         });
-        Ok((Self { listening, counts, admissions, tasks }, inputs))
+        Ok((Self { listening, counts, telling: Some(telling), admissions, tasks }, inputs))
     }
 
     /// Says good-bye to the peers, so that they need not wait for silence. Call after the stop was given.
@@ -240,20 +265,58 @@ impl Mesh {
     }
 }
 
-fn queues(peers: impl Iterator<Item = BoardId>) -> (MeshOutputs, MeshInputs) {
+/// Starts a dialler for control for each peer; each dials once something is told.
+fn start_control(
+    listening: &Listening,
+    hello: &Hello,
+    peers: &BTreeMap<BoardId, SocketAddr>,
+    outputs: &MeshOutputs,
+    (tasks, stop): (&mut JoinSet<()>, &Stop),
+) -> Telling {
+    let mut bells = BTreeMap::new();
+    for (peer, address) in peers {
+        let wanted = Arc::new(Notify::new());
+        bells.insert(*peer, Arc::clone(&wanted));
+        let dialler = control::ControlDialler {
+            endpoint: listening.endpoint.clone(),
+            config: listening.control.clone().expect("the mesh's endpoint dials for control"),
+            peer: *peer,
+            address: *address,
+            hello: hello.clone(),
+            wanted,
+            outputs: outputs.clone(),
+        };
+        tasks.spawn(dialler.run(stop.clone()));
+    }
+    Telling::new(bells, Arc::clone(&outputs.counts))
+}
+
+fn queues(peers: impl Iterator<Item = BoardId>) -> (MeshOutputs, MeshInputs, mpsc::Receiver<obituaries::Proof>) {
     let (changes_in, changes) = mpsc::channel(CHANGES_MAX);
     let (messages_in, messages) = mpsc::channel(BATCHES_MAX);
     let (control_in, control) = mpsc::channel(DATAGRAMS_MAX);
+    let (control_changes_in, control_changes) = mpsc::channel(CHANGES_MAX);
+    let (evidence_in, evidence) = mpsc::channel(CHANGES_MAX);
+    let (obituaries_in, obituaries) = mpsc::channel(CHANGES_MAX);
+    let (proofs_in, proofs) = mpsc::channel(obituaries::LEARNT_MAX);
     let (events_in, events) = mpsc::channel(CHANGES_MAX);
     let outputs = MeshOutputs {
         changes: changes_in,
         messages: messages_in,
         control: control_in,
+        control_changes: control_changes_in,
+        evidence: evidence_in,
+        obituaries: obituaries_in,
+        proofs: proofs_in,
         events: events_in,
         counts: Arc::default(),
         came: Arc::new(peers.map(|peer| (peer, Notify::new())).collect()),
     };
-    (outputs, MeshInputs { changes, messages, control, events })
+    (
+        outputs,
+        MeshInputs { changes, messages, control, control_changes, evidence, obituaries, events },
+        proofs,
+    )
 }
 
 const _: () = assert!(PEER_QUEUE_MAX >= 1024, "a burst of copies fits a link's queue");

@@ -123,7 +123,6 @@ impl Dialler {
             messages,
             waiting_bytes: Arc::clone(&waiting_bytes),
             connection: connection.clone(),
-            datagram_room: connection.datagram_send_buffer_space(),
             counts: Arc::clone(&self.outputs.counts),
         };
         let up = LinkChange { peer: self.peer, link: Some(link) };

@@ -67,6 +67,7 @@ fn free() -> SocketAddr {
 
 struct Running {
     mesh: Mesh,
+    telling: Telling,
     inputs: MeshInputs,
     stopper: Stopper,
 }
@@ -76,7 +77,7 @@ impl Running {
         let (stopper, stop) = signal();
         let peers = BTreeMap::from([(board(peer.0), peer.1)]);
         let begun = std::time::Instant::now();
-        let (mesh, inputs) = loop {
+        let (mut mesh, inputs) = loop {
             match Mesh::start(identity, hello.clone(), listen, &peers, &stop) {
                 Ok(started) => break started,
                 // An endpoint's last task gives its port back a moment after it was closed.
@@ -84,11 +85,33 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
-        Self { mesh, inputs, stopper }
+        let telling = mesh.telling.take().unwrap();
+        Self { mesh, telling, inputs, stopper }
     }
 
     async fn change(&mut self) -> LinkChange {
         within(self.inputs.changes.recv()).await.unwrap()
+    }
+
+    /// Tells `peer` until a connection stands, as heartbeats do.
+    async fn tell(&mut self, peer: u8, message: &ControlMessage) {
+        let sent = || self.mesh.counts.control_sent.load(Ordering::Relaxed);
+        let before = sent();
+        within(async {
+            loop {
+                self.telling.tell(board(peer), message);
+                self.telling.flush();
+                if sent() > before {
+                    return;
+                }
+                if let Ok(Some(change)) =
+                    tokio::time::timeout(Duration::from_millis(20), self.inputs.control_changes.recv()).await
+                {
+                    self.telling.change(change);
+                }
+            }
+        })
+        .await;
     }
 
     async fn link(&mut self) -> Link {
@@ -119,7 +142,7 @@ async fn pair(authority: &Authority) -> ((Running, Link), (Running, Link)) {
 }
 
 #[tokio::test]
-async fn messages_come_in_order_and_heartbeats_beside_them() {
+async fn messages_come_in_order() {
     let authority = Authority::new();
     let ((one, to_two), (mut two, _to_one)) = pair(&authority).await;
     for counter in 0..1000 {
@@ -134,12 +157,98 @@ async fn messages_come_in_order_and_heartbeats_beside_them() {
     assert_eq!(heard, (0..1000).map(open).collect::<Vec<_>>());
     assert_eq!(to_two.waiting_bytes.load(Ordering::Relaxed), 0);
 
-    let vote = ControlMessage::Election(ElectionMessage::Release { term: Term::new(3, board(1)) });
-    to_two.tell(&vote);
-    assert_eq!(within(two.inputs.control.recv()).await.unwrap(), (board(1), vote));
     one.stop().await;
     // The good-bye is heard at once, and told.
     assert!(two.change().await.link.is_none());
+    two.stop().await;
+}
+
+fn vote(counter: u64) -> ControlMessage {
+    ControlMessage::Election(ElectionMessage::Release { term: Term::new(counter, board(1)) })
+}
+
+#[tokio::test]
+async fn what_is_told_in_one_go_shares_a_datagram_and_both_tell_on_one_connection() {
+    let authority = Authority::new();
+    let ((mut one, _to_two), (mut two, _to_one)) = pair(&authority).await;
+    one.tell(2, &vote(1)).await;
+    assert_eq!(within(two.inputs.control.recv()).await.unwrap(), (board(1), vote(1)));
+    let before = one.mesh.counts.control_sent.load(Ordering::Relaxed);
+    for counter in 2..12 {
+        one.telling.tell(board(2), &vote(counter));
+    }
+    one.telling.flush();
+    assert_eq!(one.mesh.counts.control_sent.load(Ordering::Relaxed), before + 1);
+    for counter in 2..12 {
+        assert_eq!(within(two.inputs.control.recv()).await.unwrap(), (board(1), vote(counter)));
+    }
+    // The other direction takes the connection that was accepted.
+    two.tell(1, &vote(20)).await;
+    assert_eq!(within(one.inputs.control.recv()).await.unwrap(), (board(2), vote(20)));
+    assert_eq!(two.mesh.counts.control_dialled.load(Ordering::Relaxed), 0);
+    one.stop().await;
+    let evidence = within(two.inputs.evidence.recv()).await.unwrap();
+    assert_eq!(evidence, (board(1), Evidence::Leaves));
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn an_obituary_of_a_known_life_reaches_the_node_once() {
+    let authority = Authority::new();
+    let (at_one, at_two) = (free(), free());
+    let identity = authority.board(1);
+    let mut one = Running::start(&identity, hello(1), at_one, (2, at_two)).await;
+    let mut two = Running::start(&authority.board(2), hello(2), at_two, (1, at_one)).await;
+    one.tell(2, &vote(1)).await;
+    assert_eq!(within(two.inputs.control.recv()).await.unwrap(), (board(1), vote(1)));
+    let announcer =
+        |identity: &Identity| link::obituary::Announcer::new(identity, hello(1).site, board(1), vec![at_two]).unwrap();
+    announcer(&authority.board(2)).announce(1);
+    announcer(&identity).announce(8);
+    announcer(&identity).announce(1);
+    announcer(&identity).announce(1);
+    assert_eq!(within(two.inputs.obituaries.recv()).await.unwrap(), (board(1), 1));
+    assert!(two.inputs.obituaries.try_recv().is_err());
+    assert!(two.mesh.counts.obituaries_bad.load(Ordering::Relaxed) >= 1);
+    assert_eq!(two.mesh.counts.obituaries.load(Ordering::Relaxed), 1);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn the_higher_board_dials_where_it_is_not_called() {
+    let authority = Authority::new();
+    let ((mut one, _to_two), (mut two, _to_one)) = pair(&authority).await;
+    two.tell(1, &vote(3)).await;
+    assert_eq!(within(one.inputs.control.recv()).await.unwrap(), (board(2), vote(3)));
+    assert_eq!(two.mesh.counts.control_dialled.load(Ordering::Relaxed), 1);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_control_connection_that_falls_leaves_the_data_connections_alone() {
+    let authority = Authority::new();
+    let ((mut one, to_two), (mut two, _to_one)) = pair(&authority).await;
+    one.tell(2, &vote(1)).await;
+    let change = within(two.inputs.control_changes.recv()).await.unwrap();
+    Close::BadFrame.connection(&change.connection, "for this test");
+    assert!(!within(two.inputs.control_changes.recv()).await.unwrap().stands);
+    // What is told before the fall is known is lost with it.
+    loop {
+        let change = within(one.inputs.control_changes.recv()).await.unwrap();
+        let fell = !change.stands;
+        one.telling.change(change);
+        if fell {
+            break;
+        }
+    }
+    one.tell(2, &vote(2)).await;
+    while within(two.inputs.control.recv()).await.unwrap() != (board(1), vote(2)) {}
+    to_two.send(open(1));
+    assert!(within(two.inputs.messages.recv()).await.is_some());
+    assert!(one.inputs.changes.try_recv().is_err());
+    one.stop().await;
     two.stop().await;
 }
 
@@ -215,11 +324,14 @@ async fn a_board_that_the_site_does_not_have_is_refused() {
 #[tokio::test]
 async fn garbage_on_a_good_connection_is_counted_and_told() {
     let authority = Authority::new();
-    let ((one, to_two), (mut two, _to_one)) = pair(&authority).await;
-    to_two.connection.send_datagram(Bytes::from_static(b"not a heartbeat")).unwrap();
-    let event = within(two.inputs.events.recv()).await.unwrap();
-    assert!(matches!(event, Event::BadFrame { from, .. } if from == board(1)), "{event:?}");
-    assert_eq!(two.mesh.counts.bad_frames.load(Ordering::Relaxed), 1);
+    let ((mut one, to_two), (mut two, _to_one)) = pair(&authority).await;
+    one.tell(2, &vote(1)).await;
+    let line = within(two.inputs.control_changes.recv()).await.unwrap().connection;
+    assert_eq!(within(two.inputs.control.recv()).await.unwrap(), (board(1), vote(1)));
+    line.send_datagram(Bytes::from_static(b"not a heartbeat")).unwrap();
+    let event = within(one.inputs.events.recv()).await.unwrap();
+    assert!(matches!(event, Event::BadFrame { from, .. } if from == board(2)), "{event:?}");
+    assert_eq!(one.mesh.counts.bad_frames.load(Ordering::Relaxed), 1);
     // The connection stands: a datagram may be damaged on its way to being one.
     to_two.send(open(1));
     assert!(within(two.inputs.messages.recv()).await.is_some());

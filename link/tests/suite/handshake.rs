@@ -113,11 +113,11 @@ async fn nothing_is_resumed() {
     let authority = Authority::new();
     let sites = authority.as_site("north");
     let identity = authority.board("north", 2);
-    let server = identity.server_tls(&sites).unwrap();
+    let server = identity.server_tls(&sites, &[link::identity::ALPN]).unwrap();
     assert!(!server.session_storage.can_cache());
     assert!(!server.ticketer.enabled());
     assert_eq!((server.send_tls13_tickets, server.max_early_data_size), (0, 0));
-    assert!(!identity.client_tls().unwrap().enable_early_data);
+    assert!(!identity.client_tls(link::identity::ALPN).unwrap().enable_early_data);
 
     let acceptor = endpoint::mesh(&identity, &sites, LOOPBACK).unwrap();
     let dialling = endpoint::mesh(&authority.board("north", 1), &sites, LOOPBACK).unwrap();

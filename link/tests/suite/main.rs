@@ -7,4 +7,3 @@ mod certificates;
 mod conversation;
 mod handshake;
 mod http;
-mod obituary;

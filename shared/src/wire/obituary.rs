@@ -3,31 +3,32 @@
 //!
 //! ```text
 //!  0      1         5
-//!  | 0x00 | "RSOB"  | postcard of Obituary | signature over all before it by the certificate's key
+//!  | 0x00 | "RSOB"  | postcard of Obituary | signature over all before it by the board's key
 //! ```
 //!
-//! The first byte tells it from QUIC, whose packets have the bit 0x40 set (RFC 9000, 17; RFC 9443 for the practice). The
-//! certificate says whose obituary it is, so that a receiver needs to remember nobody.
+//! The first byte tells it from QUIC, whose packets have the bit 0x40 set (RFC 9000, 17; RFC 9443 for the practice).
 
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::{BoardId, Name};
+
 /// How an obituary begins.
 pub const OBITUARY_MAGIC: [u8; 5] = [0x00, b'R', b'S', b'O', b'B'];
-/// Bytes of an obituary with its signature: below the smallest QUIC datagram, so it is never fragmented. Longer
+/// Bytes of an obituary and its signature: a name, some numbers, and an ECDSA signature of up to 72 bytes. Longer
 /// datagrams are passed over.
-pub const OBITUARY_BYTES_MAX: usize = 1200;
+pub const OBITUARY_BYTES_MAX: usize = 256;
 
 /// The end of one life of a board's node, seen by the supervisor that waited for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obituary {
+    /// The site.
+    pub site: Name,
+    /// The board.
+    pub board: BoardId,
     /// The life that ended: the nonce of its epoch.
     pub life: u64,
-    /// The board's certificate, DER: names site and board.
-    pub certificate: Vec<u8>,
-    /// How it is signed: a TLS signature scheme (RFC 8446, 4.2.3).
-    pub scheme: u16,
 }
 
 impl Obituary {
@@ -55,7 +56,11 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded_and_nothing_else_is_taken_for_it() {
-        let obituary = Obituary { life: u64::MAX, certificate: alloc::vec![9; 600], scheme: 0x0403 };
+        let obituary = Obituary {
+            site: "a-site-with-a-name-as-long-as-can".try_into().unwrap_or_default(),
+            board: BoardId::new(64).unwrap(),
+            life: u64::MAX,
+        };
         let mut datagram = obituary.encode();
         let signed = datagram.clone();
         datagram.extend_from_slice(&[7; 72]);
@@ -64,6 +69,6 @@ mod tests {
         assert_eq!(Obituary::decode(&datagram[..9]), None);
         datagram[0] = 0x40;
         assert_eq!(Obituary::decode(&datagram), None);
-        assert_eq!(Obituary::decode(&[0; OBITUARY_BYTES_MAX + 1]), None);
+        assert_eq!(Obituary::decode(&[0; 300]), None);
     }
 }

@@ -14,7 +14,7 @@ use super::tenure::{Account, Post, Scene};
 use super::{Duties, Duty, Output};
 use crate::config::DutyMode;
 use crate::ids::{BoardId, BoardSet, DutyId, Fencing, Term};
-use crate::limits::{DUTY_ALONE_AFTER, DUTY_ASK_IDLE, DUTY_FRESH, DUTY_LEASE_MAX};
+use crate::limits::{DUTY_ALONE_AFTER, DUTY_ASK_IDLE, DUTY_FRESH, DUTY_LEASE_MAX, RENEW_LEAST};
 use crate::outbox::Outbox;
 use crate::time::Instant;
 use crate::wire::duty::{Ask, Assigned, DutyMessage};
@@ -224,8 +224,14 @@ impl Duties {
     }
 
     fn period(&self, now: Instant) -> Duration {
-        if self.is_wanted || self.own_holds(now) != 0 {
-            self.config.timing.renew
+        let renew = self.config.timing.renew;
+        if self.own_holds(now) != 0 {
+            // A right that is about to end, because answers were lost, is asked for more often.
+            let ends = self.hands.iter().filter(|hand| hand.is_exclusive()).filter_map(Hand::ends).min();
+            let is_short = ends.is_some_and(|ends| ends.since(now) < 2 * renew);
+            if is_short { renew.min(RENEW_LEAST) } else { renew }
+        } else if self.is_wanted {
+            renew
         } else {
             DUTY_ASK_IDLE
         }

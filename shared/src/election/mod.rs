@@ -373,6 +373,11 @@ impl Election {
         own.max(self.other_leads())
     }
 
+    /// Whether the leadership of `term` is known to have been given up.
+    pub fn is_given_up(&self, term: Term) -> bool {
+        self.core.voter.is_released(term)
+    }
+
     /// The highest term this board knows of, for its heartbeats.
     pub fn seen(&self) -> Term {
         self.core.terms.heard()

@@ -361,7 +361,7 @@ impl Node {
 
     /// The term in which this board takes another, or itself, for the leader.
     pub fn leader_seen(&self) -> Option<Term> {
-        self.election.leader_seen()
+        self.leader_term()
     }
 
     /// Boards not known to be down, this one included.

@@ -145,7 +145,7 @@ impl Node {
 
     fn wish_hand_over(&mut self, to: Option<BoardId>, now: Instant, out: &mut Outbox<Action>) -> WishAnswer {
         if self.holds(now).is_none() {
-            let leader = self.election.leader_seen().and_then(Term::board);
+            let leader = self.leader_term().and_then(Term::board);
             return WishAnswer::NotLeading(leader);
         }
         if to == Some(self.config.board) {
@@ -256,6 +256,13 @@ impl Node {
         self.ride_along(now, out);
     }
 
+    /// The leader that this board believes in. A claim runs out sooner than its board is known to be down, on a lossy way
+    /// or where its heartbeats are far between: for everything but a campaign the last word of a living board counts.
+    pub(super) fn leader_term(&self) -> Option<Term> {
+        let last = || self.membership.last_claim().filter(|term| !self.election.is_given_up(*term));
+        self.election.leader_seen().or_else(last)
+    }
+
     fn view(&self, now: Instant) -> View {
         let alive = self.membership.alive();
         // What a board says of itself, less what this one has seen of it.
@@ -274,7 +281,7 @@ impl Node {
         let mut outputs = Outbox::default();
         let lease = self.election.lease().filter(|(_, until)| now < *until);
         self.duties.handle_lease(lease, now, &mut outputs);
-        self.duties.handle_leader(self.election.leader_seen(), now, &mut outputs);
+        self.duties.handle_leader(self.leader_term(), now, &mut outputs);
         let alive = self.membership.alive();
         let view = DutyView {
             alive,
@@ -298,7 +305,7 @@ impl Node {
 
     /// Tells once when the site has had no leader for longer than a takeover takes, and when it has one again.
     fn watch_leader(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        if self.election.leader_seen().is_some() {
+        if self.leader_term().is_some() {
             self.leaderless_since = None;
             if core::mem::take(&mut self.is_autonomous) {
                 self.note(Event::Led, now, out);

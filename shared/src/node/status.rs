@@ -181,7 +181,7 @@ impl Node {
         let admitted = self.admission.counts();
         let committed = self.replication.counts();
         let lease = self.election.standing(now).lease;
-        let leader = self.election.leader_seen();
+        let leader = self.leader_term();
         let (segments, segments_max) = self.journal.fill();
         Status {
             site: self.config.site.to_string(),

@@ -46,6 +46,12 @@ pub enum Command {
     Config(Config),
     /// Ask boards and gateways how they are
     Status(Status),
+    /// Who leads a site: give the leadership to another board
+    Leader(Leader),
+    /// Change who votes for the leader, while the site runs
+    Voters(Voters),
+    /// Let a running board read its list of boards again
+    Reload(Reload),
     /// Measure how fast boards are on this machine
     Bench(Bench),
     /// Perform the measured duty of `bench failover`: what its boards start
@@ -194,6 +200,72 @@ pub struct Status {
     /// How long one of them may take to answer, in milliseconds: 10 to 60000.
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub timeout_ms: u64,
+}
+
+/// `roadstead leader`.
+#[derive(Debug, Args)]
+pub struct Leader {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LeaderCommand,
+}
+
+/// What can be done with the leadership.
+#[derive(Debug, Subcommand)]
+pub enum LeaderCommand {
+    /// Give it to another board, in good order
+    #[command(after_help = "\
+Examples:
+  roadstead leader hand-over --config site/board-1/board.toml
+  roadstead leader hand-over --config board.toml --to 2
+
+Ask the board that leads (`roadstead status` says which), on its own machine. Its exclusive duties end first; the next \
+leader acts within some ten milliseconds. Exits with 1 where it cannot be.")]
+    HandOver {
+        /// The configuration of the board that leads.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// To which board. Default: the fittest.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+        to: Option<u8>,
+    },
+}
+
+/// `roadstead voters`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead voters --config site/board-1/board.toml --boards 1,2,4
+      boards 1, 2 and 4 vote, no witness
+  roadstead voters --config board.toml --boards 1,2 --witness 1
+
+Ask the board that leads, on its own machine. The leader goes from the present voters to these one at a time; each \
+step is on disk at a majority of the old and of the new ones before the next. `roadstead status` shows how far it is. \
+Write the same into `voters` of every board.toml, for boards that are made anew.")]
+pub struct Voters {
+    /// The configuration of the board that leads.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Boards that vote from now on.
+    #[arg(long, value_name = "N", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub boards: Vec<u8>,
+    /// The witness that votes beside them.
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u8).range(1..=63))]
+    pub witness: Option<u8>,
+}
+
+/// `roadstead reload`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead reload --config site/board-1/board.toml
+
+Reads [[peer]] again: boards that were added are dialled, boards that were taken out are let go. Everything else in \
+the file takes effect at the next start.")]
+pub struct Reload {
+    /// The board's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
 }
 
 /// How answers are shown.

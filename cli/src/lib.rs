@@ -17,6 +17,7 @@ mod progress;
 #[cfg(test)]
 mod scratch;
 mod status;
+mod wishes;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -64,6 +65,9 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
             ConfigCommand::Check { files } => check::run(&files),
         },
         Some(Command::Status(asked)) => status::run(&asked),
+        Some(Command::Leader(asked)) => wishes::leader(&asked),
+        Some(Command::Voters(asked)) => wishes::voters(&asked),
+        Some(Command::Reload(asked)) => wishes::reload(&asked),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "roadstead", &mut script);

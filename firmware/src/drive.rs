@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use link::clock;
 use link::stop::Stop;
-use shared::action::{Action, DiskDone, Offer};
+use shared::action::{Action, DiskDone, Health, Offer};
 use shared::event::Event;
 use shared::ids::BoardId;
 use shared::node::Node;
@@ -19,6 +19,7 @@ use shared::wire::control::ControlMessage;
 use shared::wire::peer::PeerMessage;
 use tokio::sync::{mpsc, watch};
 
+use crate::admin::Asked;
 use crate::disk::Disk;
 use crate::front_door::DoorAnswers;
 use crate::mesh::{Link, LinkChange, MeshCounts, MeshInputs, count};
@@ -66,6 +67,10 @@ pub(crate) struct Inputs {
     pub(crate) region: Option<mpsc::Receiver<RegionInput>>,
     /// From publishers.
     pub(crate) offers: mpsc::Receiver<Vec<Offer>>,
+    /// From operators.
+    pub(crate) wishes: mpsc::Receiver<Asked>,
+    /// How the machine is.
+    pub(crate) health: mpsc::Receiver<Health>,
 }
 
 /// Where actions go.
@@ -101,6 +106,8 @@ enum Input {
     Region(RegionInput),
     Messages(BoardId, Vec<PeerMessage>),
     Offers(Vec<Offer>),
+    Wish(Asked),
+    Health(Health),
     Event(Event),
     Nothing,
 }
@@ -159,7 +166,7 @@ impl Driver {
     async fn next(&mut self, stop: &mut Stop, may_stop: bool) -> Input {
         let nap = clock::nap(self.node.next_deadline(), clock::now());
         let accepts = self.node.accepts();
-        let Inputs { mesh, region, offers } = &mut self.inputs;
+        let Inputs { mesh, region, offers, wishes, health, .. } = &mut self.inputs;
         tokio::select! {
             biased;
             () = stop.stopped(), if may_stop => Input::Stop,
@@ -170,6 +177,8 @@ impl Driver {
             Some((from, batch)) = mesh.messages.recv() => Input::Messages(from, batch),
             Some(batch) = offers.recv(), if accepts => Input::Offers(batch),
             Some(event) = mesh.events.recv() => Input::Event(event),
+            Some(asked) = wishes.recv() => Input::Wish(asked),
+            Some(health) = health.recv() => Input::Health(health),
             () = tokio::time::sleep(nap) => Input::Nothing,
         }
     }
@@ -229,6 +238,12 @@ impl Driver {
                 return;
             }
             Input::Offers(batch) => self.node.handle_offers(batch, now, &mut self.out),
+            Input::Wish((wish, tell)) => {
+                let answer = self.node.handle_wish(wish, now, &mut self.out);
+                // Whoever asked may have gone.
+                let _ = tell.send(answer);
+            }
+            Input::Health(health) => self.node.handle_health(health, now, &mut self.out),
             Input::Event(event) => self.effects.notices.note(&event),
             Input::Nothing => {}
         }

@@ -10,11 +10,13 @@
 //!  the clock ─────────►┘                      └─snapshots─► http, metrics
 //! ```
 
+pub mod admin;
 pub mod bridge;
 pub mod config;
 pub mod disk;
 mod drive;
 pub mod front_door;
+mod health;
 mod http;
 mod mesh;
 mod metrics;

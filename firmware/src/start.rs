@@ -11,7 +11,7 @@ use link::endpoint::EndpointError;
 use link::identity::{Identity, IdentityError};
 use link::stop::{Stop, signal};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use shared::action::Offer;
+use shared::action::{Health, Offer};
 use shared::ids::Epoch;
 use shared::limits::{DOOR_SESSIONS_MAX, OFFER_BATCHES_MAX};
 use shared::node::{Node, Start};
@@ -19,11 +19,13 @@ use shared::wire::peer::Hello;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::admin;
 use crate::bridge::{Bridge, BridgeConfig, BridgeCounters};
 use crate::config::{BoardConfig, Publishers};
 use crate::disk::{self, DiskError, Opened};
 use crate::drive::{Driver, Effects, Ended, Inputs, Snapshot};
 use crate::front_door::{DoorAnswers, DoorConfig, DoorError, DoorUser, FrontDoor};
+use crate::health;
 use crate::http::{Pages, router};
 use crate::mesh::Mesh;
 use crate::metrics::{Sources, registry};
@@ -37,6 +39,8 @@ use crate::uplink::Uplink;
 const THREADS: usize = 2;
 /// Files open beside connections: pages (`link::http::CONNECTIONS_MAX`), journal, state, sockets, log.
 const FILES_BESIDE: u64 = link::http::CONNECTIONS_MAX as u64 + 64;
+/// Questions of operators that wait for the node. Further ones wait in their sockets.
+const WISHES_MAX: usize = 4;
 /// Publishers are given so long to take their last answers.
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// Peers are given so long to hear that this board stops.
@@ -276,8 +280,22 @@ fn assemble(
     };
     let effects = Effects { disk: opened.disk, uplink, answers, notices, mesh: Arc::clone(&mesh.counts), snapshots };
     let node = Node::new(config.node.clone(), start, clock::now());
-    let driver = Driver::new(node, Inputs { mesh: from_mesh, region, offers }, effects);
+    let (wishes, health) = open_side_doors(config)?;
+    let driver = Driver::new(node, Inputs { mesh: from_mesh, region, offers, wishes, health }, effects);
     Ok(Board { driver, mesh, stop_door, sources })
+}
+
+/// What operators ask, and how the machine is.
+fn open_side_doors(
+    config: &BoardConfig,
+) -> Result<(mpsc::Receiver<admin::Asked>, mpsc::Receiver<Health>), FirmwareError> {
+    let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
+    let socket = admin::open(&config.data_dir).map_err(FirmwareError::System)?;
+    let reload: admin::Reload = Arc::new(|| Err("a running board cannot do that yet".to_owned()));
+    tokio::spawn(admin::serve(socket, wishes_in, reload));
+    let (health_in, health) = mpsc::channel(1);
+    tokio::spawn(health::watch(health_in));
+    Ok((wishes, health))
 }
 
 fn hello(config: &BoardConfig, epoch: Epoch) -> Hello {

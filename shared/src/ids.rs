@@ -87,9 +87,26 @@ impl BoardSet {
         self.0 == 0
     }
 
+    /// The boards that are in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The boards that are in this set and not in `other`.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The boards, in order of number.
     pub fn iter(self) -> impl Iterator<Item = BoardId> {
-        (1..=BOARDS_MAX as u8).map(BoardId).filter(move |board| self.contains(*board))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let place = left.trailing_zeros();
+            left &= left.checked_sub(1)?;
+            Some(BoardId(place as u8 + 1))
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Worlds by seed, held to the promises; and lies that the same checks must find.
 
 mod lies;
+mod race;
 mod seeds;
 mod shrinking;

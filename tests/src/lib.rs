@@ -27,6 +27,7 @@ mod model;
 pub mod mutant;
 mod publisher;
 mod publishers;
+pub mod race;
 pub mod recipe;
 mod referee;
 mod region;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some("test") => test(&workshop, &words[1..]),
         Some("sim") => sim(&workshop, &words[1..]),
+        Some("race") => race(&workshop, &words[1..]),
         Some("ci") => finish(Step::new("bash .ci/run").run(&workshop)),
         None | Some("help" | "-h" | "--help") => {
             help();
@@ -66,6 +67,12 @@ fn sim(workshop: &Workshop, words: &[String]) -> ExitCode {
     finish(built.and_then(|()| Step::program(workshop.release("sim")).args(words).run(workshop)))
 }
 
+/// Builds the race and hands `words` to it as they are.
+fn race(workshop: &Workshop, words: &[String]) -> ExitCode {
+    let built = tiers::build_release(workshop, "race");
+    finish(built.and_then(|()| Step::program(workshop.release("race")).args(words).run(workshop)))
+}
+
 fn finish(done: Result<(), Stop>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,6 +95,8 @@ fn help() {
   cargo xtask test [--tier NAME]...   run every tier, or those named, and say what was left out
   cargo xtask sim --seeds N [--seed S] [--boards A..B]
                                       whole sites in simulation; a seed replays bit for bit
+  cargo xtask race [--hours N] [--boards 3,16,64]
+                                      membership against foca: detection, false verdicts, bytes
   cargo xtask ci                      what a fresh clone runs: bash .ci/run
   cargo xtask help                    this text
 

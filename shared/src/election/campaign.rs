@@ -229,7 +229,11 @@ impl Election {
         let voters = self.core.voters();
         let boards = self.candidates().len() + usize::from(!self.candidates().contains(self.core.me));
         let needs_witness = is_wide || boards < quorum(&voters, &self.core.settings);
-        let whom = voters.set.iter().filter(|voter| needs_witness || voter.board().is_some()).collect();
+        let whom = voters
+            .set
+            .iter()
+            .filter(|voter| needs_witness || voter.board().is_some())
+            .collect();
         let spans = Spans { near: self.pace.lease(self.core.attempt + 1), far: self.timing.witness_lease };
         let pause = CAMPAIGN_STAGGER.max(self.trial_lead() * 2);
         self.trips.handle_sent(self.core.attempt + 1, now);
@@ -322,7 +326,9 @@ impl Election {
             others.insert(witness);
         }
         others.remove(self.core.me.into());
-        self.trips.to_nearest(quorum(&voters, &self.core.settings).saturating_sub(1), others) + TRIAL_LEAD
+        self.trips
+            .to_nearest(quorum(&voters, &self.core.settings).saturating_sub(1), others)
+            + TRIAL_LEAD
     }
 
     /// A leader is known to have ended. Whoever is named as its successor asks at once; the others let it.

@@ -319,7 +319,9 @@ impl Core {
     /// Counts the answers: a new lease, a longer one, or the same under a higher term.
     pub(super) fn count(&mut self, now: Instant, out: &mut Outbox<Output>) {
         let Some(pursuit) = &self.pursuit else { return };
-        let Some(valid_until) = pursuit.end(&pursuit.voters(), VoterSet::EMPTY) else { return };
+        let Some(valid_until) = pursuit.end(&pursuit.voters(), VoterSet::EMPTY) else {
+            return;
+        };
         let won = Lease { term: pursuit.term(), valid_until };
         if !won.is_held(now, &self.settings) {
             return;
@@ -357,7 +359,9 @@ impl Core {
     /// already, so nobody can come between.
     pub(crate) fn raise(&mut self) -> bool {
         let term = self.terms.next();
-        let Some(pursuit) = self.pursuit.as_mut().filter(|_| self.lease.is_some()) else { return false };
+        let Some(pursuit) = self.pursuit.as_mut().filter(|_| self.lease.is_some()) else {
+            return false;
+        };
         if !self.voter.is_usable(term) {
             return false;
         }
@@ -373,7 +377,9 @@ impl Core {
         let Some(pursuit) = &mut self.pursuit else { return false };
         let without = core::iter::once(witness).collect();
         let end = pursuit.end(&pursuit.voters(), without);
-        let reaches = self.lease.is_some_and(|lease| lease.term == pursuit.term() && end >= Some(lease.valid_until));
+        let reaches = self
+            .lease
+            .is_some_and(|lease| lease.term == pursuit.term() && end >= Some(lease.valid_until));
         if !reaches && self.settings.rules.keep(Rule::StopThenWaive) {
             return false;
         }
@@ -388,7 +394,11 @@ impl Core {
         let Some(pursuit) = self.pursuit.take() else { return };
         let told = pursuit.voters().set.iter().chain(self.stated.set.iter()).collect();
         let held = self.lease.map(|lease| lease.term);
-        let rule = if successor.is_some() { Rule::StopThenHandOver } else { Rule::StopThenRelease };
+        let rule = if successor.is_some() {
+            Rule::StopThenHandOver
+        } else {
+            Rule::StopThenRelease
+        };
         if self.settings.rules.keep(rule) {
             self.lease = None;
         }

@@ -46,8 +46,8 @@ mod voter_tests;
 #[cfg(test)]
 mod world;
 
-use alloc::collections::BTreeMap;
 use ::core::time::Duration;
+use alloc::collections::BTreeMap;
 
 use self::core::{Core, Heard};
 use crate::action::{Memory, WishAnswer};
@@ -253,13 +253,7 @@ impl Election {
 
     /// A datagram from another board or a witness. A request or release under a term that is not the sender's own is
     /// passed over; a vote of somebody that has none is not counted.
-    pub fn handle_message(
-        &mut self,
-        from: VoterId,
-        message: &ElectionMessage,
-        now: Instant,
-        out: &mut Outbox<Output>,
-    ) {
+    pub fn handle_message(&mut self, from: VoterId, message: &ElectionMessage, now: Instant, out: &mut Outbox<Output>) {
         let before = self.core.lease;
         let heard = self.core.handle_message(from, message, now, out);
         self.handle_heard(from, heard, now, out);
@@ -314,12 +308,7 @@ impl Election {
 
     /// Gives the leadership to `to`, or to the fittest other board that votes and is heard: to whom, where there is one
     /// and this board leads. All that it did as leader must have ended before.
-    pub fn handle_hand_over(
-        &mut self,
-        to: Option<BoardId>,
-        now: Instant,
-        out: &mut Outbox<Output>,
-    ) -> Option<BoardId> {
+    pub fn handle_hand_over(&mut self, to: Option<BoardId>, now: Instant, out: &mut Outbox<Output>) -> Option<BoardId> {
         self.core.holds(now)?;
         let to = self.successor(to)?;
         self.give_up(Some(to), out);
@@ -338,7 +327,9 @@ impl Election {
             return WishAnswer::Refused("1 to 7 can vote");
         }
         if !set.contains(self.core.me.into()) {
-            return WishAnswer::Refused("this board leads and would lose its vote: hand over first, then ask the next leader");
+            return WishAnswer::Refused(
+                "this board leads and would lose its vote: hand over first, then ask the next leader",
+            );
         }
         if set == self.core.voters().set && self.core.wished.is_none() {
             return WishAnswer::Already;

@@ -96,7 +96,9 @@ impl Election {
         now: Instant,
         out: &mut Outbox<Output>,
     ) {
-        let Verdict::Denied { promised, remaining, .. } = verdict else { return self.waive_witnesses(out) };
+        let Verdict::Denied { promised, remaining, .. } = verdict else {
+            return self.waive_witnesses(out);
+        };
         let is_present = self.core.pursuit.as_ref().is_some_and(|pursuit| pursuit.term() == term);
         if is_present && promised > term && remaining.is_zero() && self.core.raise() {
             self.renew(now, out);

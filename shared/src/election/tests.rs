@@ -361,7 +361,11 @@ fn a_fenced_leader_gives_up_and_comes_back_above_the_fence() {
 fn the_floor_of_a_restarted_board_is_reserved_for_but_not_numbered_from() {
     let mut election = Election::new(&config(1, 3, 3), FIRST, at(0));
     let mut out = Outbox::default();
-    let view = View { alive: (1..=3).map(board).collect(), seen: Term::from_token(1024 << 8 | 0xff), ..View::default() };
+    let view = View {
+        alive: (1..=3).map(board).collect(),
+        seen: Term::from_token(1024 << 8 | 0xff),
+        ..View::default()
+    };
     election.handle_view(view, at(0), &mut out);
     assert_eq!(drain(&mut out), [Output::Remember(Memory { term_ceiling: 2048, ..FIRST.memory })]);
     election.handle_deadline(election.next_deadline().at, &mut out);

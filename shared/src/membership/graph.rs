@@ -31,7 +31,7 @@ impl Graph {
             let next = order.iter().cycle().skip(1);
             order.iter().zip(next).for_each(|(one, other)| graph.join(*one, *other));
         }
-        let voters: Vec<BoardId> = voters.iter().filter(|board| boards.contains(*board)).collect();
+        let voters: Vec<BoardId> = voters.intersection(boards).iter().collect();
         graph.join_all(&voters);
         graph
     }

@@ -65,7 +65,7 @@ impl Lines {
     /// Whether any of `observers` misses any of them.
     pub(super) fn missed_any(&self, observers: BoardSet) -> bool {
         let mut lines = self.known.values().filter(|known| observers.contains(known.line.observer));
-        lines.any(|known| known.line.missed.iter().any(|missed| observers.contains(missed)))
+        lines.any(|known| !known.line.missed.intersection(observers).is_empty())
     }
 
     /// Digest of which line of each of `observers` is the newest.
@@ -110,8 +110,8 @@ impl Lines {
         while let Some(observer) = waiting.iter().next() {
             waiting.remove(observer);
             let Some(missed) = self.missed(observer) else { continue };
-            for heard in graph.of(observer).iter() {
-                if !missed.contains(heard) && !barred.contains(heard) && reached.insert(heard) {
+            for heard in graph.of(observer).difference(missed).difference(barred).iter() {
+                if reached.insert(heard) {
                     waiting.insert(heard);
                 }
             }

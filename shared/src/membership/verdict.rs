@@ -89,22 +89,11 @@ impl Membership {
     pub(super) fn missed_by(&self, board: BoardId) -> BoardSet {
         let misses = |observer: &BoardId| {
             self.lines.missed(*observer).is_some_and(|missed| {
-                let should: BoardSet = self
-                    .graph
-                    .of(*observer)
-                    .iter()
-                    .filter(|one| self.alive.contains(*one))
-                    .collect();
-                let hears = should.iter().filter(|one| !missed.contains(*one)).count();
-                missed.contains(board) && 2 * hears >= should.len()
+                let should = self.graph.of(*observer).intersection(self.alive);
+                missed.contains(board) && 2 * should.difference(missed).len() >= should.len()
             })
         };
-        self.graph
-            .of(board)
-            .iter()
-            .filter(|observer| self.alive.contains(*observer))
-            .filter(misses)
-            .collect()
+        self.graph.of(board).intersection(self.alive).iter().filter(misses).collect()
     }
 
     fn look_for_impaired(&mut self, now: Instant, out: &mut Outbox<Output>) {
@@ -114,7 +103,7 @@ impl Membership {
         }
         let alive = self.alive;
         let few = |board: &BoardId| {
-            let observers = self.graph.of(*board).iter().filter(|one| alive.contains(*one)).count();
+            let observers = self.graph.of(*board).intersection(alive).len();
             alive.contains(*board) && self.missed_by(*board).len() >= observers.div_ceil(IMPAIRED_SHARE).max(1)
         };
         let heard_by_few: BoardSet = self.peers.keys().copied().filter(few).collect();

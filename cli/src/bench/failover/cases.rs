@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::beat::{Beat, Stamp};
 use super::dice::Dice;
 use super::figures::Trial;
-use super::judge::{self, Verdict};
+use super::judge::{self, Next, Verdict};
 use super::site::{ACTS_WITHIN, Site, Wanted};
 use super::waits;
 use crate::failure::Failure;
@@ -46,7 +46,7 @@ pub enum Case {
     /// Its cable is pulled; 2 boards and a witness 60 ms away
     #[value(name = "pair_witness")]
     PairWitness,
-    /// It is asked to hand over
+    /// The leader is asked to hand over
     #[value(name = "hand_over")]
     HandOver,
 }
@@ -107,6 +107,11 @@ impl Case {
         }
     }
 
+    /// A hand-over may leave the duty where it is, under the next leader.
+    fn next(self) -> Next {
+        if self == Self::HandOver { Next::Anybody } else { Next::Another }
+    }
+
     fn strike(self, site: &mut Site, board: u8) -> Result<Stamp, Failure> {
         match self {
             Self::ProcessCrash => site.kill_node(board),
@@ -159,7 +164,8 @@ pub(super) async fn trial(
         .ok_or_else(|| nobody(site, "before the fault"))?;
     let fault = case.strike(site, holder.board)?;
     let from = fault.minus(BEFORE);
-    let next = waits::until(TAKEOVER_MAX, || judge::judge(&site.observer().since(from), fault).takeover);
+    let who = case.next();
+    let next = waits::until(TAKEOVER_MAX, || judge::judge(&site.observer().since(from), fault, who).takeover);
     next.await
         .ok_or_else(|| nobody(site, &format!("{} s after {}", TAKEOVER_MAX.as_secs(), case.as_str())))?;
     tokio::time::sleep(LINGER).await;
@@ -172,7 +178,7 @@ pub(super) async fn trial(
         keep(&path, &beats, fault)?;
     }
     site.observer().forget(Stamp::now().minus(BEFORE));
-    let Verdict { takeover, gap, overlaps, board } = judge::judge(&beats, fault);
+    let Verdict { takeover, gap, overlaps, board } = judge::judge(&beats, fault, who);
     if overlaps > 0 {
         eprintln!(
             "OVERLAP: {overlaps} beats in a trial of {}, from board {} to {board:?}",

@@ -29,16 +29,26 @@ pub fn holder(beats: &[Beat], fault: Stamp) -> Option<Beat> {
     before.max_by_key(|beat| (beat.token, beat.stamp)).copied()
 }
 
+/// Who counts as the next holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another process than the old one.
+    Another,
+    /// Also the same one: where the old holder is well, and only the leader above it changes.
+    Anybody,
+}
+
 /// Judges all `beats` around a fault, in any order.
-pub fn judge(beats: &[Beat], fault: Stamp) -> Verdict {
+pub fn judge(beats: &[Beat], fault: Stamp, who: Next) -> Verdict {
     let acting = acting(beats);
     let overlaps = overlaps(beats);
     let Some(old) = holder(&acting, fault) else {
         return Verdict { takeover: None, gap: None, overlaps, board: None };
     };
-    let next = acting
-        .iter()
-        .find(|beat| beat.stamp > fault && beat.token > old.token && beat.process != old.process);
+    let next = acting.iter().find(|beat| {
+        let counts = who == Next::Anybody || beat.process != old.process;
+        beat.stamp > fault && beat.token > old.token && counts
+    });
     let last = acting
         .iter()
         .rev()
@@ -99,7 +109,7 @@ mod tests {
     #[test]
     fn a_clean_takeover_is_measured_from_the_fault() {
         let beats = [beat(1, 5, 10), beat(2, 5, 10), beat(9, 0, 20), beat(12, 6, 20), beat(13, 6, 20)];
-        let verdict = judge(&beats, Stamp(3 * MS));
+        let verdict = judge(&beats, Stamp(3 * MS), Next::Another);
         let expected = Verdict {
             takeover: Some(Duration::from_millis(9)),
             gap: Some(Duration::from_millis(10)),
@@ -112,25 +122,30 @@ mod tests {
     #[test]
     fn the_old_process_and_an_old_token_are_no_takeover() {
         let beats = [beat(1, 5, 10), beat(4, 6, 10), beat(5, 5, 20)];
-        assert_eq!(judge(&beats, Stamp(3 * MS)).takeover, None);
-        assert_eq!(judge(&[], Stamp(3 * MS)).takeover, None);
+        assert_eq!(judge(&beats, Stamp(3 * MS), Next::Another).takeover, None);
+        assert_eq!(judge(&beats, Stamp(3 * MS), Next::Anybody).takeover, Some(Duration::from_millis(1)));
+        assert_eq!(judge(&[], Stamp(3 * MS), Next::Another).takeover, None);
     }
 
     #[test]
     fn an_older_token_after_a_newer_one_is_an_overlap() {
         let clean = [beat(1, 5, 10), beat(2, 5, 10), beat(3, 6, 20)];
-        assert_eq!(judge(&clean, Stamp(2 * MS)).overlaps, 0);
+        assert_eq!(judge(&clean, Stamp(2 * MS), Next::Another).overlaps, 0);
         let late = [beat(1, 5, 10), beat(3, 6, 20), beat(4, 5, 10), beat(5, 5, 10)];
-        assert_eq!(judge(&late, Stamp(2 * MS)).overlaps, 2);
+        assert_eq!(judge(&late, Stamp(2 * MS), Next::Another).overlaps, 2);
     }
 
     #[test]
     fn one_token_for_two_is_an_overlap() {
         let boards = [beat(1, 5, 10), beat(2, 5, 20)];
-        assert_eq!(judge(&boards, Stamp(MS)).overlaps, 1);
+        assert_eq!(judge(&boards, Stamp(MS), Next::Another).overlaps, 1);
         let replaced = [beat(1, 5, 10), beat(2, 5, 11)];
-        assert_eq!(judge(&replaced, Stamp(MS)).overlaps, 0, "a process started anew on its board is no second holder");
+        assert_eq!(
+            judge(&replaced, Stamp(MS), Next::Another).overlaps,
+            0,
+            "a process started anew on its board is no second holder"
+        );
         let both = [beat(1, 5, 10), beat(2, 5, 11), beat(3, 5, 10)];
-        assert_eq!(judge(&both, Stamp(MS)).overlaps, 1);
+        assert_eq!(judge(&both, Stamp(MS), Next::Another).overlaps, 1);
     }
 }

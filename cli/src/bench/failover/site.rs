@@ -258,13 +258,22 @@ impl Site {
         kin::send(&self.processes(board), if still { Signal::STOP } else { Signal::CONT })
     }
 
-    /// Takes the board out of service as planned: by its control socket, or, in a build without one, by SIGTERM.
-    pub fn hand_over(&mut self, board: u8) -> Result<Stamp, Failure> {
+    /// The board that says that it leads.
+    pub fn leader(&self) -> Option<u8> {
+        (1..=self.wanted.boards).find(|board| {
+            self.status(*board)
+                .is_some_and(|status| !status["lease_remaining_ms"].is_null())
+        })
+    }
+
+    /// Asks the leader to hand over, by its control socket; in a build without one `holder` gets SIGTERM.
+    pub fn hand_over(&mut self, holder: u8) -> Result<Stamp, Failure> {
+        let board = self.leader().unwrap_or(holder);
         let socket = self.boards[usize::from(board) - 1].dir.join("data").join("control.sock");
         if socket.exists() {
             return ask::hand_over(&socket);
         }
-        let first = self.kin(board).map(Kin::first).into_iter().collect::<Vec<_>>();
+        let first = self.kin(holder).map(Kin::first).into_iter().collect::<Vec<_>>();
         Ok(kin::send(&first, Signal::TERM))
     }
 

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use firmware::config::BoardConfig;
 use firmware::supervise::{self, Charge, Place};
+use link::identity::Identity;
 use link::logging::{self, Form};
+use link::obituary::Announcer;
 use link::stop::{Stop, Stopper, signal};
 use tokio::process::Command;
 use tokio::runtime::{Builder, Runtime};
@@ -53,6 +55,7 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
         command
     };
     let runtime = built(Builder::new_current_thread().enable_all().build())?;
+    let announcer = announcer(&config);
     let charge = Charge {
         processes: config.processes,
         place: Place {
@@ -62,11 +65,25 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
             launcher: vec![OWN_PROGRAM.into(), LAUNCHER.into()],
         },
     };
-    let announce = |life: u64| tracing::info!(life, "a life of the node is over, and all that acted for it");
+    let announce = |life: u64| {
+        if let Some(announcer) = &announcer {
+            announcer.announce(life);
+        }
+    };
     runtime
         .block_on(supervise::supervise(command, charge, announce))
         .map_err(|error| Failure::new(format!("the board of {} is not kept running", path.display())).because(error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who tells the other boards, and the witness, that a life of the node is over. Without it they wait for its lease's end;
+/// why its identity cannot be used the node itself will say.
+fn announcer(config: &BoardConfig) -> Option<Announcer> {
+    let files = &config.identity;
+    let identity = Identity::load(&files.certificate, &files.key, &files.ca).ok()?;
+    let witness = config.witness.as_ref().map(|witness| witness.address);
+    let targets = config.peers.values().copied().chain(witness).collect();
+    Announcer::new(&identity, targets).ok()
 }
 
 /// The board itself. Its exit status tells the supervisor whether starting it again can help.

@@ -55,7 +55,7 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
         command
     };
     let runtime = built(Builder::new_current_thread().enable_all().build())?;
-    let announcer = announcer(&config)?;
+    let announcer = announcer(&config);
     let charge = Charge {
         processes: config.processes,
         place: Place {
@@ -65,20 +65,25 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
             launcher: vec![OWN_PROGRAM.into(), LAUNCHER.into()],
         },
     };
-    let announce = |life: u64| announcer.announce(life);
+    let announce = |life: u64| {
+        if let Some(announcer) = &announcer {
+            announcer.announce(life);
+        }
+    };
     runtime
         .block_on(supervise::supervise(command, charge, announce))
         .map_err(|error| Failure::new(format!("the board of {} is not kept running", path.display())).because(error))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What tells the other boards and the witness that a life of this board's node is over.
-fn announcer(config: &BoardConfig) -> Result<Announcer, Failure> {
+/// Who tells the other boards, and the witness, that a life of the node is over. Without it they wait for its lease's end;
+/// why its identity cannot be used the node itself will say.
+fn announcer(config: &BoardConfig) -> Option<Announcer> {
     let files = &config.identity;
-    let targets = config.peers.values().copied().chain(config.witness.as_ref().map(|witness| witness.address));
-    Identity::load(&files.certificate, &files.key, &files.ca)
-        .and_then(|own| Announcer::new(&own, config.node.site.clone(), config.node.board, targets.collect()))
-        .map_err(|error| Failure::new("this board's identity cannot be used").because(error))
+    let identity = Identity::load(&files.certificate, &files.key, &files.ca).ok()?;
+    let witness = config.witness.as_ref().map(|witness| witness.address);
+    let targets = config.peers.values().copied().chain(witness).collect();
+    Announcer::new(&identity, config.node.site.clone(), config.node.board, targets).ok()
 }
 
 /// The board itself. Its exit status tells the supervisor whether starting it again can help.

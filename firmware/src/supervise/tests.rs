@@ -47,7 +47,7 @@ fn charge(name: &str, processes: Vec<DutyProcess>) -> Charge {
     let place = Place {
         site: "north".try_into().unwrap(),
         board: BoardId::new(3).unwrap(),
-        directory: scratch(name).join("run"),
+        directory: scratch(&format!("{name}-run")),
         launcher: launcher.to_vec(),
     };
     Charge { processes, place }

@@ -26,9 +26,10 @@ use super::process::{Place, Process, ProcessEvent, Said};
 use crate::config::DutyProcess;
 
 /// A process is told to stand by so long before its lease ends, if that is not extended: time to finish what it does.
-const STAND_BY_BEFORE: Duration = Duration::from_millis(40);
-/// A process that may still be acting is killed so long before its lease ends: time to be gone.
-const KILL_BEFORE: Duration = Duration::from_millis(8);
+const STAND_BY_BEFORE: Duration = Duration::from_millis(50);
+/// A process that may still be acting is killed so long before its lease ends: this process may be woken late on a busy
+/// machine (12 ms were seen at six times its load), and what is killed takes a moment to be gone.
+const KILL_BEFORE: Duration = Duration::from_millis(20);
 /// Wait before the first restart, doubled with each within the budget's time.
 const RESTART_MIN: Duration = Duration::from_millis(20);
 /// Longest wait before a restart.

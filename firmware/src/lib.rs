@@ -24,5 +24,6 @@ pub mod secrets;
 mod start;
 pub mod supervise;
 mod uplink;
+mod witness;
 
 pub use start::{FirmwareError, run, serve};

@@ -31,6 +31,7 @@ use crate::notices::Notices;
 use crate::secrets::{SecretError, Secrets};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE};
 use crate::uplink::Uplink;
+use crate::witness::WitnessLine;
 
 /// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
 /// that the workloads beside it keep theirs.
@@ -247,6 +248,14 @@ fn assemble(
         }
         None => (None, None),
     };
+    let (witness, from_witness) = match &config.witness {
+        Some(witness) => {
+            let identity = identity.with_roots(&witness.ca)?;
+            let (line, inputs) = WitnessLine::start(identity, witness.clone(), stop.clone());
+            (Some(line), Some(inputs))
+        }
+        None => (None, None),
+    };
     let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config, secrets)?;
     let notices = Arc::<Notices>::default();
     let sources = Sources {
@@ -257,6 +266,7 @@ fn assemble(
         mesh_admissions: Arc::clone(&mesh.admissions),
         mesh_strays: Arc::clone(&mesh.listening.strays),
         uplink: uplink.as_ref().map(|uplink| Arc::clone(&uplink.counts)),
+        witness: witness.as_ref().map(|line| Arc::clone(&line.counts)),
         door: Arc::clone(answers.counters()),
         bridge,
     };
@@ -267,10 +277,11 @@ fn assemble(
         notices,
         mesh: Arc::clone(&mesh.counts),
         telling: mesh.telling.take().expect("a mesh has one way to tell, taken here"),
+        witness,
         snapshots,
     };
     let node = Node::new(config.node.clone(), start, clock::now());
-    let driver = Driver::new(node, Inputs { mesh: from_mesh, region, offers }, effects);
+    let driver = Driver::new(node, Inputs { mesh: from_mesh, region, witness: from_witness, offers }, effects);
     Ok(Board { driver, mesh, stop_door, sources })
 }
 

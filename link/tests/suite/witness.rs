@@ -10,13 +10,15 @@ use link::sites::gateway_name;
 use link::stop::signal;
 use link::witness::WitnessHost;
 use quinn::Connection;
-use shared::ids::{BoardId, Term, Voters};
+use shared::ids::{BoardId, Term, VoterSet, Voters};
 use shared::wire::control::{ControlMessage, Packer, unpack};
 use shared::wire::election::{Acquire, ElectionMessage};
 
 use crate::certificates::{Authority, Scratch, board, site};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Boards 1 and 2, and witness 1.
+const VOTERS: u128 = 1 << 1 | 1 << 2 | 1 << 65;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn acquire(from: BoardId, counter: u64, attempt: u64) -> ElectionMessage {
@@ -26,7 +28,7 @@ fn acquire(from: BoardId, counter: u64, attempt: u64) -> ElectionMessage {
         lease_micros: 4_000_000,
         trial: false,
         life: u64::from(from.get()),
-        voters: Voters::default(),
+        voters: Voters { version: 1, set: VoterSet::from_bits(VOTERS).unwrap() },
         released: None,
     })
 }

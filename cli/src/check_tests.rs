@@ -45,14 +45,14 @@ const BOARD_CORPUS: &[(&str, &str, &[&str])] = &[
     ("[1, 2, 3]", "[1, 2, 9]", &["voter board-9 is no board of this site", "add a [[peer]]"]),
     ("[1, 2, 3]", "[]", &["0 voters, but 1 to 7 can vote"]),
     ("[1, 2, 3]", "[1, 2, 3", &["f.toml:"]),
-    ("# lease_ms = 600 ", "lease_ms = 5001 ", &["`timing.lease_ms` is too large: 5001 ms"]),
-    ("# lease_ms = 600 ", "lease_ms = 99 ", &["`timing.lease_ms` is too small: 99 ms"]),
+    ("# lease_ms = 200 ", "lease_ms = 5001 ", &["`timing.lease_ms` is too large: 5001 ms"]),
+    ("# lease_ms = 200 ", "lease_ms = 49 ", &["`timing.lease_ms` is too small: 49 ms"]),
     (
-        "# lease_ms = 600 ",
-        "lease_ms = 250 ",
-        &["more than a third of the lease of 250 ms", "`renew_ms = 83`"],
+        "# lease_ms = 200 ",
+        "lease_ms = 140 ",
+        &["more than a third of the lease of 140 ms", "`renew_ms = 46`"],
     ),
-    ("# heartbeat_ms = 50 ", "heartbeat_ms = 200 ", &["less than 4 heartbeats", "`down_after_ms = 800`"]),
+    ("# heartbeat_ms = 100 ", "heartbeat_ms = 200 ", &["less than 2 heartbeats", "`down_after_ms = 400`"]),
     ("# segment_mib = 8 ", "segment_mib = 257 ", &["`journal.segment_mib` is too large: 257 MiB"]),
     ("\"127.0.0.1:7410\"", "\"board-1:7410\"", &["is not an IP address and port"]),
     ("\"127.0.0.1:7410\"", "\"127.0.0.1\"", &["is not an IP address and port"]),
@@ -90,7 +90,7 @@ fn every_default_in_a_comment_is_the_default() {
             .lines()
             .map(uncommented)
             .collect::<String>();
-    assert!(spoken.contains("\nheartbeat_ms = 50"), "{spoken}");
+    assert!(spoken.contains("\nheartbeat_ms = 100"), "{spoken}");
     let spoken = check(Path::new("f.toml"), spoken.as_bytes()).unwrap();
     let (Checked::Board(plain), Checked::Board(spoken)) = (plain, spoken) else {
         panic!("both are boards");

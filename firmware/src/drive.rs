@@ -25,6 +25,7 @@ use crate::front_door::DoorAnswers;
 use crate::mesh::{ControlChange, Link, LinkChange, MeshCounts, MeshInputs, Telling, count};
 use crate::notices::Notices;
 use crate::uplink::{RegionInput, Session, Uplink};
+use crate::witness::{WitnessInput, WitnessLine};
 use crate::workloads::Workloads;
 
 /// Between two snapshots for people, where nothing important changed.
@@ -66,6 +67,8 @@ pub(crate) struct Inputs {
     pub(crate) mesh: MeshInputs,
     /// From the region; `None` where none is configured.
     pub(crate) region: Option<mpsc::Receiver<RegionInput>>,
+    /// From the witness; `None` where none is configured.
+    pub(crate) witness: Option<mpsc::Receiver<WitnessInput>>,
     /// From publishers.
     pub(crate) offers: mpsc::Receiver<Vec<Offer>>,
     /// From operators.
@@ -84,6 +87,7 @@ pub(crate) struct Effects {
     pub(crate) notices: Arc<Notices>,
     pub(crate) mesh: Arc<MeshCounts>,
     pub(crate) telling: Telling,
+    pub(crate) witness: Option<WitnessLine>,
     pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
@@ -110,6 +114,7 @@ enum Input {
     Disk(DiskDone),
     Link(LinkChange),
     Region(RegionInput),
+    Witness(WitnessInput),
     Messages(BoardId, Vec<PeerMessage>),
     Offers(Vec<Offer>),
     Wish(Asked),
@@ -168,11 +173,12 @@ impl Driver {
     async fn next(&mut self, stop: &mut Stop, may_stop: bool) -> Input {
         let nap = clock::nap(self.node.next_deadline(), clock::now());
         let accepts = self.node.accepts();
-        let Inputs { mesh, region, offers, wishes, health, .. } = &mut self.inputs;
+        let Inputs { mesh, region, witness, offers, wishes, health } = &mut self.inputs;
         tokio::select! {
             biased;
             () = stop.stopped(), if may_stop => Input::Stop,
             Some((from, message)) = mesh.control.recv() => Input::Control(from, message),
+            Some(input) = receive(witness) => Input::Witness(input),
             Some(change) = mesh.control_changes.recv() => Input::ControlLink(change),
             Some((board, life)) = mesh.obituaries.recv() => Input::Obituary(board, life),
             Some((peer, evidence)) = mesh.evidence.recv() => Input::Evidence(peer, evidence),
@@ -198,6 +204,9 @@ impl Driver {
         for _ in 0..self.inputs.mesh.control.len() {
             let Ok((from, message)) = self.inputs.mesh.control.try_recv() else { break };
             self.handle(Input::Control(from, message));
+        }
+        while let Some(Ok(input)) = self.inputs.witness.as_mut().map(mpsc::Receiver::try_recv) {
+            self.handle(Input::Witness(input));
         }
         while let Ok((board, life)) = self.inputs.mesh.obituaries.try_recv() {
             self.handle(Input::Obituary(board, life));
@@ -249,6 +258,7 @@ impl Driver {
                 };
                 self.node.handle_link(peer, up, now, &mut self.out);
             }
+            Input::Witness(input) => self.handle_witness(input, now),
             Input::Region(input) => return self.handle_region(input, now),
             Input::Messages(from, batch) => {
                 for message in batch {
@@ -269,6 +279,22 @@ impl Driver {
             Input::Nothing => {}
         }
         self.perform();
+    }
+
+    fn handle_witness(&mut self, input: WitnessInput, now: Instant) {
+        let Some(line) = &mut self.effects.witness else { return };
+        let id = line.id;
+        match input {
+            WitnessInput::Up(connection) => {
+                line.change(Some(connection));
+                self.node.handle_witness_link(id, true, now, &mut self.out);
+            }
+            WitnessInput::Said(message) => self.node.handle_witness(id, &message, now, &mut self.out),
+            WitnessInput::Down => {
+                line.change(None);
+                self.node.handle_witness_link(id, false, now, &mut self.out);
+            }
+        }
     }
 
     fn handle_region(&mut self, input: RegionInput, now: Instant) {
@@ -317,7 +343,11 @@ impl Driver {
                 },
                 Action::Tell { to, message } => self.effects.telling.tell(to, &message),
                 Action::Duty { duty, order } => self.effects.workloads.order(duty, order),
-                Action::TellWitness { .. } => {}
+                Action::TellWitness { to, message } => {
+                    if let Some(line) = self.effects.witness.as_mut().filter(|line| line.id == to) {
+                        line.tell(message);
+                    }
+                }
                 Action::Dial(hello) => {
                     if let Some(uplink) = &self.effects.uplink {
                         uplink.dial(hello);
@@ -338,6 +368,9 @@ impl Driver {
         }
         // What the node told one peer in one go shares a datagram.
         self.effects.telling.flush();
+        if let Some(line) = &mut self.effects.witness {
+            line.flush();
+        }
         self.node.check();
     }
 

@@ -26,6 +26,7 @@ pub mod secrets;
 mod start;
 pub mod supervise;
 mod uplink;
+mod witness;
 mod workloads;
 
 pub use start::{FirmwareError, run, serve};

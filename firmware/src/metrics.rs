@@ -23,6 +23,7 @@ use crate::front_door::{DoorCount, DoorCounters};
 use crate::mesh::MeshCounts;
 use crate::notices::Notices;
 use crate::uplink::UplinkCounts;
+use crate::witness::WitnessCounts;
 
 /// Where the numbers stand.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Sources {
     pub(crate) mesh_admissions: Arc<Admissions>,
     pub(crate) mesh_strays: Arc<Strays>,
     pub(crate) uplink: Option<Arc<UplinkCounts>>,
+    pub(crate) witness: Option<Arc<WitnessCounts>>,
     pub(crate) door: Arc<DoorCounters>,
     pub(crate) bridge: Option<Arc<BridgeCounters>>,
 }
@@ -78,6 +80,7 @@ impl Sources {
         page.counter("mesh_datagrams_dropped", "Datagrams dropped at the full queue", read(&mesh.datagrams_dropped))?;
         page.counter("mesh_messages_unsent", "Messages for peers to whom no connection stood", read(&mesh.unsent))?;
         self.control_connections(page)?;
+        self.witness_connection(page)?;
         let Some(uplink) = &self.uplink else { return Ok(()) };
         page.counter("uplink_sessions_opened", "Sessions with the region that came to stand", read(&uplink.opened))?;
         page.counter("uplink_dials_failed", "Dials of the region that failed", read(&uplink.failed))?;
@@ -91,6 +94,17 @@ impl Sources {
 }
 
 impl Sources {
+    fn witness_connection(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(witness) = &self.witness else { return Ok(()) };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        page.gauge("witness_connected", "Whether the witness's connection stands", read(&witness.connected))?;
+        page.counter("witness_connections", "Connections to the witness that stood", read(&witness.opened))?;
+        page.counter("witness_dials_failed", "Dials of the witness that failed", read(&witness.failed))?;
+        page.counter("witness_datagrams_sent", "Datagrams sent to the witness", read(&witness.sent))?;
+        page.counter("witness_datagrams_received", "Datagrams from the witness", read(&witness.received))?;
+        page.counter("witness_datagrams_bad", "Datagrams from the witness that were no votes", read(&witness.bad))
+    }
+
     fn control_connections(&self, page: &mut Page<'_>) -> fmt::Result {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mesh = &self.mesh;

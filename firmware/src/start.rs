@@ -33,6 +33,7 @@ use crate::notices::Notices;
 use crate::secrets::{SecretError, Secrets};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
+use crate::witness::WitnessLine;
 use crate::workloads::{self, Workloads};
 
 /// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
@@ -267,6 +268,14 @@ fn assemble(
         }
         None => (None, None),
     };
+    let (witness, from_witness) = match &config.witness {
+        Some(witness) => {
+            let identity = identity.with_roots(&witness.ca)?;
+            let (line, inputs) = WitnessLine::start(identity, witness.clone(), stop.clone());
+            (Some(line), Some(inputs))
+        }
+        None => (None, None),
+    };
     let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config, secrets)?;
     let notices = Arc::<Notices>::default();
     let sources = Sources {
@@ -277,6 +286,7 @@ fn assemble(
         mesh_admissions: Arc::clone(&mesh.admissions),
         mesh_strays: Arc::clone(&mesh.listening.strays),
         uplink: uplink.as_ref().map(|uplink| Arc::clone(&uplink.counts)),
+        witness: witness.as_ref().map(|line| Arc::clone(&line.counts)),
         door: Arc::clone(answers.counters()),
         bridge,
     };
@@ -293,11 +303,13 @@ fn assemble(
         notices,
         mesh: Arc::clone(&mesh.counts),
         telling: mesh.telling.take().expect("a mesh has one way to tell, taken here"),
+        witness,
         snapshots,
     };
     let node = Node::new(node, start, clock::now());
     let (wishes, health) = open_side_doors(config)?;
-    let driver = Driver::new(node, Inputs { mesh: from_mesh, region, offers, wishes, health }, effects);
+    let inputs = Inputs { mesh: from_mesh, region, witness: from_witness, offers, wishes, health };
+    let driver = Driver::new(node, inputs, effects);
     Ok(Board { driver, mesh, stop_door, sources })
 }
 

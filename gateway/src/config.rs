@@ -40,6 +40,8 @@ pub struct GatewayConfig {
     pub listen_quic: SocketAddr,
     /// API, metrics and health, over TCP. Default 127.0.0.1, port [`HTTP_PORT`]: whoever reaches it may read all.
     pub listen_http: SocketAddr,
+    /// Where it witnesses for its sites: QUIC, over UDP; `None` where it does not.
+    pub listen_witness: Option<SocketAddr>,
     /// Where the store lives; made where it does not exist.
     pub data_dir: PathBuf,
     /// Its certificate, PEM.
@@ -78,6 +80,7 @@ pub struct RawGateway {
 struct RawListen {
     quic: Option<Spanned<String>>,
     http: Option<Spanned<String>>,
+    witness: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +115,12 @@ impl RawGateway {
         Ok(GatewayConfig {
             listen_quic: address(text, "listen.quic", self.listen.quic.as_ref(), QUIC_PORT)?,
             listen_http: address(text, "listen.http", self.listen.http.as_ref(), HTTP_PORT)?,
+            listen_witness: self
+                .listen
+                .witness
+                .as_ref()
+                .map(|witness| address(text, "listen.witness", Some(witness), QUIC_PORT))
+                .transpose()?,
             data_dir: beside.join(&self.data_dir),
             certificate: beside.join(&self.identity.certificate),
             key: beside.join(&self.identity.key),

@@ -11,6 +11,7 @@ use link::endpoint::{EndpointError, Listening};
 use link::identity::{Identity, IdentityError};
 use link::sites::Sites;
 use link::stop::{Stop, Stopper};
+use link::witness::{MemoryError, WitnessHost};
 use prometheus_client::registry::Registry;
 use quinn::VarInt;
 use shared::hub::{Hub, HubConfig, HubMemory, SessionId};
@@ -53,6 +54,9 @@ pub enum GatewayError {
         #[source]
         source: std::io::Error,
     },
+    /// What its witness must not forget cannot be read.
+    #[error("this gateway cannot be a witness")]
+    Witness(#[from] MemoryError),
     /// A thread cannot be started.
     #[error("the system starts no more threads")]
     Thread(#[source] std::io::Error),
@@ -72,6 +76,7 @@ pub struct Gateway {
     quic_address: SocketAddr,
     http_address: SocketAddr,
     sites: Arc<Sites>,
+    witness: Option<WitnessHost>,
     names: HubConfig,
     store: Store,
     memory: HubMemory,
@@ -92,10 +97,17 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
     let http = TcpListener::bind(config.listen_http).await.map_err(unbound)?;
     let http_address = http.local_addr().map_err(unbound)?;
     let listening = link::endpoint::gateway(&identity, &sites, config.listen_quic)?;
+    let witness = match config.listen_witness {
+        Some(address) => {
+            let listening = link::endpoint::witness(&identity, &sites, address)?;
+            Some(WitnessHost::open(listening, Arc::clone(&sites), &config.data_dir.join("witness"))?)
+        }
+        None => None,
+    };
     let unbound = |source| EndpointError::Bind { address: config.listen_quic, source };
     let quic_address = listening.endpoint.local_addr().map_err(unbound)?;
     let names = HubConfig { sites: config.sites.into_iter().map(|site| site.name).collect() };
-    Ok(Gateway { listening, http, quic_address, http_address, sites, names, store, memory, reader })
+    Ok(Gateway { listening, http, quic_address, http_address, sites, witness, names, store, memory, reader })
 }
 
 /// Opens a gateway and serves until `stop` is ready. All that was acknowledged is in the store, however this ends.
@@ -136,6 +148,7 @@ impl Gateway {
         let (inputs, waiting) = mpsc::channel(INPUTS_MAX);
 
         let (stopper, heard) = link::stop::signal();
+        let witness = tokio::spawn(witness(self.witness, heard.clone()));
         let owner = tokio::spawn(Owner::new(hub, store.jobs(), metrics, picture).run(waiting, done));
         let doors = tokio::spawn(admit(doorman, self.sites, inputs, heard.clone()));
         let shown = Shown { picture: seen, desk, registry: Arc::new(registry) };
@@ -144,13 +157,21 @@ impl Gateway {
 
         let outcome = watch_over(owner, stop, &stopper).await;
         // Both end by the signal; a panic in them was logged where it happened.
-        let _ = tokio::join!(doors, http);
+        let _ = tokio::join!(doors, http, witness);
         self.listening.endpoint.close(VarInt::from_u32(0), b"the gateway stops");
         let _ = tokio::time::timeout(FAREWELL_MAX, self.listening.endpoint.wait_idle()).await;
         // The owner is gone, and with it whoever could ask the store.
         let ended = tokio::task::spawn_blocking(move || store.join()).await;
         tracing::info!("stopped");
         ended.map_err(|_| GatewayError::Bug).and(outcome)
+    }
+}
+
+/// Witnesses, where this gateway does. A witness whose disk has failed votes no more; sessions go on without it.
+async fn witness(host: Option<WitnessHost>, stop: Stop) {
+    let Some(host) = host else { return };
+    if let Err(error) = host.serve(stop).await {
+        tracing::error!(why = link::logging::whole_story(&error), "the witness votes no more");
     }
 }
 

@@ -14,3 +14,4 @@ pub mod once;
 pub mod sites;
 pub mod stop;
 pub mod strays;
+pub mod witness;

@@ -29,7 +29,7 @@ impl World {
         let lies = self.lies(Mutant::DeniedBecomesGranted);
         let message = match message {
             ControlMessage::Election(ElectionMessage::Denied { term, attempt, .. }) if lies => {
-                ControlMessage::Election(ElectionMessage::Granted { term, attempt })
+                ControlMessage::Election(ElectionMessage::Granted { term, attempt, clear: true })
             }
             honest => honest,
         };

@@ -79,6 +79,7 @@ impl Files {
         GatewayConfig {
             listen_quic: SocketAddr::from(([127, 0, 0, 1], 0)),
             listen_http: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen_witness: None,
             data_dir: self.path("data"),
             certificate: self.path("gateway.pem"),
             key: self.path("gateway.key"),

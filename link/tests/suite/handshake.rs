@@ -163,9 +163,10 @@ async fn a_restarted_peer_is_noticed_at_once() {
     };
     let at = told.recv().unwrap();
     let dialling = endpoint::mesh(&authority.board("north", 1), &sites, LOOPBACK).unwrap();
+    let control = dialling.control.clone().unwrap();
     let dialled = dialling
         .endpoint
-        .connect(at, &board_name("north", board(2)))
+        .connect_with(control, at, &board_name("north", board(2)))
         .unwrap()
         .await
         .unwrap();

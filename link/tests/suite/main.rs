@@ -7,3 +7,4 @@ mod certificates;
 mod conversation;
 mod handshake;
 mod http;
+mod witness;

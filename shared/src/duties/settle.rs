@@ -227,7 +227,12 @@ impl Duties {
         let renew = self.config.timing.renew;
         if self.own_holds(now) != 0 {
             // A right that is about to end, because answers were lost, is asked for more often.
-            let ends = self.hands.iter().filter(|hand| hand.is_exclusive()).filter_map(Hand::ends).min();
+            let ends = self
+                .hands
+                .iter()
+                .filter(|hand| hand.is_exclusive())
+                .filter_map(Hand::ends)
+                .min();
             let is_short = ends.is_some_and(|ends| ends.since(now) < 2 * renew);
             if is_short { renew.min(RENEW_LEAST) } else { renew }
         } else if self.is_wanted {

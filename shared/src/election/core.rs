@@ -145,6 +145,7 @@ impl Core {
             self.voter.handle_acquire(&acquire, now)
         });
         if let Some(verdict) = own {
+            self.note_clear(self.me.into(), (term, attempt), self.voter.is_clear(now));
             self.handle_verdict(self.me.into(), (term, attempt), verdict, now, out);
         }
         self.remember(now, out);
@@ -228,7 +229,8 @@ impl Core {
                 self.handle_stored(from, *term, *version, now, out);
                 Heard::Nothing
             }
-            ElectionMessage::Granted { term, attempt } => {
+            ElectionMessage::Granted { term, attempt, clear } => {
+                self.note_clear(from, (*term, *attempt), *clear);
                 self.handle_verdict(from, (*term, *attempt), Verdict::Granted, now, out)
             }
             ElectionMessage::Denied { term, attempt, promised, remaining_micros, voters } => {
@@ -255,7 +257,7 @@ impl Core {
             self.terms.take(acquire.term);
         }
         let verdict = self.voter.handle_acquire(acquire, now);
-        out.push(Output::Tell { to: from, message: verdict.message(acquire) });
+        out.push(Output::Tell { to: from, message: verdict.message(acquire, self.voter.is_clear(now)) });
     }
 
     /// `term` of another board is known to have ended: what was granted to it is void.
@@ -314,6 +316,13 @@ impl Core {
             self.handle_voters(voters, now, out);
         }
         Heard::Answer { term, attempt, verdict }
+    }
+
+    /// `voter` has said whether anything that it granted earlier could still run.
+    pub(super) fn note_clear(&mut self, voter: VoterId, (term, attempt): (Term, u64), clear: bool) {
+        if let Some(pursuit) = self.pursuit.as_mut().filter(|pursuit| clear && pursuit.term() == term) {
+            pursuit.handle_clear(voter, attempt);
+        }
     }
 
     /// Counts the answers: a new lease, a longer one, or the same under a higher term.

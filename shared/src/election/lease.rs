@@ -68,6 +68,8 @@ pub(super) struct Pursuit {
     /// Until when each voter stands behind this term, by the clock here: when the request was sent that it
     /// acknowledged, and the lease that was asked of it.
     backed: BTreeMap<VoterId, Instant>,
+    /// Voters for whom nothing that they granted before this term can still run.
+    clear: VoterSet,
     /// Answers of a voter to this attempt or an older one are not counted: it was told to forget them.
     waived: BTreeMap<VoterId, u64>,
     settings: Settings,
@@ -80,6 +82,7 @@ impl Pursuit {
             voters,
             sent: VecDeque::new(),
             backed: BTreeMap::new(),
+            clear: VoterSet::EMPTY,
             waived: BTreeMap::new(),
             settings,
         }
@@ -130,6 +133,20 @@ impl Pursuit {
         let newest = self.backed.entry(voter).or_insert(until);
         *newest = until.max(*newest);
         true
+    }
+
+    /// `voter` said so with its answer to `attempt`.
+    pub(super) fn handle_clear(&mut self, voter: VoterId, attempt: u64) {
+        if self.find(voter, attempt).is_some() {
+            self.clear.insert(voter);
+        }
+    }
+
+    /// Whether no lease of an earlier term, nor anything done under one, can still run: each such lease was backed by a
+    /// majority, and so by one of these.
+    pub(super) fn is_clear(&self) -> bool {
+        let clear = self.clear.iter().filter(|voter| self.voters.set.contains(*voter)).count();
+        clear >= quorum(&self.voters, &self.settings)
     }
 
     /// Nothing that `voter` acknowledged so far counts any more; the newest attempt of these.

@@ -373,6 +373,18 @@ impl Election {
         own.max(self.other_leads())
     }
 
+    /// Whether this board leads and nothing that was done under an earlier lease can still go on: a majority of voters
+    /// has nothing left that they granted before.
+    pub fn is_clear(&self, now: Instant) -> bool {
+        let held = self.core.holds(now);
+        held.is_some()
+            && self
+                .core
+                .pursuit
+                .as_ref()
+                .is_some_and(|pursuit| held == Some(pursuit.term()) && pursuit.is_clear())
+    }
+
     /// Whether the leadership of `term` is known to have been given up.
     pub fn is_given_up(&self, term: Term) -> bool {
         self.core.voter.is_released(term)

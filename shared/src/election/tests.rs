@@ -200,7 +200,7 @@ fn asking(life: Life) -> (Election, Instant, Term, u64) {
     let now = election.next_deadline().at;
     election.handle_deadline(now, &mut out);
     let (term, attempt) = newest_request(&mut out, true);
-    election.handle_message(board(2).into(), &ElectionMessage::Granted { term, attempt }, now, &mut out);
+    election.handle_message(board(2).into(), &ElectionMessage::Granted { term, attempt, clear: true }, now, &mut out);
     let (asked, attempt) = newest_request(&mut out, false);
     assert_eq!(asked, term, "a trial's term is the one asked for");
     (election, now, term, attempt)
@@ -221,7 +221,12 @@ fn a_lease_is_counted_from_sending_and_ends_a_guard_before_its_end() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();
     let received = sent + Duration::from_millis(40);
-    election.handle_message(board(3).into(), &ElectionMessage::Granted { term, attempt }, received, &mut out);
+    election.handle_message(
+        board(3).into(),
+        &ElectionMessage::Granted { term, attempt, clear: true },
+        received,
+        &mut out,
+    );
     assert!(drain(&mut out).contains(&Output::Acquired { term }));
     let end = sent + Duration::from_millis(200);
     let last = Instant::from_micros(end.micros() - LEASE_GUARD.as_micros() as u64 - 1);
@@ -235,7 +240,12 @@ fn an_answer_that_comes_when_its_lease_is_over_wins_nothing() {
         let (mut election, sent, term, attempt) = asking(FIRST);
         let mut out = Outbox::default();
         let received = sent + Duration::from_micros(late);
-        election.handle_message(board(3).into(), &ElectionMessage::Granted { term, attempt }, received, &mut out);
+        election.handle_message(
+            board(3).into(),
+            &ElectionMessage::Granted { term, attempt, clear: true },
+            received,
+            &mut out,
+        );
         assert_eq!(drain(&mut out).contains(&Output::Acquired { term }), wins, "{late} us late");
     }
 }
@@ -245,7 +255,12 @@ fn an_answer_to_a_trial_is_no_grant() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();
     for attempt in [attempt - 1, attempt + 1] {
-        election.handle_message(board(3).into(), &ElectionMessage::Granted { term, attempt }, sent, &mut out);
+        election.handle_message(
+            board(3).into(),
+            &ElectionMessage::Granted { term, attempt, clear: true },
+            sent,
+            &mut out,
+        );
     }
     assert_eq!(drain(&mut out), []);
     assert_eq!(election.holds(sent), None);
@@ -275,7 +290,7 @@ fn only_its_own_board_may_ask_for_a_term_or_release_it() {
         assert_eq!(drain(&mut out), [], "{from} asked");
     }
     election.handle_message(board(2).into(), &request(term, 1), at(0), &mut out);
-    let granted = ElectionMessage::Granted { term, attempt: 1 };
+    let granted = ElectionMessage::Granted { term, attempt: 1, clear: true };
     assert!(drain(&mut out).contains(&Output::Tell { to: board(2).into(), message: granted }));
     election.handle_message(board(3).into(), &ElectionMessage::Release { term }, at(1), &mut out);
     assert!(election.standing(at(1)).granted.is_some(), "released by a stranger");
@@ -287,7 +302,7 @@ fn only_its_own_board_may_ask_for_a_term_or_release_it() {
 fn a_stopping_leader_stops_acting_before_it_tells() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();
-    election.handle_message(board(3).into(), &ElectionMessage::Granted { term, attempt }, sent, &mut out);
+    election.handle_message(board(3).into(), &ElectionMessage::Granted { term, attempt, clear: true }, sent, &mut out);
     drain(&mut out);
     election.handle_stop(sent, &mut out);
     assert_eq!(election.holds(sent), None);
@@ -300,7 +315,7 @@ fn a_stopping_leader_stops_acting_before_it_tells() {
     assert_eq!(outputs[3], Output::Tell { to: board(3).into(), message: release });
     assert_eq!(outputs.len(), 4);
     // A late answer does not bring the lease back.
-    election.handle_message(board(2).into(), &ElectionMessage::Granted { term, attempt }, sent, &mut out);
+    election.handle_message(board(2).into(), &ElectionMessage::Granted { term, attempt, clear: true }, sent, &mut out);
     assert_eq!((election.holds(sent), drain(&mut out)), (None, Vec::new()));
 }
 
@@ -347,7 +362,7 @@ fn the_reserve_is_asked_for_once_when_half_of_it_is_left() {
 fn a_fenced_leader_gives_up_and_comes_back_above_the_fence() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();
-    election.handle_message(board(3).into(), &ElectionMessage::Granted { term, attempt }, sent, &mut out);
+    election.handle_message(board(3).into(), &ElectionMessage::Granted { term, attempt, clear: true }, sent, &mut out);
     drain(&mut out);
     let fence = Term::new(40, board(2));
     election.handle_fenced(fence, sent, &mut out);

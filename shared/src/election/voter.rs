@@ -59,10 +59,10 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// As it travels.
-    pub(crate) fn message(self, acquire: &Acquire) -> ElectionMessage {
+    pub(crate) fn message(self, acquire: &Acquire, clear: bool) -> ElectionMessage {
         let Acquire { term, attempt, .. } = *acquire;
         match self {
-            Self::Granted => ElectionMessage::Granted { term, attempt },
+            Self::Granted => ElectionMessage::Granted { term, attempt, clear },
             Self::Denied { promised, remaining, voters } => ElectionMessage::Denied {
                 term,
                 attempt,
@@ -113,6 +113,8 @@ pub(crate) struct Voter {
     settings: Settings,
     durable: Durable,
     grant: Option<Grant>,
+    /// Until when grants that were voided before their time would have run.
+    voided_until: Instant,
     promised: Term,
     /// The newest term each board is known to act under no more: one entry a board.
     released: BTreeMap<BoardId, Term>,
@@ -140,6 +142,7 @@ impl Voter {
             me,
             settings,
             grant: None,
+            voided_until: now,
             promised: durable.floor(&settings),
             released: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -179,6 +182,11 @@ impl Voter {
     pub(crate) fn live_grant(&self, now: Instant) -> Option<(Term, Instant)> {
         let grant = self.grant.filter(|grant| now < grant.expires)?;
         Some((grant.term, grant.expires))
+    }
+
+    /// Whether nothing that it granted and that was voided before its time could still run.
+    pub(crate) fn is_clear(&self, now: Instant) -> bool {
+        now >= self.voided_until
     }
 
     /// The last grant, live or not: its term, and when its holder was last heard asking.
@@ -229,8 +237,8 @@ impl Voter {
         let Some(board) = term.board() else { return };
         let newest = self.released.entry(board).or_default();
         *newest = term.max(*newest);
-        if self.grant.is_some_and(|grant| is_ended_by(grant.term, term)) {
-            self.grant = None;
+        if let Some(grant) = self.grant.take_if(|grant| is_ended_by(grant.term, term)) {
+            self.voided_until = self.voided_until.max(grant.expires);
         }
     }
 
@@ -242,6 +250,7 @@ impl Voter {
             .filter(|grant| grant.term == term && grant.attempt <= attempt)
         {
             grant.attempt = attempt;
+            self.voided_until = self.voided_until.max(grant.expires);
             grant.expires = Instant::ZERO;
         }
     }

@@ -281,6 +281,9 @@ impl Node {
         let mut outputs = Outbox::default();
         let lease = self.election.lease().filter(|(_, until)| now < *until);
         self.duties.handle_lease(lease, now, &mut outputs);
+        if self.election.is_clear(now) {
+            self.duties.handle_clear(now, &mut outputs);
+        }
         self.duties.handle_leader(self.leader_term(), now, &mut outputs);
         let alive = self.membership.alive();
         let view = DutyView {

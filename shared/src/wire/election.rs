@@ -15,6 +15,10 @@ pub enum ElectionMessage {
         term: Term,
         /// The attempt asked for: tells renewals apart, so that a late answer extends nothing.
         attempt: u64,
+        /// Nothing that the voter ever granted to another term can still run: no grant was voided before its time (by a
+        /// release, a waiver or an obituary) whose time is not over by now. What was done under an earlier lease by
+        /// others than its holder may go on until then.
+        clear: bool,
     },
     /// You have not; nothing changed at the voter.
     Denied {

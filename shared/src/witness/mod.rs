@@ -90,7 +90,8 @@ impl Witness {
         let Some(voter) = self.voter(site, now) else { return };
         let answer = match message {
             ElectionMessage::Acquire(acquire) if own(acquire.term) => {
-                Some(voter.handle_acquire(acquire, now).message(acquire))
+                let verdict = voter.handle_acquire(acquire, now);
+                Some(verdict.message(acquire, voter.is_clear(now)))
             }
             ElectionMessage::Propose { term, voters } if own(*term) => voter.handle_propose(*term, *voters, now),
             ElectionMessage::Release { term } if own(*term) => {

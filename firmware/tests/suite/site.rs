@@ -12,7 +12,7 @@ use firmware::config::{BoardConfig, Listen, Publishers};
 use link::stop::{Stopper, signal};
 use serde_json::Value;
 use shared::config::{JournalConfig, NodeConfig, Timing};
-use shared::ids::{BoardId, BoardSet, Name};
+use shared::ids::{BoardId, BoardSet, Name, Voters};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -59,11 +59,15 @@ impl Site {
         let configs = boards
             .iter()
             .map(|board| BoardConfig {
+                witness: None,
                 node: NodeConfig {
                     site: Name::try_from("north").unwrap(),
                     board,
                     boards,
-                    voters: boards,
+                    voters: Voters { version: Voters::CONFIGURED, set: boards.into() },
+                    priority: 0,
+                    domain: Name::new(),
+                    duties: Vec::new(),
                     copies: 2,
                     timing: Timing::default(),
                     journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: 8 },

@@ -59,6 +59,7 @@ impl Site {
         let configs = boards
             .iter()
             .map(|board| BoardConfig {
+                witness: None,
                 node: NodeConfig {
                     site: Name::try_from("north").unwrap(),
                     board,

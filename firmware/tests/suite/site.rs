@@ -82,7 +82,6 @@ impl Site {
                     .filter(|(peer, _)| **peer != board)
                     .map(|(b, a)| (*b, *a))
                     .collect(),
-                witness: None,
                 region: None,
                 bridge: None,
                 processes: Vec::new(),

@@ -290,8 +290,9 @@ pub struct Voters {
 Examples:
   roadstead reload --config site/board-1/board.toml
 
-Reads [[peer]] again: boards that were added are dialled, boards that were taken out are let go. Everything else in \
-the file takes effect at the next start.")]
+Reads [[peer]] again: boards that were added are dialled, boards that were taken out are let go. Do it on every board of \
+the site; take a board's vote first (`roadstead voters`). Everything else in the file takes effect at the next start. \
+SIGHUP to `roadstead node` does the same, and says in the log why it could not.")]
 pub struct Reload {
     /// The board's configuration.
     #[arg(long, value_name = "FILE")]

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use firmware::config::BoardConfig;
 use firmware::supervise::{self, Charge, Place};
@@ -66,7 +67,7 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
         command
     };
     let runtime = built(Builder::new_current_thread().enable_all().build())?;
-    let announcer = announcer(&config);
+    let mut crier = Crier::new(path, &config);
     let charge = Charge {
         processes: config.processes,
         place: Place {
@@ -76,15 +77,41 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
             launcher: vec![OWN_PROGRAM.into(), LAUNCHER.into()],
         },
     };
-    let announce = |life: u64| {
-        if let Some(announcer) = &announcer {
-            announcer.announce(life);
-        }
-    };
+    let announce = |life: u64| crier.announce(life);
     runtime
         .block_on(supervise::supervise(command, charge, announce))
         .map_err(|error| Failure::new(format!("the board of {} is not kept running", path.display())).because(error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells that a life is over to those whom the configuration names when it is: it may have been read again since the start.
+struct Crier<'p> {
+    path: &'p Path,
+    written: Option<SystemTime>,
+    announcer: Option<Announcer>,
+}
+
+impl<'p> Crier<'p> {
+    fn new(path: &'p Path, config: &BoardConfig) -> Self {
+        Self { path, written: written(path), announcer: announcer(config) }
+    }
+
+    fn announce(&mut self, life: u64) {
+        let written = written(self.path);
+        if written != self.written
+            && let Ok(config) = board_config(self.path)
+        {
+            (self.written, self.announcer) = (written, announcer(&config));
+        }
+        if let Some(announcer) = &self.announcer {
+            announcer.announce(life);
+        }
+    }
+}
+
+/// When the file was changed last.
+fn written(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|about| about.modified()).ok()
 }
 
 /// Who tells the other boards, and the witness, that a life of the node is over. Without it they wait for its lease's end;

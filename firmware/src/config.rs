@@ -28,6 +28,8 @@ pub const GATEWAYS_MAX: usize = 8;
 /// What one board runs with. Paths are as usable from the process's working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoardConfig {
+    /// The file that said so, to be read again.
+    pub file: PathBuf,
     /// What its node decides by.
     pub node: NodeConfig,
     /// Where state and journal live; made where it does not exist.
@@ -225,6 +227,7 @@ impl BoardConfig {
             .transpose()?;
         let (duties, processes) = duty::check(&text, &raw.duty, &raw.capabilities, beside)?;
         Ok(Self {
+            file: path.to_owned(),
             peers: check_peers(&text, &raw.peer, listen.mesh)?,
             node: NodeConfig {
                 site,

@@ -33,6 +33,7 @@ use crate::http::{Pages, router};
 use crate::mesh::Mesh;
 use crate::metrics::{Sources, registry};
 use crate::notices::Notices;
+use crate::reload::{self, Reloader};
 use crate::secrets::{SecretError, Secrets};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
@@ -311,12 +312,14 @@ fn assemble(
         notices,
         mesh: Arc::clone(&mesh.counts),
         telling: mesh.telling.take().expect("a mesh has one way to tell, taken here"),
+        members: mesh.members.clone(),
         witness,
         snapshots,
     };
     let node = Node::new(node, start, clock::now());
-    let (wishes, health) = open_side_doors(config)?;
-    let inputs = Inputs { mesh: from_mesh, region, witness: from_witness, offers, wishes, health };
+    let (reloader, boards) = Reloader::new(config, effects.members.subscribe(), effects.snapshots.subscribe());
+    let (wishes, health) = open_side_doors(config, reloader)?;
+    let inputs = Inputs { mesh: from_mesh, region, witness: from_witness, offers, wishes, boards, health };
     let driver = Driver::new(node, inputs, effects);
     Ok(Board { driver, mesh, stop_door, sources })
 }
@@ -349,10 +352,12 @@ fn witness_others(
 /// What operators ask, and how the machine is.
 fn open_side_doors(
     config: &BoardConfig,
+    reloader: Reloader,
 ) -> Result<(mpsc::Receiver<admin::Asked>, mpsc::Receiver<Health>), FirmwareError> {
     let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
     let socket = admin::open(&config.data_dir).map_err(FirmwareError::System)?;
-    let reload: admin::Reload = Arc::new(|| Err("a running board cannot do that yet".to_owned()));
+    let reload: admin::Reload = Arc::new(move || reloader.read());
+    tokio::spawn(reload::on_hangup(Arc::clone(&reload)));
     tokio::spawn(admin::serve(socket, wishes_in, reload));
     let (health_in, health) = mpsc::channel(1);
     tokio::spawn(health::watch(health_in));

@@ -277,3 +277,58 @@ fn duties_that_cannot_be_are_refused_where_they_stand() {
         );
     }
 }
+
+const WITNESS: &str = r##"
+[witness]
+id = 1
+name = "central"
+address = "192.0.2.1:7401"
+ca = "region-ca.pem"
+
+[witness_for]
+listen = "127.0.0.1:7409"
+[[witness_for.site]]
+name = "south"
+ca = "south-ca.pem"
+
+[region]
+"##;
+
+fn with_witness(from: &str, to: &str) -> Result<BoardConfig, ConfigError> {
+    assert!(WITNESS.contains(from), "{from}");
+    let section = WITNESS.replacen(from, to, 1);
+    let text = FULL.replacen("[region]\n", section.trim_start(), 1);
+    parse(&text.replacen("voters = [1]", "voters = [1, 2]", 1))
+}
+
+#[test]
+fn a_witness_is_known_by_its_certificate_and_a_board_may_be_one_for_others() {
+    let config = with_witness("", "").unwrap();
+    assert_eq!(config.node.voters.set.len(), 3);
+    let witness = config.witness.unwrap();
+    assert_eq!(witness.certificate_name, "gateway.central.roadstead");
+    let served = config.witness_for.unwrap();
+    assert_eq!((served.listen.port(), served.sites[0].name.as_str()), (7409, "south"));
+    assert_eq!(served.sites[0].ca, Path::new("site/board-1/south-ca.pem"));
+    for name in ["board-3.south.roadstead", "witness.third.roadstead"] {
+        let said = format!("id = 1\ncertificate_name = \"{name}\"");
+        assert_eq!(with_witness("id = 1", &said).unwrap().witness.unwrap().certificate_name, name);
+    }
+}
+
+#[test]
+fn witnesses_that_cannot_be_are_refused() {
+    for name in ["", ".roadstead", "board-3.south", "board-3.south.example", "a..roadstead", "*.south.roadstead"] {
+        let said = format!("id = 1\ncertificate_name = \"{name}\"");
+        has(&with_witness("id = 1", &said).unwrap_err().to_string(), "which no certificate of Roadstead says");
+    }
+    for (from, to, why) in [
+        ("id = 1", "id = 64", "a witness's number is 1 to 63"),
+        ("192.0.2.1:7401", "0.0.0.0:7401", "names no machine to dial"),
+        ("127.0.0.1:7409", "127.0.0.1:7410", "which `listen.mesh` takes"),
+        ("\"south\"", "\"north\"", "this board's own site"),
+        ("[[witness_for.site]]", "[[witness_for.sites]]", "did you mean `site`?"),
+    ] {
+        has(&with_witness(from, to).unwrap_err().to_string(), why);
+    }
+}

@@ -16,7 +16,7 @@ fn site_with_long_lease() -> Site {
     let mut site = Site::make(3);
     let lease = format!("lease_ms = {} ", LEASE.as_millis());
     for board in 1..=3 {
-        site.edit(board, |text| text.replace("# lease_ms = 600 ", &lease));
+        site.edit(board, |text| text.replace("# lease_ms = 200 ", &lease));
     }
     site.start_gateway();
     site.start_boards();

@@ -68,7 +68,7 @@ fn a_directory_with_something_in_it_needs_force() {
 
 #[test]
 fn a_pair_has_a_witness_unless_told_otherwise() {
-    let scratch = Scratch::new("steps-witness");
+    let scratch = Scratch::new("steps-pair");
     let pair = site(scratch.path(), "127.0.0.1", 2);
     let text = told(&pair);
     assert!(text.contains("The gateway central is the witness too, on UDP 127.0.0.1:7401"), "{text}");

@@ -395,6 +395,10 @@ impl Voter {
         // A live grant can only be the same board's: what it was given before is honoured to the end.
         let honoured = self.live_grant(now).map_or(now, |(_, expires)| expires);
         let expires = honoured.max(now + wait);
+        if let Some(before) = self.grant.filter(|grant| grant.term != acquire.term) {
+            // What the same board let others do under its lower term goes on until then.
+            self.voided_until = self.voided_until.max(before.expires);
+        }
         self.promised = acquire.term;
         self.grant =
             Some(Grant { term: acquire.term, attempt: acquire.attempt, life: acquire.life, granted_at: now, expires });

@@ -32,6 +32,8 @@ pub(crate) mod core;
 mod durable;
 mod jitter;
 mod lease;
+#[cfg(test)]
+mod model;
 mod pace;
 mod rank;
 mod reign;

@@ -1,4 +1,4 @@
-//! The project's chores, as one command: `cargo xtask test`, `sim`, `ci`, `help`. Uses the standard library alone,
+//! The project's chores, as one command: `cargo xtask test`, `sim`, `model-check`, `ci`, `help`. Uses the standard library alone,
 //! so that it compiles in a second. Runs other programs and reports; it tests nothing itself.
 
 mod steps;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some("test") => test(&workshop, &words[1..]),
         Some("sim") => sim(&workshop, &words[1..]),
+        Some("model-check") => finish(tiers::model_check(&workshop)),
         Some("ci") => finish(Step::new("bash .ci/run").run(&workshop)),
         None | Some("help" | "-h" | "--help") => {
             help();
@@ -88,6 +89,7 @@ fn help() {
   cargo xtask test [--tier NAME]...   run every tier, or those named, and say what was left out
   cargo xtask sim --seeds N [--seed S] [--boards A..B]
                                       whole sites in simulation; a seed replays bit for bit
+  cargo xtask model-check             every state of the election's core within bounds, and each rule broken once
   cargo xtask ci                      what a fresh clone runs: bash .ci/run
   cargo xtask help                    this text
 

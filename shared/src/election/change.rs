@@ -71,13 +71,19 @@ impl Core {
         if !is_own && self.settings.rules.keep(Rule::ChangeAfterOwn) {
             return Some(Voters { version: Voters::version_of(term, 1), set: last.set });
         }
-        let step = if is_own { u8::try_from(last.version & 0xff).ok()?.checked_add(1)? } else { 1 };
+        let step = if is_own {
+            u8::try_from(last.version & 0xff).ok()?.checked_add(1)?
+        } else {
+            1
+        };
         Some(Voters { version: Voters::version_of(term, step), set: one_step(last.set, wished) })
     }
 
     /// Tells the decision under way to every voter, old or new, that has not remembered it.
     pub(crate) fn propose(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        let (Some(change), Some(pursuit)) = (self.change, &self.pursuit) else { return };
+        let (Some(change), Some(pursuit)) = (self.change, &self.pursuit) else {
+            return;
+        };
         let (term, voters) = (pursuit.term(), change.decision);
         let both = voters.set.iter().chain(pursuit.voters().set.iter());
         let missing = both.filter(|voter| !change.stored.contains(*voter)).collect();
@@ -100,7 +106,11 @@ impl Core {
         out: &mut Outbox<Output>,
     ) {
         let is_current = self.pursuit.as_ref().is_some_and(|pursuit| pursuit.term() == term);
-        if let Some(change) = self.change.as_mut().filter(|change| is_current && change.decision.version == version) {
+        if let Some(change) = self
+            .change
+            .as_mut()
+            .filter(|change| is_current && change.decision.version == version)
+        {
             change.stored.insert(voter);
             self.complete_change(now, out);
         }

@@ -22,6 +22,8 @@ pub(crate) enum Heard {
     Nothing,
     /// A term ended before its lease.
     Ended(Term),
+    /// A term ended with the life of its holder.
+    Died(Term),
     /// A term ended, and this board is to follow.
     HandedOver(Term),
     /// A voter answered.
@@ -272,7 +274,7 @@ impl Core {
             return Heard::Nothing;
         }
         match self.voter.handle_obituary(board, life) {
-            Some(term) => self.end(term, Heard::Ended(term)),
+            Some(term) => self.end(term, Heard::Died(term)),
             None => Heard::Nothing,
         }
     }
@@ -319,7 +321,9 @@ impl Core {
     /// Counts the answers: a new lease, a longer one, or the same under a higher term.
     pub(super) fn count(&mut self, now: Instant, out: &mut Outbox<Output>) {
         let Some(pursuit) = &self.pursuit else { return };
-        let Some(valid_until) = pursuit.end(&pursuit.voters(), VoterSet::EMPTY) else { return };
+        let Some(valid_until) = pursuit.end(&pursuit.voters(), VoterSet::EMPTY) else {
+            return;
+        };
         let won = Lease { term: pursuit.term(), valid_until };
         if !won.is_held(now, &self.settings) {
             return;
@@ -357,7 +361,9 @@ impl Core {
     /// already, so nobody can come between.
     pub(crate) fn raise(&mut self) -> bool {
         let term = self.terms.next();
-        let Some(pursuit) = self.pursuit.as_mut().filter(|_| self.lease.is_some()) else { return false };
+        let Some(pursuit) = self.pursuit.as_mut().filter(|_| self.lease.is_some()) else {
+            return false;
+        };
         if !self.voter.is_usable(term) {
             return false;
         }
@@ -373,7 +379,9 @@ impl Core {
         let Some(pursuit) = &mut self.pursuit else { return false };
         let without = core::iter::once(witness).collect();
         let end = pursuit.end(&pursuit.voters(), without);
-        let reaches = self.lease.is_some_and(|lease| lease.term == pursuit.term() && end >= Some(lease.valid_until));
+        let reaches = self
+            .lease
+            .is_some_and(|lease| lease.term == pursuit.term() && end >= Some(lease.valid_until));
         if !reaches && self.settings.rules.keep(Rule::StopThenWaive) {
             return false;
         }
@@ -388,7 +396,11 @@ impl Core {
         let Some(pursuit) = self.pursuit.take() else { return };
         let told = pursuit.voters().set.iter().chain(self.stated.set.iter()).collect();
         let held = self.lease.map(|lease| lease.term);
-        let rule = if successor.is_some() { Rule::StopThenHandOver } else { Rule::StopThenRelease };
+        let rule = if successor.is_some() {
+            Rule::StopThenHandOver
+        } else {
+            Rule::StopThenRelease
+        };
         if self.settings.rules.keep(rule) {
             self.lease = None;
         }
@@ -427,9 +439,10 @@ impl Core {
     #[cfg(test)]
     pub(super) fn can_use(&self, from: VoterId, letter: &ElectionMessage) -> bool {
         match letter {
-            ElectionMessage::Granted { term, attempt } => {
-                self.pursuit.as_ref().is_some_and(|pursuit| pursuit.awaits(from, *term, *attempt))
-            }
+            ElectionMessage::Granted { term, attempt } => self
+                .pursuit
+                .as_ref()
+                .is_some_and(|pursuit| pursuit.awaits(from, *term, *attempt)),
             ElectionMessage::Denied { promised, voters, .. } => {
                 let newest = self.voter.newest_voters().version;
                 *promised > self.terms.taken() || voters.is_some_and(|voters| voters.version > newest)

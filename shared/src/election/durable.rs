@@ -43,14 +43,22 @@ impl Durable {
             floor,
             heard: floor,
             longest: memory.longest_micros.max(usual),
-            voters: if memory.voters.version > configured.version { memory.voters } else { configured },
+            voters: if memory.voters.version > configured.version {
+                memory.voters
+            } else {
+                configured
+            },
             configured,
         }
     }
 
     /// The last term that an earlier life can have used or promised.
     pub(super) fn floor(&self, settings: &Settings) -> Term {
-        if settings.rules.keep(Rule::CeilingKept) { last_of(self.floor) } else { Term::ZERO }
+        if settings.rules.keep(Rule::CeilingKept) {
+            last_of(self.floor)
+        } else {
+            Term::ZERO
+        }
     }
 
     /// Somebody spoke of `term`. One near the end of the numbers is not believed: no site gets there.
@@ -83,7 +91,11 @@ impl Durable {
 
     /// Who votes by the newest decision that is on disk.
     pub(super) const fn voters(&self) -> Voters {
-        if self.memory.voters.version > self.configured.version { self.memory.voters } else { self.configured }
+        if self.memory.voters.version > self.configured.version {
+            self.memory.voters
+        } else {
+            self.configured
+        }
     }
 
     /// Who votes by the newest decision heard of, on disk or on its way there.

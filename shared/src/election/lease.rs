@@ -75,7 +75,14 @@ pub(super) struct Pursuit {
 
 impl Pursuit {
     pub(super) const fn new(term: Term, voters: Voters, settings: Settings) -> Self {
-        Self { term, voters, sent: VecDeque::new(), backed: BTreeMap::new(), waived: BTreeMap::new(), settings }
+        Self {
+            term,
+            voters,
+            sent: VecDeque::new(),
+            backed: BTreeMap::new(),
+            waived: BTreeMap::new(),
+            settings,
+        }
     }
 
     pub(super) const fn term(&self) -> Term {
@@ -101,7 +108,9 @@ impl Pursuit {
 
     /// The request, if it was sent to `voter` and is one of the newest of this term.
     fn find(&self, voter: VoterId, attempt: u64) -> Option<&Sent> {
-        self.sent.iter().find(|sent| sent.attempt == attempt && sent.asked.contains(voter))
+        self.sent
+            .iter()
+            .find(|sent| sent.attempt == attempt && sent.asked.contains(voter))
     }
 
     /// `voter` acknowledged `attempt`; false where that says nothing.
@@ -112,7 +121,11 @@ impl Pursuit {
         let Some(sent) = self.find(voter, attempt) else {
             return false;
         };
-        let from = if self.settings.rules.keep(Rule::LeaseFromSend) { sent.at } else { now };
+        let from = if self.settings.rules.keep(Rule::LeaseFromSend) {
+            sent.at
+        } else {
+            now
+        };
         let until = from + sent.spans.of(voter);
         let newest = self.backed.entry(voter).or_insert(until);
         *newest = until.max(*newest);

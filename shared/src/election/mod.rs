@@ -30,6 +30,8 @@ mod campaign;
 mod change;
 pub(crate) mod core;
 mod durable;
+#[cfg(test)]
+mod figures_tests;
 mod jitter;
 mod lease;
 #[cfg(test)]
@@ -48,14 +50,14 @@ mod voter_tests;
 #[cfg(test)]
 mod world;
 
-use alloc::collections::BTreeMap;
 use ::core::time::Duration;
+use alloc::collections::BTreeMap;
 
 use self::core::{Core, Heard};
 use crate::action::{Memory, WishAnswer};
 use crate::config::{NodeConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Term, VoterId, VoterSet, Voters, WitnessId};
-use crate::limits::VOTERS_MAX;
+use crate::limits::{VOTERS_MAX, WITNESS_SOUND_EVERY};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
 use crate::wire::election::ElectionMessage;
@@ -66,6 +68,7 @@ use pace::Pace;
 use rank::Rival;
 use rules::{Rules, Settings};
 use trips::Trips;
+use voter::Verdict;
 
 /// What this process starts from. The shell has made it durable before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,13 +258,7 @@ impl Election {
 
     /// A datagram from another board or a witness. A request or release under a term that is not the sender's own is
     /// passed over; a vote of somebody that has none is not counted.
-    pub fn handle_message(
-        &mut self,
-        from: VoterId,
-        message: &ElectionMessage,
-        now: Instant,
-        out: &mut Outbox<Output>,
-    ) {
+    pub fn handle_message(&mut self, from: VoterId, message: &ElectionMessage, now: Instant, out: &mut Outbox<Output>) {
         let before = self.core.lease;
         let heard = self.core.handle_message(from, message, now, out);
         self.handle_heard(from, heard, now, out);
@@ -289,6 +286,8 @@ impl Election {
             self.campaign = Campaign::Follow;
             self.rests_until = lease.valid_until;
             self.pace.lengthen();
+            // Whoever did not answer may be dead, though it counts as heard: all voters are asked at once.
+            self.failures = self.failures.max(1);
         }
         self.handle_campaign_deadline(now, out);
         if now >= self.sounds_at() {
@@ -316,12 +315,7 @@ impl Election {
 
     /// Gives the leadership to `to`, or to the fittest other board that votes and is heard: to whom, where there is one
     /// and this board leads. All that it did as leader must have ended before.
-    pub fn handle_hand_over(
-        &mut self,
-        to: Option<BoardId>,
-        now: Instant,
-        out: &mut Outbox<Output>,
-    ) -> Option<BoardId> {
+    pub fn handle_hand_over(&mut self, to: Option<BoardId>, now: Instant, out: &mut Outbox<Output>) -> Option<BoardId> {
         self.core.holds(now)?;
         let to = self.successor(to)?;
         self.give_up(Some(to), out);
@@ -340,7 +334,9 @@ impl Election {
             return WishAnswer::Refused("1 to 7 can vote");
         }
         if !set.contains(self.core.me.into()) {
-            return WishAnswer::Refused("this board leads and would lose its vote: hand over first, then ask the next leader");
+            return WishAnswer::Refused(
+                "this board leads and would lose its vote: hand over first, then ask the next leader",
+            );
         }
         if set == self.core.voters().set && self.core.wished.is_none() {
             return WishAnswer::Already;
@@ -472,10 +468,22 @@ impl Election {
     fn handle_heard(&mut self, from: VoterId, heard: Heard, now: Instant, out: &mut Outbox<Output>) {
         match heard {
             Heard::Nothing => {}
-            Heard::Ended(term) => self.handle_ended(term, false, now),
-            Heard::HandedOver(term) => self.handle_ended(term, true, now),
+            // A successor was named, most likely; where an obituary ended the term, none was.
+            Heard::Ended(term) => self.handle_ended(term, 1, now),
+            Heard::Died(term) => self.handle_ended(term, 0, now),
+            Heard::HandedOver(term) => {
+                self.handle_ended(term, 0, now);
+                self.hasten_named(now);
+            }
             Heard::Answer { term, attempt, verdict } => {
                 self.trips.handle_answer(from, attempt, now);
+                let is_ready = match verdict {
+                    Verdict::Granted => true,
+                    Verdict::Denied { remaining, .. } => !remaining.is_zero(),
+                };
+                if from.witness().is_some() && is_ready {
+                    self.sound_at = now + WITNESS_SOUND_EVERY;
+                }
                 self.handle_answer(from, (term, attempt), verdict, now, out);
             }
         }

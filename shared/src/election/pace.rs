@@ -32,7 +32,11 @@ impl Pace {
     /// The lease to ask for. A longer one than before has to be remembered by voters first, which refuse it until then:
     /// every other request asks for what they are ready for.
     pub(super) fn lease(&self, attempt: u64) -> Duration {
-        if attempt.is_multiple_of(2) { self.near } else { self.near.min(self.proven) }
+        if attempt.is_multiple_of(2) {
+            self.near
+        } else {
+            self.near.min(self.proven)
+        }
     }
 
     /// The lease wanted now.
@@ -42,7 +46,11 @@ impl Pace {
 
     /// Between two renewals.
     pub(super) fn renew(&self) -> Duration {
-        if self.near > self.usual { (self.renew / 2).max(RENEW_LEAST) } else { self.renew }
+        if self.near > self.usual {
+            (self.renew / 2).max(RENEW_LEAST)
+        } else {
+            self.renew
+        }
     }
 
     /// The boards extended the lease to `until`, when `left` of it was left.
@@ -52,7 +60,11 @@ impl Pace {
             self.lengthen();
         } else {
             let excess = self.near.saturating_sub(self.usual);
-            self.near = if excess < self.usual / 16 { self.usual } else { self.near - excess / 1024 };
+            self.near = if excess < self.usual / 16 {
+                self.usual
+            } else {
+                self.near - excess / 1024
+            };
         }
     }
 

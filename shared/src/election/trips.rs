@@ -25,7 +25,9 @@ impl Trips {
 
     /// `voter` answered it.
     pub(super) fn handle_answer(&mut self, voter: VoterId, attempt: u64, now: Instant) {
-        let Some((_, at)) = self.sent.iter().find(|(sent, _)| *sent == attempt) else { return };
+        let Some((_, at)) = self.sent.iter().find(|(sent, _)| *sent == attempt) else {
+            return;
+        };
         let took = now.since(*at);
         let known = self.measured.entry(voter).or_insert(took);
         *known = took.max((*known * 7 + took) / 8);
@@ -40,6 +42,10 @@ impl Trips {
     pub(super) fn to_nearest(&self, count: usize, voters: VoterSet) -> Duration {
         let mut trips: alloc::vec::Vec<Duration> = voters.iter().map(|voter| self.to(voter)).collect();
         trips.sort_unstable();
-        trips.get(count.saturating_sub(1)).or(trips.last()).copied().unwrap_or(Duration::ZERO)
+        trips
+            .get(count.saturating_sub(1))
+            .or(trips.last())
+            .copied()
+            .unwrap_or(Duration::ZERO)
     }
 }

@@ -130,7 +130,11 @@ impl Voter {
     /// whoever asks it.
     pub(crate) fn new(me: Option<VoterId>, past: &Past, settings: Settings, now: Instant) -> Self {
         let durable = Durable::new(past.memory, past.floor, past.configured, &settings);
-        let longest = if settings.rules.keep(Rule::LongestKept) { durable.longest() } else { settings.lease_usual };
+        let longest = if settings.rules.keep(Rule::LongestKept) {
+            durable.longest()
+        } else {
+            settings.lease_usual
+        };
         let abstains = past.may_have_granted && settings.rules.keep(Rule::Abstention);
         Self {
             me,
@@ -238,7 +242,11 @@ impl Voter {
 
     /// The term's board does not count on what this voter granted it up to `attempt`.
     pub(crate) fn handle_waive(&mut self, term: Term, attempt: u64) {
-        if let Some(grant) = self.grant.as_mut().filter(|grant| grant.term == term && grant.attempt <= attempt) {
+        if let Some(grant) = self
+            .grant
+            .as_mut()
+            .filter(|grant| grant.term == term && grant.attempt <= attempt)
+        {
             grant.attempt = attempt;
             grant.expires = Instant::ZERO;
         }
@@ -326,7 +334,9 @@ impl Voter {
             ElectionMessage::Release { term } | ElectionMessage::HandOver { term } => !self.is_released(*term),
             ElectionMessage::Waive { term, attempt } => {
                 self.grant.is_none_or(|grant| grant.term <= *term && grant.attempt < *attempt)
-                    || self.grant.is_some_and(|grant| grant.term == *term && grant.attempt == *attempt && grant.expires > Instant::from_micros(100))
+                    || self.grant.is_some_and(|grant| {
+                        grant.term == *term && grant.attempt == *attempt && grant.expires > Instant::from_micros(100)
+                    })
             }
             ElectionMessage::Propose { term, voters } => {
                 *term >= self.promised && voters.version >= self.durable.newest_voters().version
@@ -408,7 +418,11 @@ impl Voter {
 
     fn grant(&mut self, acquire: &Acquire, now: Instant) {
         let lease = Duration::from_micros(acquire.lease_micros);
-        let wait = if self.settings.rules.keep(Rule::DriftMargin) { self.settings.patience(lease) } else { lease };
+        let wait = if self.settings.rules.keep(Rule::DriftMargin) {
+            self.settings.patience(lease)
+        } else {
+            lease
+        };
         if let Some(ended) = acquire.released.filter(|ended| ended.board() != acquire.term.board()) {
             self.handle_release(ended);
         }
@@ -416,13 +430,8 @@ impl Voter {
         let honoured = self.live_grant(now).map_or(now, |(_, expires)| expires);
         let expires = honoured.max(now + wait);
         self.promised = acquire.term;
-        self.grant = Some(Grant {
-            term: acquire.term,
-            attempt: acquire.attempt,
-            life: acquire.life,
-            granted_at: now,
-            expires,
-        });
+        self.grant =
+            Some(Grant { term: acquire.term, attempt: acquire.attempt, life: acquire.life, granted_at: now, expires });
         if lease > self.settings.lease_usual {
             self.long_until = self.long_until.max(expires);
         }

@@ -54,8 +54,16 @@ fn site() -> Name {
 #[derive(Clone, Debug)]
 enum Datagram {
     Control(ElectionMessage),
-    Beat { boot: u32, number: u64, seen: Term, leads: Option<(Term, Duration)> },
-    Obituary { board: BoardId, life: u64 },
+    Beat {
+        boot: u32,
+        number: u64,
+        seen: Term,
+        leads: Option<(Term, Duration)>,
+    },
+    Obituary {
+        board: BoardId,
+        life: u64,
+    },
 }
 
 /// The newest sign of life of one board.
@@ -468,7 +476,9 @@ impl World {
     }
 
     fn strike_a_witness(&mut self) {
-        let Some(victim) = self.machines.keys().copied().rfind(|id| id.witness().is_some()) else { return };
+        let Some(victim) = self.machines.keys().copied().rfind(|id| id.witness().is_some()) else {
+            return;
+        };
         match self.draw(3) {
             0 => self.isolate(victim),
             1 => self.freeze(victim, 500_000),
@@ -665,8 +675,7 @@ impl World {
             }
             None => Mind::Witness(Witness::with_rules([(site(), machine.memory)], local, rules)),
         };
-        machine.process =
-            Some(Process { mind, heard: BTreeMap::new(), beats: 0, beat_at: local, remembering: None });
+        machine.process = Some(Process { mind, heard: BTreeMap::new(), beats: 0, beat_at: local, remembering: None });
         self.tell(format!("{who} starts"));
         self.drain(who, out);
     }

@@ -206,7 +206,9 @@ impl Machine {
 
     fn backs(&self, board: BoardId) -> bool {
         self.voter().is_none_or(|voter| {
-            let grants = voter.live_grant(self.clock).is_some_and(|(term, _)| term.board() == Some(board));
+            let grants = voter
+                .live_grant(self.clock)
+                .is_some_and(|(term, _)| term.board() == Some(board));
             grants || voter.abstains_until(self.clock).is_some()
         })
     }

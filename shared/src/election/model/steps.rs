@@ -40,7 +40,10 @@ impl Site {
             return;
         }
         steps.extend((0..1 << self.machines.len()).map(Step::Tick));
-        let arrive = self.net.iter().map(|(from, to, letter)| Step::Deliver(*from, *to, letter.clone()));
+        let arrive = self
+            .net
+            .iter()
+            .map(|(from, to, letter)| Step::Deliver(*from, *to, letter.clone()));
         steps.extend(arrive);
         for (at, machine) in self.machines.iter().enumerate() {
             if machine.writing.is_some() {
@@ -84,7 +87,11 @@ impl Site {
         if self.left.releases > 0 {
             steps.push(Step::Release(at));
         }
-        let others = self.machines.iter().filter_map(|machine| machine.id.board()).filter(|board| *board != core.me);
+        let others = self
+            .machines
+            .iter()
+            .filter_map(|machine| machine.id.board())
+            .filter(|board| *board != core.me);
         if self.left.hand_overs > 0 {
             steps.extend(others.map(|to| Step::HandOver(at, to)));
         }
@@ -305,7 +312,9 @@ impl Site {
     }
 
     fn deliver(&mut self, search: &Search, from: VoterId, to: VoterId, letter: &Letter) {
-        let Some(at) = self.machines.iter().position(|machine| machine.id == to) else { return };
+        let Some(at) = self.machines.iter().position(|machine| machine.id == to) else {
+            return;
+        };
         let before = self.machines[at].voter().cloned();
         let machine = &mut self.machines[at];
         let clock = machine.clock;
@@ -368,7 +377,8 @@ impl Site {
             if let Mind::Board(core) = &machine.mind {
                 core.check();
                 self.seen.changed |= core.lease.is_some() && core.voters().version > 1 && {
-                    core.change.is_some_and(|change| change.complete && change.decision.version & 0xff > 1)
+                    core.change
+                        .is_some_and(|change| change.complete && change.decision.version & 0xff > 1)
                 };
                 let is_kept = core.settings.rules.keep(Rule::StopThenWaive);
                 self.seen.waived |= is_kept && core.pursuit.as_ref().is_some_and(|pursuit| pursuit.has_waived());

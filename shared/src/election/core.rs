@@ -448,7 +448,7 @@ impl Core {
     #[cfg(test)]
     pub(super) fn can_use(&self, from: VoterId, letter: &ElectionMessage) -> bool {
         match letter {
-            ElectionMessage::Granted { term, attempt } => self
+            ElectionMessage::Granted { term, attempt, .. } => self
                 .pursuit
                 .as_ref()
                 .is_some_and(|pursuit| pursuit.awaits(from, *term, *attempt)),

@@ -175,6 +175,7 @@ impl Pursuit {
         }
         self.backed.retain(|_, until| *until > now);
         self.backed.values_mut().for_each(|until| *until = base + until.since(now));
+        self.clear = VoterSet::EMPTY;
     }
 
     /// For the model: whether an answer to `attempt` would count.

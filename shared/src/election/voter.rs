@@ -329,6 +329,8 @@ impl Voter {
         let ahead = |at: Instant| base + at.since(now);
         self.abstains_until = ahead(self.abstains_until);
         self.long_until = ahead(self.long_until);
+        // What voters say of earlier grants is for duties, and no rule of the election looks at it: not searched.
+        self.voided_until = base;
         if let Some(grant) = &mut self.grant {
             grant.granted_at = base;
             grant.expires = ahead(grant.expires);

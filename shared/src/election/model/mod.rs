@@ -73,6 +73,7 @@ pub(super) struct Left {
     wishes: u8,
 }
 
+#[allow(clippy::large_enum_variant, reason = "boxes would only slow the search")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Mind {
     Down,

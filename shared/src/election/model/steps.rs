@@ -389,7 +389,10 @@ impl Site {
 
 fn witness_answer(voter: &mut Voter, message: &ElectionMessage, now: Instant) -> Option<ElectionMessage> {
     match message {
-        ElectionMessage::Acquire(acquire) => Some(voter.handle_acquire(acquire, now).message(acquire)),
+        ElectionMessage::Acquire(acquire) => {
+            let verdict = voter.handle_acquire(acquire, now);
+            Some(verdict.message(acquire, voter.is_clear(now)))
+        }
         ElectionMessage::Propose { term, voters } => voter.handle_propose(*term, *voters, now),
         ElectionMessage::Release { term } => {
             voter.handle_release(*term);

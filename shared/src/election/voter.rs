@@ -221,7 +221,9 @@ impl Voter {
             }
             Err(refusal) => {
                 let lease = Duration::from_micros(acquire.lease_micros);
-                if refusal == Refusal::TooLong && lease <= self.settings.lease_max {
+                // Whatever stands in the way now, the disk is made ready for the next time.
+                let is_longer = lease > self.durable.longest() && lease <= self.settings.lease_max;
+                if is_longer && refusal != Refusal::NoVoter {
                     self.durable.want_longest(lease);
                     self.long_until = self.long_until.max(now + self.settings.lease_max * 2);
                 }
@@ -311,7 +313,7 @@ impl Voter {
         self.durable.handle_remembered(memory);
         let proposal = self.proposal.take_if(|proposal| proposal.version <= memory.voters.version)?;
         let still = proposal.version == memory.voters.version && proposal.term == self.promised;
-        still.then(|| (proposal.by, ElectionMessage::Stored { term: proposal.term, version: proposal.version }))
+        still.then_some((proposal.by, ElectionMessage::Stored { term: proposal.term, version: proposal.version }))
     }
 
     /// For the model: time counts from `now` on, which becomes `base`, and what is over is all one.

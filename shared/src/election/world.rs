@@ -76,6 +76,7 @@ struct Heard {
     leads: Option<(Term, Instant)>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 enum Mind {
     Board(Election),
     Witness(Witness),

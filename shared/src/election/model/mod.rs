@@ -74,6 +74,7 @@ pub(super) struct Left {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "two of three are the large one")]
 pub(super) enum Mind {
     Down,
     Board(Core),

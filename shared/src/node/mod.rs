@@ -109,8 +109,7 @@ impl Node {
     pub fn new(config: NodeConfig, start: Start, now: Instant) -> Self {
         let origin = Origin { board: config.board, epoch: start.epoch };
         let timing = config.timing;
-        let life =
-            Life { boot: start.epoch.boot, nonce: start.epoch.nonce, memory: start.memory, seed: start.seed };
+        let life = Life { boot: start.epoch.boot, nonce: start.epoch.nonce, memory: start.memory, seed: start.seed };
         let recovery_events = start.recovered.events.clone();
         Self {
             admission: Admission::new(origin),

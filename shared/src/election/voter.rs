@@ -229,7 +229,9 @@ impl Voter {
             }
             Err(refusal) => {
                 let lease = Duration::from_micros(acquire.lease_micros);
-                if refusal == Refusal::TooLong && lease <= self.settings.lease_max {
+                // Whatever stands in the way now, the disk is made ready for the next time.
+                let is_longer = lease > self.durable.longest() && lease <= self.settings.lease_max;
+                if is_longer && refusal != Refusal::NoVoter {
                     self.durable.want_longest(lease);
                     self.long_until = self.long_until.max(now + self.settings.lease_max * 2);
                 }

@@ -245,6 +245,8 @@ impl Election {
             Campaign::Follow | Campaign::Wait(_) | Campaign::Lead(_) => return,
             Campaign::Trial(round) => {
                 round.resend_at = now + pause;
+                // A voter may have told of a higher term meanwhile.
+                round.term = self.core.terms.next();
                 self.core.probe(whom, spans, now, out)
             }
             Campaign::Ask(round) => {

@@ -440,7 +440,12 @@ impl Voter {
             self.handle_release(ended);
         }
         // A live grant can only be the same board's: what it was given before is honoured to the end.
-        let honoured = self.live_grant(now).map_or(now, |(_, expires)| expires);
+        let live = self.live_grant(now);
+        let honoured = live.map_or(now, |(_, expires)| expires);
+        if live.is_some_and(|(term, _)| term != acquire.term) {
+            // What it let others do under its term before, maybe in an earlier life, may still run.
+            self.voided_until = self.voided_until.max(honoured);
+        }
         let expires = honoured.max(now + wait);
         if let Some(before) = self.grant.filter(|grant| grant.term != acquire.term) {
             // What the same board let others do under its lower term goes on until then.

@@ -45,6 +45,8 @@ pub enum Command {
     DutyLaunch,
     /// Run a gateway: the region's end
     Gateway(Gateway),
+    /// Run a witness: a third voter without data beside two boards
+    Witness(Witness),
     /// Look at configurations
     Config(Config),
     /// Ask boards and gateways how they are
@@ -113,6 +115,16 @@ pub struct Init {
     /// board n begins 10 n later.
     #[arg(long, value_name = "PORT", default_value_t = 7400, value_parser = clap::value_parser!(u16).range(1..))]
     pub port_base: u16,
+    /// Let the gateway witness for the site too, so that of two boards the one that is left may lead. Default: only for a
+    /// site of two boards.
+    #[arg(long, conflicts_with_all = ["no_witness", "witness_host"])]
+    pub witness: bool,
+    /// A site of two boards without a witness: while one is gone, exclusive duties and the uplink stop.
+    #[arg(long, conflicts_with = "witness_host")]
+    pub no_witness: bool,
+    /// A machine of its own at this address is the witness, not the gateway.
+    #[arg(long, value_name = "IP")]
+    pub witness_host: Option<IpAddr>,
     /// Write into a directory that is not empty, replacing the keys and passwords in it. Boards beyond N lose their
     /// keys and configurations, and keep their records.
     #[arg(long)]
@@ -151,6 +163,21 @@ pub struct Gateway {
     pub config: PathBuf,
 }
 
+/// `roadstead witness`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead init site --boards 2 --host-base 10.1.4.11 --witness-host 10.1.4.20
+  roadstead witness --config site/witness/witness.toml
+
+A gateway is a witness where its `listen.witness` says so, a board of a neighbouring site where it has [witness_for]; this \
+command is for a machine that is neither. Stops cleanly on SIGTERM and Ctrl-C. The log goes to stderr.")]
+pub struct Witness {
+    /// The witness's configuration, as `roadstead init` writes it.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
 /// `roadstead config`.
 #[derive(Debug, Args)]
 pub struct Config {
@@ -171,7 +198,7 @@ Examples:
 A good file gets one line; a bad one its file, line and column, the line itself, and what to do. Exits \
 with 1 if any file is bad.")]
     Check {
-        /// board.toml and gateway.toml files.
+        /// board.toml, gateway.toml and witness.toml files.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
@@ -263,8 +290,9 @@ pub struct Voters {
 Examples:
   roadstead reload --config site/board-1/board.toml
 
-Reads [[peer]] again: boards that were added are dialled, boards that were taken out are let go. Everything else in \
-the file takes effect at the next start.")]
+Reads [[peer]] again: boards that were added are dialled, boards that were taken out are let go. Do it on every board of \
+the site; take a board's vote first (`roadstead voters`). Everything else in the file takes effect at the next start. \
+SIGHUP to `roadstead node` does the same, and says in the log why it could not.")]
 pub struct Reload {
     /// The board's configuration.
     #[arg(long, value_name = "FILE")]

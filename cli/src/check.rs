@@ -5,15 +5,17 @@ use std::process::ExitCode;
 
 use firmware::config::BoardConfig;
 use gateway::config::GatewayConfig;
+use link::witness::config::WitnessConfig;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use shared::config::text::{ConfigError, Text};
+use shared::ids::Name;
 
 use crate::failure::Failure;
 use crate::files;
 
-/// A checked configuration of either process.
+/// A checked configuration of one of the processes.
 #[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
 #[derive(Clone, Debug)]
 pub(crate) enum Checked {
@@ -21,21 +23,28 @@ pub(crate) enum Checked {
     Board(Box<BoardConfig>),
     /// Of a gateway.
     Gateway(GatewayConfig),
+    /// Of a witness and nothing else.
+    Witness(WitnessConfig),
 }
 
-/// What tells the two kinds of file apart, even where something in them is wrong: a board says its number, and its
-/// site by name; a gateway has a table for each site.
+/// What tells the kinds of file apart, even where something in them is wrong: a board says its number, and its site by
+/// name; a witness says its own name; a gateway has a table for each site.
 #[derive(Deserialize)]
 struct Kind {
     board: Option<IgnoredAny>,
     voters: Option<IgnoredAny>,
     peer: Option<IgnoredAny>,
     site: Option<Value>,
+    witness: Option<Value>,
 }
 
 impl Kind {
     const fn is_board(&self) -> bool {
         self.board.is_some() || self.voters.is_some() || self.peer.is_some()
+    }
+
+    fn is_witness(&self) -> bool {
+        self.witness.as_ref().is_some_and(Value::is_string)
     }
 
     fn is_gateway(&self) -> bool {
@@ -80,12 +89,17 @@ pub(crate) fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ConfigError> {
     if kind.is_board() {
         return BoardConfig::parse(path, bytes).map(|config| Checked::Board(Box::new(config)));
     }
+    if kind.is_witness() {
+        return WitnessConfig::parse(path, bytes).map(Checked::Witness);
+    }
     if kind.is_gateway() {
         return GatewayConfig::parse(path, bytes).map(Checked::Gateway);
     }
     Err(text
-        .refuse_all("this is neither a board's file nor a gateway's")
-        .suggest("a board's has `board = 1` before the first [table], a gateway's a [[site]] for each site"))
+        .refuse_all("this is neither a board's file nor a gateway's nor a witness's").suggest(
+        "a board's has `board = 1` before the first [table], a witness's `witness = \"its name\"`, a gateway's a [[site]] for \
+         each site",
+    ))
 }
 
 impl Checked {
@@ -115,18 +129,29 @@ impl Checked {
                 )
             }
             Self::Gateway(config) => {
-                let sites: Vec<&str> = config.sites.iter().map(|site| site.name.as_str()).take(4).collect();
-                let more = if config.sites.len() > 4 { ", ..." } else { "" };
+                let witness = config.listen_witness.map(|address| format!(", witness {address}"));
                 format!(
-                    "gateway of {} ({}{more}), quic {}, http {}",
-                    counted(config.sites.len(), "site"),
-                    sites.join(", "),
+                    "gateway of {}, quic {}, http {}{}",
+                    listed(config.sites.iter().map(|site| &site.name)),
                     config.listen_quic,
                     config.listen_http,
+                    witness.unwrap_or_default(),
                 )
+            }
+            Self::Witness(config) => {
+                let sites = listed(config.served.sites.iter().map(|site| &site.name));
+                format!("witness {} for {sites}, at {}", config.name, config.served.listen)
             }
         }
     }
+}
+
+/// `2 sites (a, b)`: the first few by name.
+fn listed<'n>(sites: impl ExactSizeIterator<Item = &'n Name>) -> String {
+    let count = sites.len();
+    let names: Vec<&str> = sites.map(Name::as_str).take(4).collect();
+    let more = if count > 4 { ", ..." } else { "" };
+    format!("{} ({}{more})", counted(count, "site"), names.join(", "))
 }
 
 /// `1 board`, `3 boards`.

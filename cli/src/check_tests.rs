@@ -17,7 +17,7 @@ fn whole() -> (String, String) {
     let places = Places { host_base, port_base: 7400, gateway: None };
     let name = |name: &str| Name::try_from(name).unwrap();
     let (boards, gateway) = places.lay_out(3, name("central")).unwrap();
-    let plan = SitePlan { site: name("north"), boards, gateway, journal: None };
+    let plan = SitePlan { site: name("north"), boards, gateway, witness: None, journal: None };
     let made = make_site(scratch.path(), &plan, |_| {}).unwrap();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     (read(&made.boards[0]), read(&made.gateway))

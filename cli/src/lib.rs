@@ -62,6 +62,7 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         Some(Command::Node(node)) => process::node(&node),
         Some(Command::DutyLaunch) => Ok(process::launch()),
         Some(Command::Gateway(gateway)) => process::gateway(&gateway),
+        Some(Command::Witness(witness)) => process::witness(&witness),
         Some(Command::Config(config)) => match config.command {
             ConfigCommand::Check { files } => check::run(&files),
         },

@@ -1,5 +1,6 @@
 //! `roadstead init` as a conversation: refuses to overwrite, shows progress, says what to do next.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,12 +22,27 @@ pub(crate) fn run(init: &Init) -> Result<ExitCode, Failure> {
     }
     let places = Places { host_base: init.host_base, port_base: init.port_base, gateway: init.gateway_host };
     let (boards, gateway) = places.lay_out(init.boards, init.gateway.clone())?;
-    let plan = SitePlan { site: init.site.clone(), boards, gateway, journal: None };
+    let witness = match wanted_witness(init)? {
+        Some(apart) => Some(places.witness(&gateway, apart)?),
+        None => None,
+    };
+    let plan = SitePlan { site: init.site.clone(), boards, gateway, witness, journal: None };
     let mut progress = Progress::begin("making keys and files", u64::from(init.boards) + 1);
     let made = make_site(&init.dir, &plan, |done| progress.at(done as u64));
     progress.end();
     eprint!("{}", next_steps(&init.dir, &plan, &made?));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who is to be the witness: nobody, a machine apart, or (`None` within) the gateway. A pair has one unless told otherwise;
+/// more boards do not need one; one board has nobody to be outvoted by.
+fn wanted_witness(init: &Init) -> Result<Option<Option<IpAddr>>, Failure> {
+    let asked = init.witness || init.witness_host.is_some();
+    if asked && init.boards == 1 {
+        return Err(Failure::new("one board has no use for a witness").remedy("leave it out, or make two boards"));
+    }
+    let wanted = asked || init.boards == 2 && !init.no_witness;
+    Ok(wanted.then_some(init.witness_host))
 }
 
 fn next_steps(dir: &Path, plan: &SitePlan, made: &SiteFiles) -> String {
@@ -45,6 +61,9 @@ fn next_steps(dir: &Path, plan: &SitePlan, made: &SiteFiles) -> String {
         text.push_str("Copy each directory in it to its own machine, and run there:\n");
     }
     text.push_str(&format!("  roadstead gateway --config {}\n", made.gateway.display()));
+    if let Some(witness) = &made.witness {
+        text.push_str(&format!("  roadstead witness --config {}\n", witness.display()));
+    }
     for (config, board) in made.boards.iter().zip(&plan.boards).take(4) {
         let config = config.display();
         text.push_str(&format!("  roadstead node --config {config}    # MQTT at {}\n", board.mqtt));
@@ -54,11 +73,7 @@ fn next_steps(dir: &Path, plan: &SitePlan, made: &SiteFiles) -> String {
     }
     text.push_str(&publishing(plan, made));
     text.push_str(&format!("Then look:\n  roadstead status --dir {dir}\n\n"));
-    if count == 2 {
-        text.push_str(
-            "With two boards, exclusive duties and the uplink stop while one of them is gone; records are taken and kept.\n",
-        );
-    }
+    text.push_str(&of_witness(plan));
     text.push_str(&format!(
         "Keep {} offline: whoever has its keys can make boards for this site.\n",
         made.authorities.display()
@@ -71,6 +86,27 @@ fn next_steps(dir: &Path, plan: &SitePlan, made: &SiteFiles) -> String {
         ));
     }
     text
+}
+
+/// What becomes of a pair that loses a board, and whom that takes.
+fn of_witness(plan: &SitePlan) -> String {
+    match &plan.witness {
+        Some(witness) if witness.is_apart => {
+            format!("The witness at {} votes too: put it where it does not fail with a board.\n", witness.address)
+        }
+        Some(witness) => {
+            let (name, address) = (&witness.name, witness.address);
+            format!(
+                "The gateway {name} is the witness too, on UDP {address}: with it one board of two may lead alone.\n"
+            )
+        }
+        None if plan.boards.len() == 2 => {
+            "With two boards and no witness, exclusive duties and the uplink stop while one \
+                                           of them is gone; records are taken and kept.\n"
+                .to_owned()
+        }
+        None => String::new(),
+    }
 }
 
 /// How a sensor on another host publishes: the one place where its password is shown.

@@ -16,6 +16,9 @@ fn site(dir: &Path, host: &str, boards: u8) -> Init {
         host_base: host.parse().unwrap(),
         gateway_host: None,
         port_base: 7400,
+        witness: false,
+        no_witness: false,
+        witness_host: None,
         force: true,
     }
 }
@@ -24,7 +27,9 @@ fn site(dir: &Path, host: &str, boards: u8) -> Init {
 fn told(init: &Init) -> String {
     let places = Places { host_base: init.host_base, port_base: init.port_base, gateway: None };
     let (boards, gateway) = places.lay_out(init.boards, init.gateway.clone()).unwrap();
-    let plan = SitePlan { site: init.site.clone(), boards, gateway, journal: None };
+    let apart = wanted_witness(init).unwrap();
+    let witness = apart.map(|apart| places.witness(&gateway, apart).unwrap());
+    let plan = SitePlan { site: init.site.clone(), boards, gateway, witness, journal: None };
     let made = make_site(&init.dir, &plan, |_| {}).unwrap();
     next_steps(&init.dir, &plan, &made)
 }
@@ -59,4 +64,21 @@ fn a_directory_with_something_in_it_needs_force() {
     let refused = run(&Init { force: false, ..asked }).unwrap_err().to_string();
     assert!(refused.contains("is not empty") && refused.contains("--force"), "{refused}");
     assert!(!scratch.path().join("ca").exists());
+}
+
+#[test]
+fn a_pair_has_a_witness_unless_told_otherwise() {
+    let scratch = Scratch::new("steps-witness");
+    let pair = site(scratch.path(), "127.0.0.1", 2);
+    let text = told(&pair);
+    assert!(text.contains("The gateway central is the witness too, on UDP 127.0.0.1:7401"), "{text}");
+    let text = told(&Init { no_witness: true, ..site(scratch.path(), "127.0.0.1", 2) });
+    assert!(text.contains("no witness, exclusive duties and the uplink stop"), "{text}");
+    let text = told(&Init { witness_host: Some("10.1.4.20".parse().unwrap()), ..pair });
+    let path = scratch.path().join("witness/witness.toml");
+    assert!(text.contains(&format!("roadstead witness --config {}", path.display())), "{text}");
+    let three = told(&site(scratch.path(), "127.0.0.1", 3));
+    assert!(!three.contains("witness"), "{three}");
+    let asked = |boards| wanted_witness(&Init { witness: true, ..site(scratch.path(), "127.0.0.1", boards) });
+    assert!(asked(1).is_err() && asked(3).unwrap() == Some(None));
 }

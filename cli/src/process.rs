@@ -1,20 +1,22 @@
-//! `roadstead node` and `roadstead gateway`: configuration, log, signals, then the process itself, which is in its own
+//! `roadstead node`, `gateway` and `witness`: configuration, log, signals, then the process itself, which is in its own
 //! crate. Owns how signals become the wish to stop, and the exit codes of processes.
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use firmware::config::BoardConfig;
 use firmware::supervise::{self, Charge, Place};
 use link::identity::Identity;
-use link::logging::{self, Form};
+use link::logging::{self, Form, whole_story};
 use link::obituary::Announcer;
 use link::stop::{Stop, Stopper, signal};
+use link::witness::WitnessHost;
 use tokio::process::Command;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind};
 
-use crate::arguments::{Gateway, Node};
+use crate::arguments::{Gateway, Node, Witness};
 use crate::check::{self, Checked};
 use crate::failure::Failure;
 
@@ -40,9 +42,19 @@ pub(crate) fn node(asked: &Node) -> Result<ExitCode, Failure> {
 fn board_config(path: &Path) -> Result<BoardConfig, Failure> {
     match check::load(path)? {
         Checked::Board(config) => Ok(*config),
-        Checked::Gateway(_) => Err(Failure::new(format!("{} is a gateway's", path.display()))
-            .remedy("run it with `roadstead gateway --config`")),
+        other => Err(of_another(path, &other)),
     }
+}
+
+/// What is said where a process is given the file of another one.
+fn of_another(path: &Path, checked: &Checked) -> Failure {
+    let path = path.display();
+    let (whose, command) = match checked {
+        Checked::Board(config) => (format!("a board's ({})", config.node.board), "node"),
+        Checked::Gateway(_) => ("a gateway's".to_owned(), "gateway"),
+        Checked::Witness(config) => (format!("a witness's ({})", config.name), "witness"),
+    };
+    Failure::new(format!("{path} is {whose}")).remedy(format!("run it with `roadstead {command} --config`"))
 }
 
 /// Refuses a bad configuration at once, so that its refusal is told once.
@@ -55,7 +67,7 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
         command
     };
     let runtime = built(Builder::new_current_thread().enable_all().build())?;
-    let announcer = announcer(&config);
+    let mut crier = Crier::new(path, &config);
     let charge = Charge {
         processes: config.processes,
         place: Place {
@@ -65,15 +77,41 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
             launcher: vec![OWN_PROGRAM.into(), LAUNCHER.into()],
         },
     };
-    let announce = |life: u64| {
-        if let Some(announcer) = &announcer {
-            announcer.announce(life);
-        }
-    };
+    let announce = |life: u64| crier.announce(life);
     runtime
         .block_on(supervise::supervise(command, charge, announce))
         .map_err(|error| Failure::new(format!("the board of {} is not kept running", path.display())).because(error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells that a life is over to those whom the configuration names when it is: it may have been read again since the start.
+struct Crier<'p> {
+    path: &'p Path,
+    written: Option<SystemTime>,
+    announcer: Option<Announcer>,
+}
+
+impl<'p> Crier<'p> {
+    fn new(path: &'p Path, config: &BoardConfig) -> Self {
+        Self { path, written: written(path), announcer: announcer(config) }
+    }
+
+    fn announce(&mut self, life: u64) {
+        let written = written(self.path);
+        if written != self.written
+            && let Ok(config) = board_config(self.path)
+        {
+            (self.written, self.announcer) = (written, announcer(&config));
+        }
+        if let Some(announcer) = &self.announcer {
+            announcer.announce(life);
+        }
+    }
+}
+
+/// When the file was changed last.
+fn written(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|about| about.modified()).ok()
 }
 
 /// Who tells the other boards, and the witness, that a life of the node is over. Without it they wait for its lease's end;
@@ -121,10 +159,7 @@ pub(crate) fn gateway(asked: &Gateway) -> Result<ExitCode, Failure> {
     let path = &asked.config;
     let config = match check::load(path)? {
         Checked::Gateway(config) => config,
-        Checked::Board(config) => {
-            let what = format!("{} is a board's ({})", path.display(), config.node.board);
-            return Err(Failure::new(what).remedy("run it with `roadstead node --config`"));
-        }
+        other => return Err(of_another(path, &other)),
     };
     let mut stop = stop_on_signal()?;
     logging::start(Form::from_environment());
@@ -132,6 +167,31 @@ pub(crate) fn gateway(asked: &Gateway) -> Result<ExitCode, Failure> {
     runtime
         .block_on(gateway::run(config, async move { stop.stopped().await }))
         .map_err(|error| Failure::new(format!("the gateway of {} ended", path.display())).because(error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a witness that is nothing else: a third small machine beside two boards.
+pub(crate) fn witness(asked: &Witness) -> Result<ExitCode, Failure> {
+    let path = &asked.config;
+    let config = match check::load(path)? {
+        Checked::Witness(config) => config,
+        other => return Err(of_another(path, &other)),
+    };
+    let stop = stop_on_signal()?;
+    logging::start(Form::from_environment());
+    let runtime = built(Builder::new_current_thread().enable_all().build())?;
+    let ended = |error: &dyn std::error::Error| {
+        Failure::new(format!("the witness of {} ended: {}", path.display(), whole_story(error)))
+    };
+    let served = runtime.block_on(async {
+        let identity = Identity::load(&config.certificate, &config.key, &config.ca).map_err(|error| ended(&error))?;
+        let host =
+            WitnessHost::start(&identity, &config.served, &config.data_dir).map_err(|error| ended(&error))?;
+        tracing::info!(name = %config.name, address = %config.served.listen, sites = config.served.sites.len(), "serving");
+        host.serve(stop).await.map_err(|error| ended(&error))
+    });
+    served?;
+    tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -32,8 +32,8 @@ pub(crate) fn reload(asked: &Reload) -> Result<ExitCode, Failure> {
 fn wish(config: &Path, question: &Question) -> Result<ExitCode, Failure> {
     let board = match check::load(config)? {
         Checked::Board(board) => board,
-        Checked::Gateway(_) => {
-            return Err(Failure::new(format!("{} is a gateway's", config.display())).remedy("give a board's"));
+        Checked::Gateway(_) | Checked::Witness(_) => {
+            return Err(Failure::new(format!("{} is no board's", config.display())).remedy("give a board's"));
         }
     };
     let name = board.node.board;

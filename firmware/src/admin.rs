@@ -79,8 +79,8 @@ impl Answer {
 /// A question on its way to the node, and where its answer goes.
 pub(crate) type Asked = (Wish, oneshot::Sender<WishAnswer>);
 
-/// Reads the list of boards again; what it says in words where it cannot.
-pub(crate) type Reload = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Reads the list of boards again: the word that is answered, or in words why it cannot.
+pub(crate) type Reload = Arc<dyn Fn() -> Result<&'static str, String> + Send + Sync>;
 
 /// Opens the socket in `data_dir`, which this process has locked: one that is there is of an earlier life.
 pub(crate) fn open(data_dir: &Path) -> io::Result<UnixListener> {
@@ -135,7 +135,7 @@ async fn answer(question: Question, wishes: &mpsc::Sender<Asked>, reload: &Reloa
         }
         Question::Reload {} => {
             return match reload() {
-                Ok(()) => Answer::ok("begun"),
+                Ok(word) => Answer::ok(word),
                 Err(why) => Answer::error(why),
             };
         }

@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use link::sites::gateway_name;
+use link::witness::config::{RawServed, Served};
 use serde::Deserialize;
 use shared::config::NodeConfig;
 use shared::config::site::{RawJournal, RawMembers, RawTiming};
-use shared::config::text::{ConfigError, Spanned, Text};
+use shared::config::text::{ConfigError, Spanned, Text, check_name};
 use shared::ids::{BoardId, Name, WitnessId};
 use shared::limits::BOARDS_MAX;
 
@@ -26,6 +28,8 @@ pub const GATEWAYS_MAX: usize = 8;
 /// What one board runs with. Paths are as usable from the process's working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoardConfig {
+    /// The file that said so, to be read again.
+    pub file: PathBuf,
     /// What its node decides by.
     pub node: NodeConfig,
     /// Where state and journal live; made where it does not exist.
@@ -40,6 +44,8 @@ pub struct BoardConfig {
     pub peers: BTreeMap<BoardId, SocketAddr>,
     /// The witness; `None` where only boards vote.
     pub witness: Option<Witness>,
+    /// For which other sites this board is the witness; `None` where for none.
+    pub witness_for: Option<Served>,
     /// The region; `None` where the site keeps its records to itself.
     pub region: Option<Region>,
     /// An existing broker whose messages are taken in; `None` where there is none.
@@ -75,8 +81,10 @@ pub struct IdentityFiles {
 pub struct Witness {
     /// Its number.
     pub id: WitnessId,
-    /// Its name, which its certificate must carry.
+    /// Its name, for people.
     pub name: Name,
+    /// The name that its certificate must carry. Default that of the gateway called `name`.
+    pub certificate_name: String,
     /// Its QUIC address, UDP.
     pub address: SocketAddr,
     /// Its authority, PEM.
@@ -113,6 +121,7 @@ struct RawBoard {
     priority: Option<u8>,
     domain: Option<Spanned<String>>,
     witness: Option<Spanned<RawWitness>>,
+    witness_for: Option<RawServed>,
     listen: RawListen,
     #[serde(default)]
     mqtt: publishers::RawPublishers,
@@ -160,6 +169,7 @@ struct RawPeer {
 struct RawWitness {
     id: Spanned<u8>,
     name: Spanned<String>,
+    certificate_name: Option<Spanned<String>>,
     address: Spanned<String>,
     ca: PathBuf,
 }
@@ -210,8 +220,14 @@ impl BoardConfig {
             .as_ref()
             .map(|bridge| bridge.check(&text, beside, &site, members.board))
             .transpose()?;
+        let witness_for = raw
+            .witness_for
+            .as_ref()
+            .map(|served| check_served(&text, served, beside, (&site, listen.mesh)))
+            .transpose()?;
         let (duties, processes) = duty::check(&text, &raw.duty, &raw.capabilities, beside)?;
         Ok(Self {
+            file: path.to_owned(),
             peers: check_peers(&text, &raw.peer, listen.mesh)?,
             node: NodeConfig {
                 site,
@@ -239,6 +255,7 @@ impl BoardConfig {
                 .as_ref()
                 .map(|witness| check_witness(&text, witness, beside))
                 .transpose()?,
+            witness_for,
             region,
             bridge,
             processes,
@@ -319,12 +336,47 @@ fn check_witness(text: &Text<'_>, raw: &Spanned<RawWitness>, beside: &Path) -> R
     let raw = raw.get_ref();
     let id = WitnessId::new(*raw.id.get_ref())
         .ok_or_else(|| text.refuse(raw.id.span(), "`witness.id` is outside 1 to 63"))?;
+    let name = text.name("witness.name", &raw.name)?;
+    let certificate_name = match &raw.certificate_name {
+        Some(given) => certificate_name(text, given)?,
+        None => gateway_name(&name),
+    };
     Ok(Witness {
         id,
-        name: text.name("witness.name", &raw.name)?,
+        name,
+        certificate_name,
         address: target(text, "witness.address", &raw.address)?,
         ca: beside.join(&raw.ca),
     })
+}
+
+/// A name as certificates of Roadstead carry it: words with dots between them, the last of which is ours.
+fn certificate_name(text: &Text<'_>, value: &Spanned<String>) -> Result<String, ConfigError> {
+    let given = value.get_ref();
+    let words = given.strip_suffix(".roadstead");
+    if !words.is_some_and(|words| words.split('.').all(|word| check_name(word).is_ok())) {
+        let message = format!("`witness.certificate_name` is \"{given}\", which no certificate of Roadstead says");
+        return Err(text.refuse(value.span(), message).suggest(
+            "write \"board-3.north.roadstead\" for board 3 of site north, \"witness.third.roadstead\" for the witness \
+             third, or leave it out for a gateway",
+        ));
+    }
+    Ok(given.clone())
+}
+
+/// Other sites' votes come in on a port of their own.
+fn check_served(
+    text: &Text<'_>,
+    raw: &RawServed,
+    beside: &Path,
+    (site, mesh): (&Name, SocketAddr),
+) -> Result<Served, ConfigError> {
+    let served = raw.check(text, beside, site)?;
+    if served.listen == mesh {
+        let message = format!("`witness_for.listen` is {mesh}, which `listen.mesh` takes");
+        return Err(text.refuse(raw.listen.span(), message).suggest("give each its own port"));
+    }
+    Ok(served)
 }
 
 /// What the board shares its fate with; by default something of its own: nothing is said.

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::Asked;
 use crate::disk::Disk;
 use crate::front_door::DoorAnswers;
-use crate::mesh::{ControlChange, Link, LinkChange, MeshCounts, MeshInputs, Telling, count};
+use crate::mesh::{Addresses, ControlChange, Link, LinkChange, MeshCounts, MeshInputs, Telling, count, gone};
 use crate::notices::Notices;
 use crate::uplink::{RegionInput, Session, Uplink};
 use crate::witness::{WitnessInput, WitnessLine};
@@ -73,6 +73,8 @@ pub(crate) struct Inputs {
     pub(crate) offers: mpsc::Receiver<Vec<Offer>>,
     /// From operators.
     pub(crate) wishes: mpsc::Receiver<Asked>,
+    /// The other boards, where the list of them was read again.
+    pub(crate) boards: mpsc::Receiver<Addresses>,
     /// How the machine is.
     pub(crate) health: mpsc::Receiver<Health>,
 }
@@ -87,6 +89,7 @@ pub(crate) struct Effects {
     pub(crate) notices: Arc<Notices>,
     pub(crate) mesh: Arc<MeshCounts>,
     pub(crate) telling: Telling,
+    pub(crate) members: watch::Sender<Addresses>,
     pub(crate) witness: Option<WitnessLine>,
     pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
 }
@@ -118,6 +121,7 @@ enum Input {
     Messages(BoardId, Vec<PeerMessage>),
     Offers(Vec<Offer>),
     Wish(Asked),
+    Boards(Addresses),
     Health(Health),
     Duty(DutyId, DutyReport),
     Event(Event),
@@ -173,7 +177,7 @@ impl Driver {
     async fn next(&mut self, stop: &mut Stop, may_stop: bool) -> Input {
         let nap = clock::nap(self.node.next_deadline(), clock::now());
         let accepts = self.node.accepts();
-        let Inputs { mesh, region, witness, offers, wishes, health } = &mut self.inputs;
+        let Inputs { mesh, region, witness, offers, wishes, boards, health } = &mut self.inputs;
         tokio::select! {
             biased;
             () = stop.stopped(), if may_stop => Input::Stop,
@@ -190,6 +194,7 @@ impl Driver {
             Some(batch) = offers.recv(), if accepts => Input::Offers(batch),
             Some(event) = mesh.events.recv() => Input::Event(event),
             Some(asked) = wishes.recv() => Input::Wish(asked),
+            Some(boards) = boards.recv() => Input::Boards(boards),
             Some(health) = health.recv() => Input::Health(health),
             () = tokio::time::sleep(nap) => Input::Nothing,
         }
@@ -273,12 +278,22 @@ impl Driver {
                 // Whoever asked may have gone.
                 let _ = tell.send(answer);
             }
+            Input::Boards(addresses) => self.handle_boards(addresses, now),
             Input::Health(health) => self.node.handle_health(health, now, &mut self.out),
             Input::Duty(duty, report) => self.node.handle_duty(duty, report, now, &mut self.out),
             Input::Event(event) => self.effects.notices.note(&event),
             Input::Nothing => {}
         }
         self.perform();
+    }
+
+    /// The node first: a link to a board that it does not know would be no news to it.
+    fn handle_boards(&mut self, addresses: Addresses, now: Instant) {
+        self.node.handle_boards(addresses.keys().copied().collect(), now, &mut self.out);
+        for peer in gone(&self.effects.members.borrow(), &addresses) {
+            self.effects.telling.part(peer);
+        }
+        self.effects.members.send_replace(addresses);
     }
 
     fn handle_witness(&mut self, input: WitnessInput, now: Instant) {

@@ -22,6 +22,7 @@ mod mesh;
 mod metrics;
 mod notices;
 mod page;
+mod reload;
 pub mod secrets;
 mod start;
 pub mod supervise;

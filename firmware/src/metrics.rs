@@ -36,6 +36,7 @@ pub(crate) struct Sources {
     pub(crate) mesh_strays: Arc<Strays>,
     pub(crate) uplink: Option<Arc<UplinkCounts>>,
     pub(crate) witness: Option<Arc<WitnessCounts>>,
+    pub(crate) witnessing: Option<Arc<link::witness::WitnessCounts>>,
     pub(crate) door: Arc<DoorCounters>,
     pub(crate) bridge: Option<Arc<BridgeCounters>>,
 }
@@ -81,6 +82,7 @@ impl Sources {
         page.counter("mesh_messages_unsent", "Messages for peers to whom no connection stood", read(&mesh.unsent))?;
         self.control_connections(page)?;
         self.witness_connection(page)?;
+        self.witnessing(page)?;
         let Some(uplink) = &self.uplink else { return Ok(()) };
         page.counter("uplink_sessions_opened", "Sessions with the region that came to stand", read(&uplink.opened))?;
         page.counter("uplink_dials_failed", "Dials of the region that failed", read(&uplink.failed))?;
@@ -103,6 +105,14 @@ impl Sources {
         page.counter("witness_datagrams_sent", "Datagrams sent to the witness", read(&witness.sent))?;
         page.counter("witness_datagrams_received", "Datagrams from the witness", read(&witness.received))?;
         page.counter("witness_datagrams_bad", "Datagrams from the witness that were no votes", read(&witness.bad))
+    }
+
+    fn witnessing(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(counts) = &self.witnessing else { return Ok(()) };
+        for (name, help, count) in counts.named() {
+            page.counter(name, help, count)?;
+        }
+        Ok(())
     }
 
     fn control_connections(&self, page: &mut Page<'_>) -> fmt::Result {

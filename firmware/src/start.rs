@@ -9,7 +9,10 @@ use std::time::Duration;
 use link::clock;
 use link::endpoint::EndpointError;
 use link::identity::{Identity, IdentityError};
+use link::logging::whole_story;
 use link::stop::{Stop, signal};
+use link::witness::config::Served;
+use link::witness::{WitnessCounts, WitnessHost};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use shared::action::{Health, Offer};
 use shared::ids::Epoch;
@@ -30,6 +33,7 @@ use crate::http::{Pages, router};
 use crate::mesh::Mesh;
 use crate::metrics::{Sources, registry};
 use crate::notices::Notices;
+use crate::reload::{self, Reloader};
 use crate::secrets::{SecretError, Secrets};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
@@ -41,6 +45,8 @@ use crate::workloads::{self, Workloads};
 const THREADS: usize = 2;
 /// Files open beside connections: pages (`link::http::CONNECTIONS_MAX`), journal, state, sockets, log.
 const FILES_BESIDE: u64 = link::http::CONNECTIONS_MAX as u64 + 64;
+/// Where in the board's directory is what it must not forget as the witness of other sites.
+const WITNESS_DIR: &str = "witness";
 /// Questions of operators that wait for the node. Further ones wait in their sockets.
 const WISHES_MAX: usize = 4;
 /// Publishers are given so long to take their last answers.
@@ -276,6 +282,8 @@ fn assemble(
         }
         None => (None, None),
     };
+    let witness_for = config.witness_for.as_ref();
+    let witnessing = witness_for.and_then(|served| witness_others(config, served, &identity, stop));
     let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config, secrets)?;
     let notices = Arc::<Notices>::default();
     let sources = Sources {
@@ -287,6 +295,7 @@ fn assemble(
         mesh_strays: Arc::clone(&mesh.listening.strays),
         uplink: uplink.as_ref().map(|uplink| Arc::clone(&uplink.counts)),
         witness: witness.as_ref().map(|line| Arc::clone(&line.counts)),
+        witnessing,
         door: Arc::clone(answers.counters()),
         bridge,
     };
@@ -303,23 +312,52 @@ fn assemble(
         notices,
         mesh: Arc::clone(&mesh.counts),
         telling: mesh.telling.take().expect("a mesh has one way to tell, taken here"),
+        members: mesh.members.clone(),
         witness,
         snapshots,
     };
     let node = Node::new(node, start, clock::now());
-    let (wishes, health) = open_side_doors(config)?;
-    let inputs = Inputs { mesh: from_mesh, region, witness: from_witness, offers, wishes, health };
+    let (reloader, boards) = Reloader::new(config, effects.members.subscribe(), effects.snapshots.subscribe());
+    let (wishes, health) = open_side_doors(config, reloader)?;
+    let inputs = Inputs { mesh: from_mesh, region, witness: from_witness, offers, wishes, boards, health };
     let driver = Driver::new(node, inputs, effects);
     Ok(Board { driver, mesh, stop_door, sources })
+}
+
+/// Votes for other sites. Where that cannot be, this board serves its own site all the same, and says so: those sites see
+/// that their witness is away.
+fn witness_others(
+    config: &BoardConfig,
+    served: &Served,
+    identity: &Identity,
+    stop: &Stop,
+) -> Option<Arc<WitnessCounts>> {
+    let failed = |error: &dyn std::error::Error| {
+        tracing::error!(why = whole_story(error), "this board is no witness for other sites");
+    };
+    let host = WitnessHost::start(identity, served, &config.data_dir.join(WITNESS_DIR));
+    let host = host.inspect_err(|error| failed(error)).ok()?;
+    let counts = Arc::clone(&host.counts);
+    tracing::info!(address = %served.listen, sites = served.sites.len(), "witness for other sites");
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        // A witness whose disk has failed votes no more.
+        if let Err(error) = host.serve(stop).await {
+            tracing::error!(why = whole_story(&error), "this board is no witness for other sites any more");
+        }
+    });
+    Some(counts)
 }
 
 /// What operators ask, and how the machine is.
 fn open_side_doors(
     config: &BoardConfig,
+    reloader: Reloader,
 ) -> Result<(mpsc::Receiver<admin::Asked>, mpsc::Receiver<Health>), FirmwareError> {
     let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
     let socket = admin::open(&config.data_dir).map_err(FirmwareError::System)?;
-    let reload: admin::Reload = Arc::new(|| Err("a running board cannot do that yet".to_owned()));
+    let reload: admin::Reload = Arc::new(move || reloader.read());
+    tokio::spawn(reload::on_hangup(Arc::clone(&reload)));
     tokio::spawn(admin::serve(socket, wishes_in, reload));
     let (health_in, health) = mpsc::channel(1);
     tokio::spawn(health::watch(health_in));

@@ -95,24 +95,35 @@ struct Life {
 struct Wishes {
     terminate: Signals,
     interrupt: Signals,
+    hangup: Signals,
 }
 
 impl Wishes {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    /// The next wish to stop, as the signal to pass on.
-    async fn stop(&mut self) -> Signal {
+    /// The next wish, as the signal to pass on.
+    async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::TERM,
             _ = self.interrupt.recv() => Signal::INT,
+            _ = self.hangup.recv() => Signal::HUP,
         }
+    }
+
+    /// The next wish to stop.
+    async fn stop(&mut self) {
+        while self.next().await == Signal::HUP {}
     }
 }
 
 /// Runs the node that `command` starts until it stops as asked (SIGTERM or SIGINT, passed on), and starts it again
-/// when it ends otherwise. The child must call [`bind_to_supervisor`] first. Each life's number is `announce`d once the
+/// when it ends otherwise; SIGHUP is passed on too. The child must call [`bind_to_supervisor`] first. Each life's number is `announce`d once the
 /// node of that life, and every process that it gave orders for, has ended: nothing of it can act any more. Needs a
 /// runtime of one thread: the children die with the thread that started them.
 pub async fn supervise(
@@ -147,7 +158,7 @@ pub async fn supervise(
         tracing::error!(%status, poisoned, restarts, wait_ms = backoff.as_millis(), "the node ended; it is started again");
         tokio::select! {
             () = tokio::time::sleep(backoff) => {}
-            _ = wishes.stop() => return Ok(()),
+            () = wishes.stop() => return Ok(()),
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
@@ -170,10 +181,15 @@ impl Life {
 
     /// Waits for the node's end, and passes on what people wish: how it ended, and whether it was asked to.
     async fn watch(&mut self, wishes: &mut Wishes) -> (io::Result<ExitStatus>, bool) {
-        let happened = tokio::select! {
-            status = self.child.wait() => Happened::Ended(status),
-            signal = wishes.stop() => Happened::Stop(signal),
-            () = self.crew.serve() => unreachable!("a crew is served until it is dropped"),
+        let happened = loop {
+            tokio::select! {
+                status = self.child.wait() => break Happened::Ended(status),
+                signal = wishes.next() => match signal {
+                    Signal::HUP => self.pass_on(signal),
+                    _ => break Happened::Stop(signal),
+                },
+                () = self.crew.serve() => unreachable!("a crew is served until it is dropped"),
+            }
         };
         match happened {
             Happened::Ended(status) => (status, false),
@@ -181,11 +197,15 @@ impl Life {
         }
     }
 
-    async fn stop(&mut self, signal: Signal) -> io::Result<ExitStatus> {
+    fn pass_on(&self, signal: Signal) {
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-            // Where it is gone already, the wait below says so.
+            // Where it is gone already, waiting for it says so.
             let _ = kill_process(pid, signal);
         }
+    }
+
+    async fn stop(&mut self, signal: Signal) -> io::Result<ExitStatus> {
+        self.pass_on(signal);
         let ended = tokio::select! {
             status = self.child.wait() => Some(status),
             () = tokio::time::sleep(STOP_MAX) => None,

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use link::endpoint;
 use link::identity::Identity;
 use link::logging::whole_story;
-use link::sites::gateway_name;
 use link::stop::Stop;
 use quinn::Connection;
 use shared::ids::WitnessId;
@@ -162,7 +161,7 @@ impl Dialler {
         let listening = endpoint::towards_witness(&self.identity, address).map_err(|error| whole_story(&error))?;
         let connecting = listening
             .endpoint
-            .connect(address, &gateway_name(&self.witness.name))
+            .connect(address, &self.witness.certificate_name)
             .map_err(|error| whole_story(&error))?;
         match tokio::time::timeout(DIAL_MAX, connecting).await {
             Ok(connected) => connected.map_err(|error| whole_story(&error)),

@@ -7,6 +7,7 @@
 //! [listen]                      # both optional; loopback unless told otherwise
 //! quic = "127.0.0.1:7500"
 //! http = "127.0.0.1:7580"
+//! witness = "192.0.2.1:7501"    # where it is a witness; without it it is none
 //!
 //! [identity]
 //! certificate = "gateway.pem"

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use link::doorman::Admissions;
 use link::strays::Strays;
+use link::witness::WitnessCounts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -164,6 +165,21 @@ impl Collector for Doors {
             ("stray_datagrams", "Datagrams that were not ours", self.strays.count()),
         ];
         for (name, help, count) in counted {
+            let counter = ConstCounter::new(count);
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+/// What this gateway has counted as a witness, read when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Witnessing(pub(crate) Arc<WitnessCounts>);
+
+impl Collector for Witnessing {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (name, help, count) in self.0.named() {
             let counter = ConstCounter::new(count);
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;

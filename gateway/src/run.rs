@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{self, Shown};
 use crate::config::{GatewayConfig, SITES_MAX};
-use crate::metrics::{Doors, Metrics};
+use crate::metrics::{Doors, Metrics, Witnessing};
 use crate::owner::{Input, NOTES_MAX, Owner};
 use crate::picture::Picture;
 use crate::session;
@@ -134,6 +134,9 @@ impl Gateway {
         let strays = Arc::clone(&self.listening.strays);
         registry.register_collector(Box::new(Doors { admissions: doorman.admissions(), strays }));
 
+        if let Some(witness) = &self.witness {
+            registry.register_collector(Box::new(Witnessing(Arc::clone(&witness.counts))));
+        }
         let sites = self
             .names
             .sites

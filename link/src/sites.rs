@@ -34,6 +34,11 @@ pub fn gateway_name(gateway: &str) -> String {
     format!("gateway.{gateway}.roadstead")
 }
 
+/// Name of a witness that is no gateway and no board, as its certificate carries it.
+pub fn witness_name(witness: &str) -> String {
+    format!("witness.{witness}.roadstead")
+}
+
 /// The certificate with which the other end has proved itself.
 pub fn certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
     let identity = connection.peer_identity()?;

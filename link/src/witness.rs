@@ -1,6 +1,7 @@
 //! A witness as a service: lets boards of its sites in, gives their votes to [`shared::witness::Witness`], keeps on disk
 //! what that must never forget, and answers. Used by whatever process hosts a witness. Decides nothing.
 
+pub mod config;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -21,12 +22,14 @@ use shared::witness::{Output, Witness};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use config::Served;
 pub use memory::MemoryError;
 use memory::{Archive, Written};
 
 use crate::clock;
 use crate::doorman::Doorman;
-use crate::endpoint::Listening;
+use crate::endpoint::{self, EndpointError, Listening};
+use crate::identity::{Identity, IdentityError};
 use crate::obituary::{Coroner, Judgement};
 use crate::sites::{Sites, certificate};
 use crate::stop::Stop;
@@ -49,6 +52,37 @@ pub struct WitnessCounts {
     pub obituaries: AtomicU64,
 }
 
+impl WitnessCounts {
+    /// What was counted, with its name and meaning for whoever monitors.
+    pub fn named(&self) -> [(&'static str, &'static str, u64); 4] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("witnessed_votes_heard", "Votes asked of this witness, released or waived", read(&self.heard)),
+            ("witnessed_answers", "Datagrams that this witness sent", read(&self.answered)),
+            (
+                "witnessed_passed_over",
+                "Datagrams no votes, or dropped because too many waited",
+                read(&self.passed_over),
+            ),
+            ("witnessed_obituaries", "Ends of boards' lives attested to this witness", read(&self.obituaries)),
+        ]
+    }
+}
+
+/// Why a witness cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum WitnessError {
+    /// The authority of a site cannot be used.
+    #[error("a site that the witness votes for cannot be believed")]
+    Identity(#[from] IdentityError),
+    /// Its port cannot be opened.
+    #[error("boards cannot ask the witness")]
+    Endpoint(#[from] EndpointError),
+    /// What it must not forget cannot be read.
+    #[error("the witness does not know what it promised")]
+    Memory(#[from] MemoryError),
+}
+
 /// A witness that is ready to serve: its port is open, and what it must not forget is read.
 #[derive(Debug)]
 pub struct WitnessHost {
@@ -69,6 +103,17 @@ impl WitnessHost {
     pub fn open(listening: Listening, sites: Arc<Sites>, directory: &Path) -> Result<Self, MemoryError> {
         let (archive, known) = Archive::open(directory)?;
         Ok(Self { listening, sites, archive, known, counts: Arc::default() })
+    }
+
+    /// A witness as `served` says, which proves itself as `identity` and keeps its memory in `directory`.
+    pub fn start(identity: &Identity, served: &Served, directory: &Path) -> Result<Self, WitnessError> {
+        let mut sites = Sites::default();
+        for site in &served.sites {
+            sites.load(site.name.clone(), &site.ca)?;
+        }
+        let sites = Arc::new(sites);
+        let listening = endpoint::witness(identity, &sites, served.listen)?;
+        Ok(Self::open(listening, sites, directory)?)
     }
 
     /// Serves until `stop` is given, or the disk has failed: then it votes no more.

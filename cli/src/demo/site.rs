@@ -167,7 +167,7 @@ impl Site {
             .map(|(board, ports)| BoardPlan { board, mesh: ports[0], mqtt: ports[1], http: ports[2] })
             .collect();
         let gateway = GatewayPlan { name: name("region"), quic: uplink, http };
-        let plan = SitePlan { site: name("demo"), boards, gateway, journal: None };
+        let plan = SitePlan { site: name("demo"), boards, gateway, witness: None, journal: None };
         let made = make_site(home.path(), &plan, |_| {})?;
         for config in made.boards.iter().filter(|_| !has_gateway) {
             keep_to_itself(config)?;

@@ -6,6 +6,7 @@
 //! ```text
 //! site authority   ── board-<n>.<site>.roadstead     believed by the site's boards, and by the gateway for that site
 //! region authority ── gateway.<gateway>.roadstead    believed by the boards, for the region's end alone
+//!                  └─ witness.<witness>.roadstead    believed by the boards, for a vote alone
 //! ```
 //!
 //! **Validity.** Boards may have no clock: one that wakes up in 1970 must still find its own site. So certificates
@@ -75,6 +76,11 @@ impl Authority {
     /// A key and certificate for the gateway `gateway`.
     pub fn gateway(&self, gateway: &Name) -> Result<Credential, Failure> {
         self.sign(&link::sites::gateway_name(gateway))
+    }
+
+    /// A key and certificate for the witness `witness`, which is no gateway.
+    pub fn witness(&self, witness: &Name) -> Result<Credential, Failure> {
+        self.sign(&link::sites::witness_name(witness))
     }
 
     /// Boards dial each other, so each certificate is good for both ends of a connection.

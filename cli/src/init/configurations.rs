@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use shared::ids::BoardSet;
 
-use super::plan::{BoardPlan, SitePlan};
+use super::plan::{BoardPlan, SitePlan, WitnessPlan};
 
 const BOARD: &str = include_str!("../../assets/board.toml");
 const GATEWAY: &str = include_str!("../../assets/gateway.toml");
+
+const WITNESS: &str = include_str!("../../assets/witness.toml");
 
 /// What the comment above `voters` must say of a pair.
 const PAIR_NOTE: &str = "\
@@ -18,7 +20,11 @@ const PAIR_NOTE: &str = "\
 
 /// The configuration of one board.
 pub(super) fn board(plan: &SitePlan, board: &BoardPlan) -> String {
-    let pair_note = if plan.boards.len() == 2 { PAIR_NOTE } else { "" };
+    let pair_note = if plan.boards.len() == 2 && plan.witness.is_none() {
+        PAIR_NOTE
+    } else {
+        ""
+    };
     let users_marker = if plan.is_open_to_other_hosts() { "" } else { "# " };
     filled(
         BOARD,
@@ -33,6 +39,7 @@ pub(super) fn board(plan: &SitePlan, board: &BoardPlan) -> String {
             ("http", board.http.to_string()),
             ("users_marker", users_marker.to_owned()),
             ("peers", peers(plan, board)),
+            ("witness", witness_of(plan)),
             ("gateway", plan.gateway.name.to_string()),
             ("gateway_address", plan.gateway.quic.to_string()),
             ("journal", journal(plan)),
@@ -40,8 +47,50 @@ pub(super) fn board(plan: &SitePlan, board: &BoardPlan) -> String {
     )
 }
 
+/// Where a board finds its witness; as comments where it has none.
+fn witness_of(plan: &SitePlan) -> String {
+    let Some(witness) = &plan.witness else {
+        return "# [witness]\n\
+                # id = 1                            # 1 to 63, never given to another machine\n\
+                # name = \"{gateway}\"                # for people\n\
+                # address = \"192.0.2.1:7401\"        # QUIC, UDP\n\
+                # ca = \"region-ca.pem\"              # its authority: PEM\n\
+                # certificate_name = \"gateway.{gateway}.roadstead\""
+            .to_owned();
+    };
+    let WitnessPlan { name, address, is_apart } = witness;
+    let certificate_name = if *is_apart {
+        format!("certificate_name = \"{}\"", link::sites::witness_name(name))
+    } else {
+        format!("# certificate_name = \"{}\"", link::sites::gateway_name(name))
+    };
+    format!(
+        "[witness]\n\
+         # Its number: 1 to 63, never given to another machine.\n\
+         id = 1\n\
+         name = \"{name}\"\n\
+         address = \"{address}\"\n\
+         ca = \"region-ca.pem\"\n\
+         {certificate_name}"
+    )
+}
+
+/// The configuration of a witness that is a machine of its own.
+pub(super) fn witness(plan: &SitePlan, witness: &WitnessPlan) -> String {
+    let values = [
+        ("witness", witness.name.to_string()),
+        ("address", witness.address.to_string()),
+        ("site", plan.site.to_string()),
+    ];
+    filled(WITNESS, &values)
+}
+
 /// The configuration of the gateway.
 pub(super) fn gateway(plan: &SitePlan) -> String {
+    let witness = match &plan.witness {
+        Some(witness) if !witness.is_apart => format!("witness = \"{}\"", witness.address),
+        Some(_) | None => "# witness = \"127.0.0.1:7501\"".to_owned(),
+    };
     filled(
         GATEWAY,
         &[
@@ -49,6 +98,7 @@ pub(super) fn gateway(plan: &SitePlan) -> String {
             ("site", plan.site.to_string()),
             ("quic", plan.gateway.quic.to_string()),
             ("http", plan.gateway.http.to_string()),
+            ("witness", witness),
         ],
     )
 }

@@ -7,6 +7,7 @@
 //! DIR/board-1/   board.toml certificate.pem key.pem site-ca.pem region-ca.pem
 //!                mqtt-users                         where it takes sensors on other hosts
 //! DIR/gateway/   gateway.toml certificate.pem key.pem region-ca.pem sites/<site>.pem
+//! DIR/witness/   witness.toml and the same           where the witness is a machine of its own
 //! ```
 
 pub mod certificates;
@@ -20,11 +21,12 @@ use std::path::{Path, PathBuf};
 use firmware::config::BoardConfig;
 use firmware::front_door::DoorUser;
 use gateway::config::GatewayConfig;
+use link::witness::config::WitnessConfig;
 
 use crate::failure::Failure;
 use crate::files::{self, Readers};
 use certificates::{Authority, Credential};
-use plan::{BoardPlan, SitePlan};
+use plan::{BoardPlan, SitePlan, WitnessPlan};
 
 /// Name of a board's configuration in its directory.
 pub const BOARD_FILE: &str = "board.toml";
@@ -32,6 +34,10 @@ pub const BOARD_FILE: &str = "board.toml";
 pub const GATEWAY_FILE: &str = "gateway.toml";
 /// Directory of the gateway within a site's.
 pub const GATEWAY_DIR: &str = "gateway";
+/// Name of a witness's configuration in its directory.
+pub const WITNESS_FILE: &str = "witness.toml";
+/// Directory of the witness within a site's, where it is a machine of its own.
+pub const WITNESS_DIR: &str = "witness";
 /// How directories of boards begin within a site's; the number follows.
 pub const BOARD_DIR_PREFIX: &str = "board-";
 
@@ -42,6 +48,8 @@ pub struct SiteFiles {
     pub boards: Vec<PathBuf>,
     /// The gateway's.
     pub gateway: PathBuf,
+    /// The witness's, where it is a machine of its own.
+    pub witness: Option<PathBuf>,
     /// The directory with the authorities' keys.
     pub authorities: PathBuf,
     /// Whom all boards let in from other hosts; `None` where they listen on loopback alone.
@@ -65,6 +73,10 @@ pub fn make_site(dir: &Path, plan: &SitePlan, mut done: impl FnMut(usize)) -> Re
         write(&authorities, &format!("{name}.key"), &authority.key(), Readers::Owner)?;
     }
     let gateway = make_gateway(dir, plan, &site, &region)?;
+    let apart = plan.witness.as_ref().filter(|witness| witness.is_apart);
+    let witness = apart
+        .map(|witness| make_witness(dir, plan, witness, &site, &region))
+        .transpose()?;
     done(1);
     let mut boards = Vec::with_capacity(plan.boards.len());
     for board in &plan.boards {
@@ -74,7 +86,7 @@ pub fn make_site(dir: &Path, plan: &SitePlan, mut done: impl FnMut(usize)) -> Re
         done(boards.len() + 1);
     }
     let kept = outdated::remove(dir, plan.numbers())?;
-    Ok(SiteFiles { boards, gateway, authorities, user, kept })
+    Ok(SiteFiles { boards, gateway, witness, authorities, user, kept })
 }
 
 /// Writes the users' file beside the configuration `path`, or takes an earlier site's away.
@@ -107,17 +119,43 @@ fn make_board(
 
 fn make_gateway(dir: &Path, plan: &SitePlan, site: &Authority, region: &Authority) -> Result<PathBuf, Failure> {
     let dir = dir.join(GATEWAY_DIR);
-    files::make_dir(&dir, Readers::All)?;
-    write_credential(&dir, &region.gateway(&plan.gateway.name)?)?;
-    write(&dir, "region-ca.pem", &region.certificate(), Readers::All)?;
-    let sites = dir.join("sites");
-    files::make_dir(&sites, Readers::All)?;
-    write(&sites, &format!("{}.pem", plan.site), &site.certificate(), Readers::All)?;
+    write_beside_sites(&dir, plan, &region.gateway(&plan.gateway.name)?, (site, region))?;
     let text = configurations::gateway(plan);
     let path = dir.join(GATEWAY_FILE);
     GatewayConfig::parse(&path, text.as_bytes()).map_err(|refusal| unusable(&path, &refusal))?;
     files::write(&path, text.as_bytes(), Readers::All)?;
     Ok(path)
+}
+
+fn make_witness(
+    dir: &Path,
+    plan: &SitePlan,
+    witness: &WitnessPlan,
+    site: &Authority,
+    region: &Authority,
+) -> Result<PathBuf, Failure> {
+    let dir = dir.join(WITNESS_DIR);
+    write_beside_sites(&dir, plan, &region.witness(&witness.name)?, (site, region))?;
+    let text = configurations::witness(plan, witness);
+    let path = dir.join(WITNESS_FILE);
+    WitnessConfig::parse(&path, text.as_bytes()).map_err(|refusal| unusable(&path, &refusal))?;
+    files::write(&path, text.as_bytes(), Readers::All)?;
+    Ok(path)
+}
+
+/// What a machine has that serves sites of which it is no board.
+fn write_beside_sites(
+    dir: &Path,
+    plan: &SitePlan,
+    credential: &Credential,
+    (site, region): (&Authority, &Authority),
+) -> Result<(), Failure> {
+    files::make_dir(dir, Readers::All)?;
+    write_credential(dir, credential)?;
+    write(dir, "region-ca.pem", &region.certificate(), Readers::All)?;
+    let sites = dir.join("sites");
+    files::make_dir(&sites, Readers::All)?;
+    write(&sites, &format!("{}.pem", plan.site), &site.certificate(), Readers::All)
 }
 
 fn write_credential(dir: &Path, credential: &Credential) -> Result<(), Failure> {

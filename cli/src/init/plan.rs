@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use shared::config::JournalConfig;
 use shared::config::site::default_voters;
+use shared::config::text::check_name;
 use shared::ids::{BoardId, BoardSet, Name};
 
 use crate::failure::Failure;
@@ -21,6 +22,8 @@ pub struct SitePlan {
     pub boards: Vec<BoardPlan>,
     /// The gateway it reports to.
     pub gateway: GatewayPlan,
+    /// Who votes beside the boards; `None` where they are among themselves.
+    pub witness: Option<WitnessPlan>,
     /// Journal size to write into the configurations; `None`: the default, as a comment.
     pub journal: Option<JournalConfig>,
 }
@@ -49,6 +52,17 @@ pub struct GatewayPlan {
     pub http: SocketAddr,
 }
 
+/// The witness's name and address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessPlan {
+    /// Its name.
+    pub name: Name,
+    /// QUIC, UDP.
+    pub address: SocketAddr,
+    /// Whether it is a machine of its own; else it is the gateway.
+    pub is_apart: bool,
+}
+
 impl SitePlan {
     /// All numbers.
     pub fn numbers(&self) -> BoardSet {
@@ -62,7 +76,7 @@ impl SitePlan {
 
     /// Who votes: see [`default_voters`].
     pub fn voters(&self) -> BoardSet {
-        default_voters(self.numbers(), false)
+        default_voters(self.numbers(), self.witness.is_some())
     }
 
     /// Boards that keep each record: 2, or 1 where there is one.
@@ -107,6 +121,16 @@ impl Places {
         let gateway =
             GatewayPlan { name, quic: self.at(ip, self.port_base, 0)?, http: self.at(ip, self.port_base, 2)? };
         Ok((boards, gateway))
+    }
+
+    /// The witness: `apart` at an address of its own, else the gateway, on the port after its first.
+    pub fn witness(&self, gateway: &GatewayPlan, apart: Option<IpAddr>) -> Result<WitnessPlan, Failure> {
+        let ip = apart.unwrap_or(gateway.quic.ip());
+        let name = match apart {
+            Some(_) => check_name("witness").map_err(Failure::new)?,
+            None => gateway.name.clone(),
+        };
+        Ok(WitnessPlan { name, address: self.at(ip, self.port_base, 1)?, is_apart: apart.is_some() })
     }
 
     fn of_board(&self, number: u8) -> Result<(IpAddr, u16), Failure> {
@@ -156,11 +180,16 @@ mod tests {
             .iter()
             .flat_map(|plan| [plan.mesh.port(), plan.mqtt.port(), plan.http.port()])
             .chain([gateway.quic.port(), gateway.http.port()])
+            .chain(
+                places("127.0.0.1", 7400)
+                    .witness(&gateway, None)
+                    .map(|witness| witness.address.port()),
+            )
             .collect();
         let count = ports.len();
         ports.sort_unstable();
         ports.dedup();
-        assert_eq!((ports.len(), count), (194, 194));
+        assert_eq!((ports.len(), count), (195, 195));
         assert_eq!(boards[2].mqtt.to_string(), "127.0.0.1:7431");
     }
 

@@ -23,7 +23,7 @@ fn plan(count: u8) -> SitePlan {
 fn plan_at(host: &str, count: u8) -> SitePlan {
     let places = Places { host_base: host.parse().unwrap(), port_base: 7400, gateway: None };
     let (boards, gateway) = places.lay_out(count, Name::try_from("central").unwrap()).unwrap();
-    SitePlan { site: Name::try_from("north").unwrap(), boards, gateway, journal: None }
+    SitePlan { site: Name::try_from("north").unwrap(), boards, gateway, witness: None, journal: None }
 }
 
 fn mode(path: &Path) -> u32 {
@@ -181,4 +181,63 @@ fn pem_chain(path: &Path) -> Vec<CertificateDer<'static>> {
 
 fn rustls_time(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+#[test]
+fn a_pair_and_its_witness_know_each_other() {
+    for (count, apart, voters) in [(2, None, 3), (2, Some("10.1.4.20"), 3), (3, None, 3), (5, None, 5)] {
+        let scratch = Scratch::new("init-witness");
+        let mut plan = plan(count);
+        let places = Places { host_base: "127.0.0.1".parse().unwrap(), port_base: 7400, gateway: None };
+        let apart = apart.map(|host: &str| host.parse().unwrap());
+        plan.witness = Some(places.witness(&plan.gateway, apart).unwrap());
+        let made = make_site(scratch.path(), &plan, |_| {}).unwrap();
+        let gateway = GatewayConfig::parse(&made.gateway, &std::fs::read(&made.gateway).unwrap()).unwrap();
+        let served = made.witness.as_ref().map(|path| {
+            let config = WitnessConfig::parse(path, &std::fs::read(path).unwrap()).unwrap();
+            Identity::load(&config.certificate, &config.key, &config.ca).unwrap();
+            config.served
+        });
+        for path in &made.boards {
+            let config = board_config(path);
+            let witness = config.witness.unwrap();
+            assert_eq!(config.node.voters.set.len(), voters);
+            match &served {
+                Some(served) => {
+                    assert_eq!((witness.address, gateway.listen_witness), (served.listen, None));
+                    assert_eq!(witness.certificate_name, "witness.witness.roadstead");
+                    assert_eq!(served.sites[0].name.as_str(), "north");
+                }
+                None => {
+                    assert_eq!(Some(witness.address), gateway.listen_witness);
+                    assert_eq!(witness.certificate_name, "gateway.central.roadstead");
+                }
+            }
+            assert!(!std::fs::read_to_string(path).unwrap().contains("exclusive duties stop"));
+        }
+    }
+}
+
+#[test]
+fn what_stands_in_comments_can_be_used() {
+    let scratch = Scratch::new("init-comments");
+    let made = make_site(scratch.path(), &plan(3), |_| {}).unwrap();
+    let text = std::fs::read_to_string(&made.boards[0]).unwrap();
+    let spoken = |from: &str| {
+        let (head, tail) = text.split_once(&format!("# {from}")).unwrap();
+        let (section, rest) = tail.split_once("\n\n").unwrap();
+        let text = format!("{head}{from}{}\n\n{rest}", section.replace("\n# ", "\n"));
+        BoardConfig::parse(&made.boards[0], text.as_bytes())
+    };
+    let served = spoken("[witness_for]").unwrap().witness_for.unwrap();
+    assert_eq!(served.sites[0].name.as_str(), "south");
+    // Three voting boards and a witness are even: that is what must be said.
+    assert!(
+        spoken("[witness]")
+            .unwrap_err()
+            .to_string()
+            .contains("4 voters, the witness included")
+    );
+    let duties = spoken("[[duty]]").unwrap();
+    assert_eq!((duties.node.duties.len(), duties.processes.len()), (1, 0), "this board has no camera");
 }

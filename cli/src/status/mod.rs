@@ -140,6 +140,10 @@ fn of_config(path: &Path) -> Result<Target, Failure> {
         Checked::Gateway(config) => {
             Target { kind: Kind::Gateway, name: "gateway".to_owned(), url: url(config.listen_http) }
         }
+        Checked::Witness(_) => {
+            return Err(Failure::new(format!("{} is a witness's, which has no page", path.display()))
+                .remedy("ask the boards it votes for: they say whether it is in reach"));
+        }
     })
 }
 

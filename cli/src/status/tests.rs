@@ -89,7 +89,7 @@ fn a_site_directory_names_all_its_processes() {
     let scratch = Scratch::new("status");
     let places = Places { host_base: "127.0.0.1".parse().unwrap(), port_base: 7400, gateway: None };
     let (boards, gateway) = places.lay_out(11, "central".try_into().unwrap()).unwrap();
-    let plan = SitePlan { site: "north".try_into().unwrap(), boards, gateway, journal: None };
+    let plan = SitePlan { site: "north".try_into().unwrap(), boards, gateway, witness: None, journal: None };
     make_site(scratch.path(), &plan, |_| {}).unwrap();
     std::fs::create_dir_all(scratch.path().join("board-12/data")).unwrap();
     let targets = of_site(scratch.path()).unwrap();

@@ -1,7 +1,7 @@
 //! Lets peers in and reads what they send. A peer is who its certificate says, one connection each for data and for
 //! control: the newest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,22 +16,26 @@ use shared::event::Event;
 use shared::frame::{Conversation, FrameRefusal};
 use shared::ids::BoardId;
 use shared::wire::peer::{Hello, PeerMessage};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::control::{Line, accept};
-use super::{Close, MeshOutputs, count};
+use super::{Addresses, Close, MeshOutputs, count};
 
 /// A peer that let itself in says hello within so long.
 const HELLO_MAX: Duration = Duration::from_secs(3);
 /// Messages handed to the node at once.
 const BATCH_MAX: usize = 256;
 
+/// What a board is told that is none of this site, or none any more.
+const NO_SUCH_BOARD: &str = "this site has no such board";
+
 /// Accepts peers.
 pub(super) struct Acceptor {
     door: Doorman,
     sites: Arc<Sites>,
     own: Hello,
-    peers: BTreeSet<BoardId>,
+    members: watch::Receiver<Addresses>,
     outputs: MeshOutputs,
     standing: BTreeMap<BoardId, Connection>,
     control: BTreeMap<BoardId, Connection>,
@@ -44,14 +48,14 @@ impl Acceptor {
         listening: &Listening,
         sites: Arc<Sites>,
         own: Hello,
-        peers: BTreeSet<BoardId>,
+        members: watch::Receiver<Addresses>,
         outputs: MeshOutputs,
     ) -> Self {
         Self {
             door: Doorman::new(listening.endpoint.clone()),
             sites,
             own,
-            peers,
+            members,
             outputs,
             standing: BTreeMap::new(),
             control: BTreeMap::new(),
@@ -72,6 +76,7 @@ impl Acceptor {
                     Some(connection) => self.admit(connection),
                     None => return,
                 },
+                Ok(()) = self.members.changed() => self.let_go(),
                 Some(read) = self.readers.join_next() => {
                     if let Ok((peer, Err(why))) = read {
                         self.refused(peer.get(), why);
@@ -81,11 +86,24 @@ impl Acceptor {
         }
     }
 
+    /// Closes the connections of boards that the site has no more.
+    fn let_go(&mut self) {
+        let members = self.members.borrow_and_update().clone();
+        for connections in [&mut self.standing, &mut self.control] {
+            for (_, connection) in connections.extract_if(.., |peer, _| !members.contains_key(peer)) {
+                Close::Refused.connection(&connection, NO_SUCH_BOARD);
+            }
+        }
+    }
+
     fn admit(&mut self, connection: Connection) {
-        let known = self.sites.identify(&connection).filter(|(_, board)| self.peers.contains(board));
+        let known = self
+            .sites
+            .identify(&connection)
+            .filter(|(_, board)| self.members.borrow().contains_key(board));
         let Some((_, peer)) = known else {
             let from = connection.remote_address().ip();
-            Close::Refused.connection(&connection, "this site has no such board");
+            Close::Refused.connection(&connection, NO_SUCH_BOARD);
             self.refused(0, format!("a board that this site does not have, from {from}"));
             return;
         };

@@ -10,6 +10,7 @@
 
 mod control;
 mod incoming;
+mod members;
 mod obituaries;
 mod outgoing;
 mod telling;
@@ -28,12 +29,13 @@ use quinn::Connection;
 use shared::action::Evidence;
 use shared::event::Event;
 use shared::ids::BoardId;
-use shared::limits::PEER_QUEUE_MAX;
+use shared::limits::{BOARDS_MAX, PEER_QUEUE_MAX};
 use shared::wire::control::ControlMessage;
 use shared::wire::peer::{Hello, PeerMessage};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+pub(crate) use members::{Addresses, gone};
 pub(crate) use telling::{ControlChange, Telling};
 
 /// Bytes that may wait for one peer's connection: four times what the front door accepts ahead of commits, so that
@@ -201,6 +203,8 @@ pub(crate) struct Mesh {
     pub(crate) counts: Arc<MeshCounts>,
     /// The node's way to tell its peers something, to be taken once.
     pub(crate) telling: Option<Telling>,
+    /// Where the other boards are: a change is followed.
+    pub(crate) members: watch::Sender<Addresses>,
     /// What the door to it counts.
     pub(crate) admissions: Arc<link::doorman::Admissions>,
     tasks: JoinSet<()>,
@@ -212,12 +216,12 @@ impl Mesh {
         identity: &Identity,
         hello: Hello,
         listen: SocketAddr,
-        peers: &BTreeMap<BoardId, SocketAddr>,
+        peers: &Addresses,
         stop: &Stop,
     ) -> Result<(Self, MeshInputs), EndpointError> {
         let sites = Arc::new(Sites::one(hello.site.clone(), identity.roots())?);
         let mut listening = endpoint::mesh(identity, &sites, listen)?;
-        let (outputs, inputs, proofs) = queues(peers.keys().copied());
+        let (outputs, inputs, proofs) = queues();
         let mut tasks = JoinSet::new();
         let came_in = listening
             .obituaries
@@ -231,19 +235,20 @@ impl Mesh {
                 () = judge_stop.stopped() => {}
             }
         });
-        let telling = start_control(&listening, &hello, peers, &outputs, (&mut tasks, stop));
-        for (peer, address) in peers {
-            let dialler = outgoing::Dialler {
-                endpoint: listening.endpoint.clone(),
-                peer: *peer,
-                address: *address,
-                hello: hello.clone(),
-                outputs: outputs.clone(),
-            };
-            tasks.spawn(dialler.run(stop.clone()));
-        }
+        let bells: BTreeMap<_, _> = every_board().map(|board| (board, Arc::default())).collect();
+        let telling = Telling::new(bells.clone(), Arc::clone(&outputs.counts));
+        let (members, wanted) = watch::channel(peers.clone());
+        let dialling = members::Members {
+            endpoint: listening.endpoint.clone(),
+            config: listening.control.clone().expect("the mesh's endpoint dials for control"),
+            hello: hello.clone(),
+            bells,
+            outputs: outputs.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(dialling.run(wanted.clone()));
         let counts = Arc::clone(&outputs.counts);
-        let mut acceptor = incoming::Acceptor::new(&listening, sites, hello, peers.keys().copied().collect(), outputs);
+        let mut acceptor = incoming::Acceptor::new(&listening, sites, hello, wanted, outputs);
         let admissions = acceptor.admissions();
         let mut accept_stop = stop.clone();
         tasks.spawn(async move {
@@ -252,7 +257,7 @@ impl Mesh {
                 () = accept_stop.stopped() => {}
             }
         });
-        Ok((Self { listening, counts, telling: Some(telling), admissions, tasks }, inputs))
+        Ok((Self { listening, counts, telling: Some(telling), members, admissions, tasks }, inputs))
     }
 
     /// Says good-bye to the peers, so that they need not wait for silence. Call after the stop was given.
@@ -265,33 +270,12 @@ impl Mesh {
     }
 }
 
-/// Starts a dialler for control for each peer; each dials once something is told.
-fn start_control(
-    listening: &Listening,
-    hello: &Hello,
-    peers: &BTreeMap<BoardId, SocketAddr>,
-    outputs: &MeshOutputs,
-    (tasks, stop): (&mut JoinSet<()>, &Stop),
-) -> Telling {
-    let mut bells = BTreeMap::new();
-    for (peer, address) in peers {
-        let wanted = Arc::new(Notify::new());
-        bells.insert(*peer, Arc::clone(&wanted));
-        let dialler = control::ControlDialler {
-            endpoint: listening.endpoint.clone(),
-            config: listening.control.clone().expect("the mesh's endpoint dials for control"),
-            peer: *peer,
-            address: *address,
-            hello: hello.clone(),
-            wanted,
-            outputs: outputs.clone(),
-        };
-        tasks.spawn(dialler.run(stop.clone()));
-    }
-    Telling::new(bells, Arc::clone(&outputs.counts))
+/// Every number that a board may have: one may be added while this board runs.
+fn every_board() -> impl Iterator<Item = BoardId> {
+    (1..=BOARDS_MAX as u8).filter_map(BoardId::new)
 }
 
-fn queues(peers: impl Iterator<Item = BoardId>) -> (MeshOutputs, MeshInputs, mpsc::Receiver<obituaries::Proof>) {
+fn queues() -> (MeshOutputs, MeshInputs, mpsc::Receiver<obituaries::Proof>) {
     let (changes_in, changes) = mpsc::channel(CHANGES_MAX);
     let (messages_in, messages) = mpsc::channel(BATCHES_MAX);
     let (control_in, control) = mpsc::channel(DATAGRAMS_MAX);
@@ -310,7 +294,7 @@ fn queues(peers: impl Iterator<Item = BoardId>) -> (MeshOutputs, MeshInputs, mps
         proofs: proofs_in,
         events: events_in,
         counts: Arc::default(),
-        came: Arc::new(peers.map(|peer| (peer, Notify::new())).collect()),
+        came: Arc::new(every_board().map(|peer| (peer, Notify::new())).collect()),
     };
     (
         outputs,

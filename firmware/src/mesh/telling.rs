@@ -12,7 +12,7 @@ use shared::ids::BoardId;
 use shared::wire::control::{ControlMessage, Packer};
 use tokio::sync::Notify;
 
-use super::{MeshCounts, count};
+use super::{Close, MeshCounts, count};
 
 /// Between two looks at whether what was told has left.
 const TOLD_LOOK: Duration = Duration::from_millis(1);
@@ -74,6 +74,14 @@ impl Telling {
             }
             let room = connection.datagram_send_buffer_space();
             ear.standing.push(Standing { connection, room });
+        }
+    }
+
+    /// Closes what stands with `peer`, which is no board of the site any more, or listens elsewhere.
+    pub(crate) fn part(&mut self, peer: BoardId) {
+        let Some(ear) = self.peers.get_mut(&peer) else { return };
+        for standing in ear.standing.drain(..) {
+            Close::Refused.connection(&standing.connection, "the list of boards was changed");
         }
     }
 

@@ -362,3 +362,47 @@ fn stream() -> shared::ids::Stream {
     let origin = shared::ids::Origin { board: board(1), epoch: Epoch { boot: 1, nonce: 1 } };
     shared::ids::Stream { origin, class: shared::ids::Class::Event }
 }
+
+#[tokio::test]
+async fn boards_come_and_go_while_the_mesh_runs() {
+    let authority = Authority::new();
+    let (at_one, at_two, at_three) = (free(), free(), free());
+    let mut one = Running::start(&authority.board(1), hello(1), at_one, (2, at_two)).await;
+    let mut two = Running::start(&authority.board(2), hello(2), at_two, (1, at_one)).await;
+    let mut three = Running::start(&authority.board(3), hello(3), at_three, (1, at_one)).await;
+    let _to_two = one.link().await;
+    let _to_one = two.link().await;
+    one.tell(2, &vote(1)).await;
+    assert_eq!(within(two.inputs.control.recv()).await.unwrap(), (board(1), vote(1)));
+
+    // The third comes: from now on it is dialled and let in.
+    let both = Addresses::from([(board(2), at_two), (board(3), at_three)]);
+    one.mesh.members.send_replace(both.clone());
+    let change = one.change().await;
+    assert_eq!((change.peer, change.link.is_some()), (board(3), true));
+    within(async { while three.change().await.link.is_none() {} }).await;
+    one.tell(3, &vote(2)).await;
+    assert_eq!(within(three.inputs.control.recv()).await.unwrap(), (board(1), vote(2)));
+
+    // The second goes: its connections fall on both sides, and it is not let in again.
+    let third = Addresses::from([(board(3), at_three)]);
+    for peer in gone(&both, &third) {
+        one.telling.part(peer);
+    }
+    one.mesh.members.send_replace(third);
+    let change = one.change().await;
+    assert_eq!((change.peer, change.link.is_some()), (board(2), false));
+    within(async { while two.change().await.link.is_some() {} }).await;
+    let refused = one.mesh.counts.refused.load(Ordering::Relaxed);
+    within(async {
+        while one.mesh.counts.refused.load(Ordering::Relaxed) < refused + 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    one.tell(3, &vote(3)).await;
+    assert_eq!(within(three.inputs.control.recv()).await.unwrap(), (board(1), vote(3)));
+    for running in [one, two, three] {
+        running.stop().await;
+    }
+}

@@ -60,6 +60,8 @@ impl Site {
             .iter()
             .map(|board| BoardConfig {
                 witness: None,
+                witness_for: None,
+                file: PathBuf::new(),
                 node: NodeConfig {
                     site: Name::try_from("north").unwrap(),
                     board,

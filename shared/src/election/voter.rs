@@ -447,10 +447,6 @@ impl Voter {
             self.voided_until = self.voided_until.max(honoured);
         }
         let expires = honoured.max(now + wait);
-        if let Some(before) = self.grant.filter(|grant| grant.term != acquire.term) {
-            // What the same board let others do under its lower term goes on until then.
-            self.voided_until = self.voided_until.max(before.expires);
-        }
         self.promised = acquire.term;
         self.grant =
             Some(Grant { term: acquire.term, attempt: acquire.attempt, life: acquire.life, granted_at: now, expires });

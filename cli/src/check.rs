@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::files;
 
 /// A checked configuration of one of the processes.
+#[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
 #[derive(Clone, Debug)]
 pub(crate) enum Checked {
     /// Of a board.

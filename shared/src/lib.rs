@@ -12,8 +12,8 @@
 //! * rank 0, vocabulary: [`time`], [`ids`], [`ranges`], [`checksum`], [`limits`]
 //! * rank 1, what travels: [`record`], [`block`], [`frame`], [`identity`], [`wire`], [`config`], [`event`], [`action`], [`outbox`]
 //! * rank 2, stages of a board: [`admit`], [`journal`], [`replicate`], [`seal`], [`uplink`], [`membership`],
-//!   [`election`], [`duties`]; of the region: [`region`]; of a witness: [`witness`] (whose votes are the election's)
-//! * rank 3, where stages meet: [`node`], [`hub`]
+//!   [`election`], [`duties`]; of the region: [`region`]
+//! * rank 3, where stages meet: [`node`], [`hub`]; [`witness`], the election's votes for many sites
 #![no_std]
 
 extern crate alloc;

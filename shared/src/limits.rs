@@ -170,6 +170,9 @@ pub const CAMPAIGN_DOUBLINGS_MAX: u32 = 7;
 pub const CAMPAIGN_SENDS: u32 = 4;
 /// Round trip to a voter that has not answered yet.
 pub const ROUND_TRIP_GUESS: Duration = Duration::from_millis(5);
+/// No voter is taken to be further away: an answer that took longer waited for a process that stood still, and a candidate
+/// that believed it would wait for as long again between two requests.
+pub const ROUND_TRIP_MOST: Duration = Duration::from_millis(400);
 /// Shortest pause between two renewals, where they are denser because some are lost.
 pub const RENEW_LEAST: Duration = Duration::from_millis(10);
 /// Renewals that the boards alone must have carried before a witness's grant is waived, and times that it is told so.

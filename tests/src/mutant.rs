@@ -98,9 +98,16 @@ impl Mutant {
 }
 
 impl Mutant {
-    /// Whether the lie is about duties, obituaries or witnesses.
-    pub const fn needs_whole_control(self) -> bool {
-        matches!(self, Self::ObituaryOfTheLiving | Self::DeadManSleeps | Self::ActsBeyondLease | Self::WitnessForgets)
+    /// What the check has to say that catches the lie: two at once, where that is what it brings about. Anything else, such
+    /// as a site that does not come to rest, would be luck.
+    pub const fn shows_as(self) -> &'static str {
+        match self {
+            Self::DeniedBecomesGranted | Self::SlowClock | Self::ObituaryOfTheLiving | Self::WitnessForgets => {
+                " while "
+            }
+            Self::DeadManSleeps | Self::ActsBeyondLease => "acts under duty",
+            _ => "",
+        }
     }
 
     /// The faults under which the lie shows.

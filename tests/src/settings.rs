@@ -14,10 +14,6 @@ use crate::faults::Fault;
 use crate::mutant::Mutant;
 use crate::story::Telling;
 
-/// Whether nodes have the control path with witnesses, duties and verdicts that stand against loss: worlds draw and
-/// judge these only then.
-pub const WHOLE_CONTROL: bool = true;
-
 /// How far the worst clocks are off true time, in parts per million: a little within the bound that each may be off by.
 const DRIFT_PPM: u64 = DRIFT_PERMILLE * 900;
 
@@ -181,7 +177,7 @@ impl Settings {
     /// Who votes, who is preferred, which duties there are.
     fn draw_control(&mut self, dice: &mut Dice) {
         let witnessed = if self.boards == 2 { dice.below(4) != 0 } else { dice.below(8) == 0 };
-        self.witness = WHOLE_CONTROL && witnessed && self.boards > 1;
+        self.witness = witnessed && self.boards > 1;
         let one_votes = self.boards == 2 && !self.witness && dice.coin();
         self.voters = one_votes.then_some(1);
         self.ranked = dice.below(4) == 0;
@@ -234,7 +230,7 @@ impl Settings {
             settings.restart = (Duration::from_millis(5), Duration::from_millis(200));
         }
         if mutant == Mutant::WitnessForgets {
-            (settings.witness, settings.voters) = (WHOLE_CONTROL, None);
+            (settings.witness, settings.voters) = (true, None);
         }
         if mutant == Mutant::CacheTrusted {
             (settings.witness, settings.voters) = (false, Some(1));

@@ -1,4 +1,4 @@
-//! The project's chores, as one command: `cargo xtask test`, `sim`, `ci`, `help`. Uses the standard library alone,
+//! The project's chores, as one command: `cargo xtask test`, `sim`, `model-check`, `ci`, `help`. Uses the standard library alone,
 //! so that it compiles in a second. Runs other programs and reports; it tests nothing itself.
 
 mod steps;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Some("test") => test(&workshop, &words[1..]),
         Some("sim") => sim(&workshop, &words[1..]),
         Some("race") => race(&workshop, &words[1..]),
+        Some("model-check") => finish(tiers::model_check(&workshop)),
         Some("ci") => finish(Step::new("bash .ci/run").run(&workshop)),
         None | Some("help" | "-h" | "--help") => {
             help();
@@ -97,6 +98,7 @@ fn help() {
                                       whole sites in simulation; a seed replays bit for bit
   cargo xtask race [--hours N] [--boards 3,16,64]
                                       membership against foca: detection, false verdicts, bytes
+  cargo xtask model-check             every state of the election's core within bounds, and each rule broken once
   cargo xtask ci                      what a fresh clone runs: bash .ci/run
   cargo xtask help                    this text
 

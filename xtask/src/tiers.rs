@@ -157,6 +157,15 @@ pub(crate) fn build_release(workshop: &Workshop, program: &str) -> Result<(), St
         .run(workshop)
 }
 
+/// Searches every state of the election's core within bounds, and breaks each of its rules once; the searches print what
+/// they saw.
+pub(crate) fn model_check(workshop: &Workshop) -> Result<(), Stop> {
+    let search = "cargo test --locked --release -p shared --lib -- --ignored --nocapture --exact";
+    Step::new(search)
+        .args(["election::model::tests::the_whole_model_check"])
+        .run(workshop)
+}
+
 fn sim(workshop: &Workshop) -> Done {
     build_release(workshop, "sim")?;
     Step::program(workshop.release("sim"))

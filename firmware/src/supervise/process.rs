@@ -108,14 +108,12 @@ impl Process {
     /// The next thing about it.
     pub(super) async fn event(&mut self) -> ProcessEvent {
         let mut said = [0; SAID_BYTES_MAX];
-        loop {
-            tokio::select! {
-                status = self.child.wait() => return ProcessEvent::Ended(status),
-                length = self.notify.recv(&mut said) => match length {
-                    Ok(length) => return ProcessEvent::Said(parse(&said[..length])),
-                    Err(error) => return ProcessEvent::Ended(Err(error)),
-                },
-            }
+        tokio::select! {
+            status = self.child.wait() => ProcessEvent::Ended(status),
+            length = self.notify.recv(&mut said) => match length {
+                Ok(length) => ProcessEvent::Said(parse(&said[..length])),
+                Err(error) => ProcessEvent::Ended(Err(error)),
+            },
         }
     }
 

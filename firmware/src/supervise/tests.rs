@@ -192,10 +192,8 @@ async fn the_node_is_told_who_supervises_it() {
 #[tokio::test]
 async fn a_cold_duty_acts_with_its_token_and_is_told_before_it_is_stopped() {
     let file = scratch("cold");
-    let script = format!(
-        "trap 'echo term; exit 0' TERM; echo $ROADSTEAD_DUTY $ROADSTEAD_SITE $ROADSTEAD_BOARD $ROADSTEAD_MODE \
-         $ROADSTEAD_TOKEN; while read line; do echo $line; done; while :; do sleep 0.01; done"
-    );
+    let script = "trap 'echo term; exit 0' TERM; echo $ROADSTEAD_DUTY $ROADSTEAD_SITE $ROADSTEAD_BOARD $ROADSTEAD_MODE \
+         $ROADSTEAD_TOKEN; while read line; do echo $line; done; while :; do sleep 0.01; done";
     let mut bench = Commander::new(
         "cold",
         DutyProcess {

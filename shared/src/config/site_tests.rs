@@ -1,4 +1,3 @@
-#![cfg(any())]
 //! Tests of [`super`]: ranges on both sides, impossible combinations, and the refusals' words.
 
 use super::*;
@@ -10,6 +9,7 @@ struct Raw {
     #[serde(default)]
     peers: Vec<Spanned<u8>>,
     voters: Option<Spanned<Vec<Spanned<u8>>>>,
+    witness: Option<Spanned<u8>>,
     copies: Option<Spanned<u8>>,
     #[serde(default)]
     timing: RawTiming,
@@ -21,8 +21,13 @@ fn check(text: &str) -> Result<(Members, Timing, JournalConfig), ConfigError> {
     let text = Text::from_str("f.toml", text)?;
     let raw: Raw = text.parse()?;
     let peers: Vec<_> = raw.peers.iter().collect();
-    let members =
-        RawMembers { board: &raw.board, peers: &peers, voters: raw.voters.as_ref(), copies: raw.copies.as_ref() };
+    let members = RawMembers {
+        board: &raw.board,
+        peers: &peers,
+        voters: raw.voters.as_ref(),
+        witness: raw.witness.as_ref(),
+        copies: raw.copies.as_ref(),
+    };
     Ok((members.check(&text)?, raw.timing.check(&text)?, raw.journal.check(&text)?))
 }
 
@@ -39,7 +44,7 @@ fn set(numbers: &[u8]) -> BoardSet {
 fn defaults() {
     let (members, timing, journal) = check("board = 2\npeers = [1, 3]").unwrap();
     assert_eq!(members.boards, set(&[1, 2, 3]));
-    assert_eq!(members.voters, set(&[1, 2, 3]));
+    assert_eq!(members.voters, Voters { version: 1, set: set(&[1, 2, 3]).into() });
     assert_eq!(members.copies, 2);
     assert_eq!(timing, Timing::default());
     assert_eq!(journal, JournalConfig::default());
@@ -50,7 +55,10 @@ fn defaults() {
 fn voters_by_size() {
     let all: Vec<u8> = (1..=64).collect();
     for (boards, voters) in [(1, 1), (2, 2), (3, 3), (4, 3), (5, 5), (6, 5), (64, 5)] {
-        assert_eq!(default_voters(set(&all[..boards])), set(&all[..voters]), "{boards} boards");
+        assert_eq!(default_voters(set(&all[..boards]), false), set(&all[..voters]), "{boards} boards");
+    }
+    for (boards, voters) in [(1, 1), (2, 2), (3, 2), (4, 2), (5, 4), (64, 4)] {
+        assert_eq!(default_voters(set(&all[..boards]), true), set(&all[..voters]), "{boards} boards and a witness");
     }
 }
 
@@ -66,15 +74,27 @@ fn members() {
 #[test]
 fn voters() {
     let with = |voters: &str| format!("board = 1\npeers = [2, 3, 4, 5, 6, 7, 8, 9]\nvoters = [{voters}]");
-    assert_eq!(check(&with("3")).unwrap().0.voters, set(&[3]));
-    assert_eq!(check(&with("1,2,3,4,5,6,7")).unwrap().0.voters.len(), 7);
-    refused(&with("1,2,3,4,5,6,7,8,9"), "9 voters, but 1 to 7 can vote");
+    assert_eq!(check(&with("3")).unwrap().0.voters.set, set(&[3]).into());
+    assert_eq!(check(&with("1,2,3,4,5,6,7")).unwrap().0.voters.set.len(), 7);
+    refused(&with("1,2,3,4,5,6,7,8,9"), "9 voters, but 1 to 7 can vote, one board at least");
     refused(&with(""), "f.toml:3:10: 0 voters");
     refused(&with("1, 2"), "2 voters: an even number cannot break a tie");
     refused(&with("1, 2"), "help: for this site: `voters = [1, 2, 3, 4, 5]`");
     refused(&with("1, 2, 10"), "f.toml:3:17: voter board-10 is no board of this site");
     refused(&with("1, 2, 2"), "f.toml:3:17: voter board-2 is named twice");
-    assert_eq!(check("board = 1\npeers = [2]\nvoters = [1, 2]").unwrap().0.voters.len(), 2);
+    assert_eq!(check("board = 1\npeers = [2]\nvoters = [1, 2]").unwrap().0.voters.set.len(), 2);
+}
+
+#[test]
+fn a_witness_votes_beside_boards() {
+    let with = |voters: &str| format!("board = 1\npeers = [2, 3, 4]\nwitness = 1\n{voters}");
+    let pair = check("board = 1\npeers = [2]\nwitness = 63").unwrap().0.voters;
+    assert_eq!((pair.set.len(), pair.set.witnesses().count(), pair.quorum()), (3, 1, 2));
+    assert_eq!(check(&with("voters = [1, 2, 3, 4]")).unwrap().0.voters.set.len(), 5);
+    refused(&with("voters = [1, 2, 3]"), "4 voters, the witness included: an even number cannot break a tie");
+    refused(&with("voters = []"), "one board at least");
+    refused("board = 1\npeers = [2]\nwitness = 0", "`witness.id` is 0");
+    refused("board = 1\npeers = [2]\nwitness = 64", "`witness.id` is 64");
 }
 
 #[test]
@@ -93,9 +113,11 @@ fn every_range_of_the_clockwork_on_both_sides() {
     // What else must be said so that the range alone decides.
     let ranges = [
         ("heartbeat_ms", 10, 1000, "down_after_ms = 4000"),
-        ("down_after_ms", 40, 60_000, "heartbeat_ms = 10"),
-        ("lease_ms", 100, 5000, "renew_ms = 10"),
-        ("renew_ms", 10, 1666, "lease_ms = 5000"),
+        ("down_after_ms", 20, 60_000, "heartbeat_ms = 10"),
+        ("lease_ms", 50, 5000, "renew_ms = 10"),
+        ("lease_most_ms", 50, 5000, "lease_ms = 50\nrenew_ms = 10"),
+        ("witness_lease_ms", 50, 5000, "lease_ms = 50\nrenew_ms = 10"),
+        ("renew_ms", 5, 1666, "lease_ms = 5000"),
         ("hedge_after_ms", 10, 10_000, ""),
         ("seal_alarm_ms", 1, 1000, ""),
         ("seal_event_ms", 1, 10_000, ""),
@@ -112,18 +134,36 @@ fn every_range_of_the_clockwork_on_both_sides() {
 
 #[test]
 fn times_that_cannot_stand_together() {
-    check("board = 1\n[timing]\nheartbeat_ms = 100\ndown_after_ms = 400").unwrap();
+    check("board = 1\n[timing]\nheartbeat_ms = 100\ndown_after_ms = 200").unwrap();
     refused(
-        "board = 1\n[timing]\nheartbeat_ms = 100\ndown_after_ms = 399",
-        "f.toml:4:17: `timing.down_after_ms` is 399, which is less than 4 heartbeats of 100 ms",
+        "board = 1\n[timing]\nheartbeat_ms = 100\ndown_after_ms = 199",
+        "f.toml:4:17: `timing.down_after_ms` is 199, which is less than 2 heartbeats of 100 ms",
     );
-    refused("board = 1\n[timing]\nheartbeat_ms = 101", "f.toml:3:16: `timing.down_after_ms` is 400");
+    refused("board = 1\n[timing]\nheartbeat_ms = 101", "f.toml:3:16: `timing.down_after_ms` is 200");
     check("board = 1\n[timing]\nlease_ms = 300\nrenew_ms = 100").unwrap();
     refused(
         "board = 1\n[timing]\nlease_ms = 299\nrenew_ms = 100",
         "f.toml:4:12: `timing.renew_ms` is 100, which is more than a third of the lease of 299 ms",
     );
-    refused("board = 1\n[timing]\nlease_ms = 299", "f.toml:3:12: `timing.renew_ms` is 100");
+    refused("board = 1\n[timing]\nlease_ms = 149", "f.toml:3:12: `timing.renew_ms` is 50");
+    for key in ["lease_most_ms", "witness_lease_ms"] {
+        check(&format!("board = 1\n[timing]\n{key} = 200")).unwrap();
+        refused(
+            &format!("board = 1\n[timing]\n{key} = 199"),
+            &format!("`timing.{key}` is 199, which is less than the lease of 200 ms"),
+        );
+    }
+}
+
+#[test]
+fn presets_and_what_differs_from_them() {
+    let timing = |text: &str| check(&format!("board = 1\n[timing]\n{text}")).unwrap().1;
+    assert_eq!(timing("preset = 'default'"), Timing::default());
+    let fast = timing("preset = 'fast'");
+    assert_eq!((fast.lease.as_millis(), fast.renew.as_millis()), (100, 20));
+    assert_eq!(timing("preset = 'rough'").lease.as_millis(), 1000);
+    assert_eq!(timing("preset = 'fast'\nlease_ms = 120").lease.as_millis(), 120);
+    refused("board = 1\n[timing]\npreset = 'fats'", "did you mean `fast`?");
 }
 
 #[test]

@@ -197,13 +197,14 @@ impl Election {
             return self.wait(now + self.timing.renew, false, 0, now);
         }
         self.campaign = Campaign::Trial(self.new_round(term));
-        self.send_round(false, now, out);
+        self.send_round(self.failures > 0, now, out);
     }
 
     fn begin_ask(&mut self, now: Instant, out: &mut Outbox<Output>) {
         let term = self.core.terms.next();
         let is_free = self.core.voter.free_for(self.core.me, now) <= now;
-        let is_wide = matches!(&self.campaign, Campaign::Trial(round) if round.sends_left + 1 < CAMPAIGN_SENDS);
+        let is_wide = self.failures > 0
+            || matches!(&self.campaign, Campaign::Trial(round) if round.sends_left + 1 < CAMPAIGN_SENDS);
         if !is_free || !self.core.begin() {
             return self.wait(now + self.trial_lead(), false, 0, now);
         }
@@ -229,18 +230,23 @@ impl Election {
         let voters = self.core.voters();
         let boards = self.candidates().len() + usize::from(!self.candidates().contains(self.core.me));
         let needs_witness = is_wide || boards < quorum(&voters, &self.core.settings);
-        let whom = voters
+        let whom: VoterSet = voters
             .set
             .iter()
             .filter(|voter| needs_witness || voter.board().is_some())
             .collect();
         let spans = Spans { near: self.pace.lease(self.core.attempt + 1), far: self.timing.witness_lease };
-        let pause = CAMPAIGN_STAGGER.max(self.trial_lead() * 2);
+        let slowest = whom.iter().map(|voter| self.trips.to(voter)).max().unwrap_or_default();
+        let pause = CAMPAIGN_STAGGER
+            .max(self.trial_lead() * 2)
+            .max((slowest + TRIAL_LEAD).min(self.timing.lease));
         self.trips.handle_sent(self.core.attempt + 1, now);
         let own = match &mut self.campaign {
             Campaign::Follow | Campaign::Wait(_) | Campaign::Lead(_) => return,
             Campaign::Trial(round) => {
                 round.resend_at = now + pause;
+                // A voter may have told of a higher term meanwhile.
+                round.term = self.core.terms.next();
                 self.core.probe(whom, spans, now, out)
             }
             Campaign::Ask(round) => {
@@ -331,8 +337,8 @@ impl Election {
             + TRIAL_LEAD
     }
 
-    /// A leader is known to have ended. Whoever is named as its successor asks at once; the others let it.
-    pub(super) fn handle_ended(&mut self, term: Term, is_named: bool, now: Instant) {
+    /// A leader is known to have ended: the fittest asks at once, `steps` later where it may have named a successor.
+    pub(super) fn handle_ended(&mut self, term: Term, steps: u32, now: Instant) {
         self.core.take(term);
         match &self.campaign {
             Campaign::Lead(_) | Campaign::Ask(_) => return,
@@ -343,10 +349,12 @@ impl Election {
         }
         self.failures = 0;
         self.rests_until = self.rests_until.min(now);
-        self.wait(now, true, u32::from(!is_named), now);
-        if let Campaign::Wait(wait) = &mut self.campaign
-            && is_named
-        {
+        self.wait(now, true, steps, now);
+    }
+
+    /// This board was named as the successor: it asks at once, whatever its rank.
+    pub(super) fn hasten_named(&mut self, now: Instant) {
+        if let Campaign::Wait(wait) = &mut self.campaign {
             wait.at = wait.own_free.max(now);
         }
     }

@@ -50,12 +50,10 @@ impl Core {
         let Some(decision) = self.next_decision() else { return false };
         self.stated = decision;
         self.change = Some(Change { decision, stored: VoterSet::EMPTY, complete: false });
-        if !self.settings.rules.keep(Rule::ChangeByMajority)
-            && let Some(pursuit) = &mut self.pursuit
-        {
-            pursuit.count_by(decision);
-        }
         self.propose(now, out);
+        if !self.settings.rules.keep(Rule::OneChange) {
+            self.decide(now, out);
+        }
         true
     }
 
@@ -124,9 +122,9 @@ impl Core {
             return;
         };
         let stored_by = |voters: &Voters| voters.set.iter().filter(|voter| change.stored.contains(*voter)).count();
-        let is_stored = [pursuit.voters(), change.decision]
-            .iter()
-            .all(|voters| stored_by(voters) >= quorum(voters, &self.settings));
+        let both = [pursuit.voters(), change.decision];
+        let is_stored = both.iter().all(|voters| stored_by(voters) >= quorum(voters, &self.settings))
+            || !self.settings.rules.keep(Rule::ChangeByMajority);
         let end = pursuit.end(&change.decision, VoterSet::EMPTY);
         let carries = lease.term == pursuit.term() && end >= Some(lease.valid_until);
         if change.complete || !is_stored || !carries || !lease.is_held(now, &self.settings) {

@@ -22,6 +22,8 @@ pub(crate) enum Heard {
     Nothing,
     /// A term ended before its lease.
     Ended(Term),
+    /// A term ended with the life of its holder.
+    Died(Term),
     /// A term ended, and this board is to follow.
     HandedOver(Term),
     /// A voter answered.
@@ -274,7 +276,7 @@ impl Core {
             return Heard::Nothing;
         }
         match self.voter.handle_obituary(board, life) {
-            Some(term) => self.end(term, Heard::Ended(term)),
+            Some(term) => self.end(term, Heard::Died(term)),
             None => Heard::Nothing,
         }
     }
@@ -427,6 +429,41 @@ impl Core {
     pub(super) fn tell(&self, whom: VoterSet, message: &ElectionMessage, out: &mut Outbox<Output>) {
         for to in whom.iter().filter(|to| *to != self.me.into()) {
             out.push(Output::Tell { to, message: message.clone() });
+        }
+    }
+
+    /// For the model: time counts from `now` on, which becomes `base`.
+    #[cfg(test)]
+    pub(super) fn rebase(&mut self, now: Instant, base: Instant) {
+        self.voter.rebase(now, base);
+        if let Some(pursuit) = &mut self.pursuit {
+            pursuit.rebase(now, base);
+        }
+        if let Some(lease) = &mut self.lease {
+            lease.valid_until = base + lease.valid_until.since(now);
+        }
+    }
+
+    /// For the model: whether `letter` from `from` can still mean anything to this board. One that cannot is forgotten.
+    #[cfg(test)]
+    pub(super) fn can_use(&self, from: VoterId, letter: &ElectionMessage) -> bool {
+        match letter {
+            ElectionMessage::Granted { term, attempt, .. } => self
+                .pursuit
+                .as_ref()
+                .is_some_and(|pursuit| pursuit.awaits(from, *term, *attempt)),
+            ElectionMessage::Denied { promised, voters, .. } => {
+                let newest = self.voter.newest_voters().version;
+                *promised > self.terms.taken() || voters.is_some_and(|voters| voters.version > newest)
+            }
+            ElectionMessage::Stored { version, .. } => self
+                .change
+                .is_some_and(|change| change.decision.version == *version && !change.stored.contains(from)),
+            ElectionMessage::HandOver { .. }
+            | ElectionMessage::Acquire(_)
+            | ElectionMessage::Release { .. }
+            | ElectionMessage::Waive { .. }
+            | ElectionMessage::Propose { .. } => self.voter.can_use(letter),
         }
     }
 

@@ -159,6 +159,32 @@ impl Pursuit {
         newest
     }
 
+    /// Whether a voter was told to forget.
+    #[cfg(test)]
+    pub(super) fn has_waived(&self) -> bool {
+        !self.waived.is_empty()
+    }
+
+    /// For the model: time counts from `now` on, which becomes `base`, and what is over is all one.
+    #[cfg(test)]
+    pub(super) fn rebase(&mut self, now: Instant, base: Instant) {
+        let longest = |sent: &Sent| sent.spans.near.max(sent.spans.far);
+        self.sent.retain(|sent| sent.at + longest(sent) > now);
+        for sent in &mut self.sent {
+            sent.at = Instant::from_micros(base.micros() - now.since(sent.at).as_micros() as u64);
+        }
+        self.backed.retain(|_, until| *until > now);
+        self.backed.values_mut().for_each(|until| *until = base + until.since(now));
+        self.clear = VoterSet::EMPTY;
+    }
+
+    /// For the model: whether an answer to `attempt` would count.
+    #[cfg(test)]
+    pub(super) fn awaits(&self, voter: VoterId, term: Term, attempt: u64) -> bool {
+        let is_waived = self.waived.get(&voter).is_some_and(|waived| attempt <= *waived);
+        term == self.term && !is_waived && self.find(voter, attempt).is_some()
+    }
+
     /// Until when `voter` stands behind this term.
     pub(super) fn backed_until(&self, voter: VoterId) -> Option<Instant> {
         self.backed.get(&voter).copied()

@@ -30,8 +30,12 @@ mod campaign;
 mod change;
 pub(crate) mod core;
 mod durable;
+#[cfg(test)]
+mod figures_tests;
 mod jitter;
 mod lease;
+#[cfg(test)]
+mod model;
 mod pace;
 mod rank;
 mod reign;
@@ -53,7 +57,7 @@ use self::core::{Core, Heard};
 use crate::action::{Memory, WishAnswer};
 use crate::config::{NodeConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Term, VoterId, VoterSet, Voters, WitnessId};
-use crate::limits::VOTERS_MAX;
+use crate::limits::{VOTERS_MAX, WITNESS_SOUND_EVERY};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
 use crate::wire::election::ElectionMessage;
@@ -64,6 +68,7 @@ use pace::Pace;
 use rank::Rival;
 use rules::{Rules, Settings};
 use trips::Trips;
+use voter::Verdict;
 
 /// What this process starts from. The shell has made it durable before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,6 +286,8 @@ impl Election {
             self.campaign = Campaign::Follow;
             self.rests_until = lease.valid_until;
             self.pace.lengthen();
+            // Whoever did not answer may be dead, though it counts as heard: all voters are asked at once.
+            self.failures = self.failures.max(1);
         }
         self.handle_campaign_deadline(now, out);
         if now >= self.sounds_at() {
@@ -478,10 +485,22 @@ impl Election {
     fn handle_heard(&mut self, from: VoterId, heard: Heard, now: Instant, out: &mut Outbox<Output>) {
         match heard {
             Heard::Nothing => {}
-            Heard::Ended(term) => self.handle_ended(term, false, now),
-            Heard::HandedOver(term) => self.handle_ended(term, true, now),
+            // A successor was named, most likely; where an obituary ended the term, none was.
+            Heard::Ended(term) => self.handle_ended(term, 1, now),
+            Heard::Died(term) => self.handle_ended(term, 0, now),
+            Heard::HandedOver(term) => {
+                self.handle_ended(term, 0, now);
+                self.hasten_named(now);
+            }
             Heard::Answer { term, attempt, verdict } => {
                 self.trips.handle_answer(from, attempt, now);
+                let is_ready = match verdict {
+                    Verdict::Granted => true,
+                    Verdict::Denied { remaining, .. } => !remaining.is_zero(),
+                };
+                if from.witness().is_some() && is_ready {
+                    self.sound_at = now + WITNESS_SOUND_EVERY;
+                }
                 self.handle_answer(from, (term, attempt), verdict, now, out);
             }
         }

@@ -34,6 +34,9 @@ impl Reign {
 impl Election {
     /// The renewal's time has come.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        if let Campaign::Lead(reign) = &mut self.campaign {
+            reign.renew_at = now + self.pace.renew();
+        }
         let Some(pursuit) = &self.core.pursuit else { return };
         let asked = pursuit.voters().set.iter().chain(self.core.stated.set.iter());
         let (witnesses, mut whom): (VoterSet, VoterSet) = partition(asked.collect());
@@ -43,7 +46,6 @@ impl Election {
         let cold: alloc::vec::Vec<VoterId> =
             witnesses.iter().filter(|witness| self.needs(pursuit, *witness, now)).collect();
         let Campaign::Lead(reign) = &mut self.campaign else { return };
-        reign.renew_at = now + self.pace.renew();
         reign.count = reign.count.wrapping_add(1);
         if is_short {
             reign.carried = 0;
@@ -74,7 +76,9 @@ impl Election {
 
     /// Whether the boards alone do not carry the lease far enough.
     fn is_short(&self, pursuit: &Pursuit, witnesses: VoterSet, now: Instant) -> bool {
-        let end = pursuit.end(&pursuit.voters(), witnesses);
+        let counted = pursuit.end(&pursuit.voters(), witnesses);
+        let coming = self.core.change.filter(|change| !change.complete).map(|change| change.decision);
+        let end = coming.map_or(counted, |voters| counted.min(pursuit.end(&voters, witnesses)));
         let left = end.map_or(core::time::Duration::ZERO, |end| end.since(now));
         let (near, renew) = (self.pace.wanted(), self.timing.renew);
         let slowest = witnesses.iter().map(|witness| self.trips.to(witness)).max().unwrap_or_default();
@@ -133,7 +137,8 @@ impl Election {
     /// Asks each witness what it would say, and wants nothing: it puts on disk ahead what a takeover would wait for, and
     /// its distance is known.
     pub(super) fn sound(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        self.sound_at = now + WITNESS_SOUND_EVERY;
+        // Until one answers that it would grant, soon again.
+        self.sound_at = now + WITNESS_SOUND_EVERY / 10;
         let voters = self.core.voters().set;
         let spans = Spans { near: self.pace.wanted(), far: self.timing.witness_lease };
         let witnesses: VoterSet = self.linked.iter().filter(|witness| voters.contains(*witness)).collect();

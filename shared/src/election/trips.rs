@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use crate::ids::{VoterId, VoterSet};
-use crate::limits::{LEASE_REQUESTS_MAX, ROUND_TRIP_GUESS};
+use crate::limits::{LEASE_REQUESTS_MAX, ROUND_TRIP_GUESS, ROUND_TRIP_MOST};
 use crate::time::Instant;
 
 /// Round trips: at once what is slower, slowly what is faster.
@@ -28,7 +28,7 @@ impl Trips {
         let Some((_, at)) = self.sent.iter().find(|(sent, _)| *sent == attempt) else {
             return;
         };
-        let took = now.since(*at);
+        let took = now.since(*at).min(ROUND_TRIP_MOST);
         let known = self.measured.entry(voter).or_insert(took);
         *known = took.max((*known * 7 + took) / 8);
     }

@@ -178,6 +178,12 @@ impl Voter {
         self.durable.voters()
     }
 
+    /// Who votes by the newest decision heard of.
+    #[cfg(test)]
+    pub(super) const fn newest_voters(&self) -> Voters {
+        self.durable.newest_voters()
+    }
+
     /// The live grant and its end.
     pub(crate) fn live_grant(&self, now: Instant) -> Option<(Term, Instant)> {
         let grant = self.grant.filter(|grant| now < grant.expires)?;
@@ -223,7 +229,9 @@ impl Voter {
             }
             Err(refusal) => {
                 let lease = Duration::from_micros(acquire.lease_micros);
-                if refusal == Refusal::TooLong && lease <= self.settings.lease_max {
+                // Whatever stands in the way now, the disk is made ready for the next time.
+                let is_longer = lease > self.durable.longest() && lease <= self.settings.lease_max;
+                if is_longer && refusal != Refusal::NoVoter {
                     self.durable.want_longest(lease);
                     self.long_until = self.long_until.max(now + self.settings.lease_max * 2);
                 }
@@ -314,7 +322,46 @@ impl Voter {
         self.durable.handle_remembered(memory);
         let proposal = self.proposal.take_if(|proposal| proposal.version <= memory.voters.version)?;
         let still = proposal.version == memory.voters.version && proposal.term == self.promised;
-        still.then(|| (proposal.by, ElectionMessage::Stored { term: proposal.term, version: proposal.version }))
+        still.then_some((proposal.by, ElectionMessage::Stored { term: proposal.term, version: proposal.version }))
+    }
+
+    /// For the model: time counts from `now` on, which becomes `base`, and what is over is all one.
+    #[cfg(test)]
+    pub(super) fn rebase(&mut self, now: Instant, base: Instant) {
+        let ahead = |at: Instant| base + at.since(now);
+        self.abstains_until = ahead(self.abstains_until);
+        self.long_until = ahead(self.long_until);
+        // What voters say of earlier grants is for duties, and no rule of the election looks at it: not searched.
+        self.voided_until = base;
+        if let Some(grant) = &mut self.grant {
+            grant.granted_at = base;
+            grant.expires = ahead(grant.expires);
+        }
+    }
+
+    /// For the model: whether `letter` can still mean anything to this voter. One that cannot is forgotten.
+    #[cfg(test)]
+    pub(super) fn can_use(&self, letter: &ElectionMessage) -> bool {
+        match letter {
+            ElectionMessage::Acquire(acquire) => acquire.term >= self.promised && !(self.is_repeated(acquire)),
+            ElectionMessage::Release { term } | ElectionMessage::HandOver { term } => !self.is_released(*term),
+            ElectionMessage::Waive { term, attempt } => {
+                self.grant.is_none_or(|grant| grant.term <= *term && grant.attempt < *attempt)
+                    || self.grant.is_some_and(|grant| {
+                        grant.term == *term && grant.attempt == *attempt && grant.expires > Instant::from_micros(100)
+                    })
+            }
+            ElectionMessage::Propose { term, voters } => {
+                *term >= self.promised && voters.version >= self.durable.newest_voters().version
+            }
+            ElectionMessage::Granted { .. } | ElectionMessage::Denied { .. } | ElectionMessage::Stored { .. } => true,
+        }
+    }
+
+    /// For the model: whether it knows of that death.
+    #[cfg(test)]
+    pub(super) fn knows_dead(&self, board: BoardId, life: u64) -> bool {
+        self.dead.get(&board).is_some_and(|dead| *dead >= life)
     }
 
     /// Whether the term's board gave it up, or a later one of its own.
@@ -393,7 +440,12 @@ impl Voter {
             self.handle_release(ended);
         }
         // A live grant can only be the same board's: what it was given before is honoured to the end.
-        let honoured = self.live_grant(now).map_or(now, |(_, expires)| expires);
+        let live = self.live_grant(now);
+        let honoured = live.map_or(now, |(_, expires)| expires);
+        if live.is_some_and(|(term, _)| term != acquire.term) {
+            // What it let others do under its term before, maybe in an earlier life, may still run.
+            self.voided_until = self.voided_until.max(honoured);
+        }
         let expires = honoured.max(now + wait);
         self.promised = acquire.term;
         self.grant =

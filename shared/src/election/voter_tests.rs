@@ -275,3 +275,20 @@ fn the_release_of_another_term_frees_nothing() {
     assert_eq!(voter.judge(&request(6, 3, 1), at(0)), Err(Refusal::OtherHolder));
     assert_eq!(voter.judge(&request(3, 2, 2), at(0)), Ok(()), "its own renewal");
 }
+
+/// Said only when what was voided, or replaced by a higher term of the same board, would have run out.
+///
+/// Broken to see it fail: a higher term of the same board counted as clear, and then two boards acted in one duty.
+#[test]
+fn a_voter_is_clear_when_the_time_of_what_it_voided_is_over() {
+    let mut voter = voter(1);
+    assert!(voter.is_clear(at(0)));
+    assert_eq!(voter.handle_acquire(&request(5, 2, 1), at(0)), Verdict::Granted);
+    assert!(voter.is_clear(at(0)), "the grant that stands is no earlier one");
+    assert_eq!(voter.handle_acquire(&request(6, 2, 2), at(1_000)), Verdict::Granted);
+    assert!(!voter.is_clear(at(PATIENCE - 1)));
+    assert!(voter.is_clear(at(PATIENCE)));
+    voter.handle_release(Term::new(6, board(2)));
+    assert!(!voter.is_clear(at(1_000 + PATIENCE - 1)));
+    assert!(voter.is_clear(at(1_000 + PATIENCE)));
+}

@@ -76,6 +76,7 @@ struct Heard {
     leads: Option<(Term, Instant)>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a handful a test")]
 enum Mind {
     Board(Election),
     Witness(Witness),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Term, Voters};
 
 /// One message of the election.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ElectionMessage {
     /// Grant me this term (or renew it) for so long.
     Acquire(Acquire),
@@ -68,7 +68,7 @@ pub enum ElectionMessage {
 }
 
 /// A request for a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Acquire {
     /// The term.
     pub term: Term,

@@ -85,8 +85,10 @@ impl Tree {
     fn mark_tests(&mut self) {
         let marked: Vec<String> = self.rust().flat_map(test_modules).collect();
         for path in marked {
-            if let Some(file) = self.files.get_mut(&path) {
-                file.for_tests = true;
+            // A folder's files are its module's.
+            let folder = path.strip_suffix("mod.rs");
+            for file in self.files.values_mut() {
+                file.for_tests |= file.path == path || folder.is_some_and(|folder| file.path.starts_with(folder));
             }
         }
     }

@@ -167,7 +167,7 @@ impl Site {
                 });
             }
             Step::Wish(at, set) => {
-                let place = search.wishes.iter().position(|(_, wish)| wish == set).unwrap();
+                let place = search.wishes.iter().position(|(_, wish)| wish == set).expect("a wish of the search");
                 self.left.wishes &= !(1 << place);
                 self.on(search, *at, |core, now, out| {
                     core.wish(*set);
@@ -275,6 +275,8 @@ impl Site {
             ElectionMessage::Denied { term, promised, voters, .. } => {
                 ElectionMessage::Denied { term, attempt: 0, promised, remaining_micros: 0, voters }
             }
+            // What is clear is for duties, and no rule of the election looks at it: one letter, not two.
+            ElectionMessage::Granted { term, attempt, .. } => ElectionMessage::Granted { term, attempt, clear: false },
             other => other,
         };
         self.net.insert((from, to, Letter::Election(message)));
@@ -334,7 +336,7 @@ impl Site {
             (Mind::Witness(voter), Letter::Election(message)) => {
                 if let Some(answer) = witness_answer(voter, message, clock) {
                     let sender: Option<BoardId> = from.board();
-                    self.post(to, sender.unwrap().into(), answer);
+                    self.post(to, sender.expect("boards alone ask a witness").into(), answer);
                 }
                 self.witness_remembers(search, at);
             }

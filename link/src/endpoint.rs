@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::identity::{ALPN, CONTROL_ALPN, Identity, IdentityError, WITNESS_ALPN};
 use crate::sites::Sites;
+use crate::steady::Steady;
 use crate::strays::{CountingSocket, Strays};
 
 /// A board that says nothing for so long is gone. Twice the patience of the node's own membership (400 ms default)
@@ -260,6 +261,7 @@ fn tell(transport: &mut TransportConfig) {
     acks.ack_eliciting_threshold(VarInt::from_u32(CONTROL_ACKS_AFTER))
         .max_ack_delay(Some(CONTROL_ACK_DELAY));
     transport
+        .congestion_controller_factory(Arc::new(Steady))
         .ack_frequency_config(Some(acks))
         .datagram_receive_buffer_size(Some(DATAGRAMS_RECEIVED_BYTES))
         .datagram_send_buffer_size(DATAGRAMS_SENT_BYTES);

@@ -12,6 +12,7 @@ pub mod logging;
 pub mod obituary;
 pub mod once;
 pub mod sites;
+mod steady;
 pub mod stop;
 pub mod strays;
 pub mod witness;

@@ -405,6 +405,9 @@ impl Election {
     fn settle_lead(&mut self, now: Instant, out: &mut Outbox<Output>) {
         if self.core.lease.is_some() && !matches!(self.campaign, Campaign::Lead(_)) {
             self.failures = 0;
+            if core::mem::take(&mut self.has_lapsed) {
+                self.pace.lengthen();
+            }
             self.campaign = Campaign::Lead(Reign::new(now + self.pace.renew()));
             self.core.decide(now, out);
         }

@@ -187,6 +187,8 @@ pub struct Election {
     /// Witnesses to which a connection stands.
     linked: VoterSet,
     pace: Pace,
+    /// A lease of this board ran out, and nobody else has led since.
+    has_lapsed: bool,
     trips: Trips,
     rival: Option<Rival>,
     /// Highest term told as leader.
@@ -221,6 +223,7 @@ impl Election {
             fitness: Fitness { priority: config.priority, ..Fitness::default() },
             linked: VoterSet::EMPTY,
             pace: Pace::new(&timing),
+            has_lapsed: false,
             trips: Trips::default(),
             rival: None,
             told: Term::ZERO,
@@ -285,7 +288,8 @@ impl Election {
         if let Some(lease) = self.core.expire(now, out) {
             self.campaign = Campaign::Follow;
             self.rests_until = lease.valid_until;
-            self.pace.lengthen();
+            // Cut off, or robbed of renewals by loss? That is told by who leads next.
+            self.has_lapsed = true;
             // Whoever did not answer may be dead, though it counts as heard: all voters are asked at once.
             self.failures = self.failures.max(1);
         }
@@ -434,6 +438,8 @@ impl Election {
 
     /// Brings campaign, memory and what was told into line with the state after an input.
     fn settle(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        // Others led without it: it was cut off, and a longer lease would have helped nobody.
+        self.has_lapsed &= self.other_leads().is_none();
         self.settle_campaign(now, out);
         self.core.remember(now, out);
         let others = self.others();

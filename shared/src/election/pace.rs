@@ -63,7 +63,7 @@ impl Pace {
             self.near = if excess < self.usual / 16 {
                 self.usual
             } else {
-                self.near - excess / 1024
+                self.near - excess / 256
             };
         }
     }

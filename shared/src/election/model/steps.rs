@@ -167,7 +167,11 @@ impl Site {
                 });
             }
             Step::Wish(at, set) => {
-                let place = search.wishes.iter().position(|(_, wish)| wish == set).expect("a wish of the search");
+                let place = search
+                    .wishes
+                    .iter()
+                    .position(|(_, wish)| wish == set)
+                    .expect("a wish of the search");
                 self.left.wishes &= !(1 << place);
                 self.on(search, *at, |core, now, out| {
                     core.wish(*set);

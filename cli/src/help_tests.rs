@@ -105,7 +105,10 @@ fn ranges_of_arguments_hold_on_both_sides() {
         ("node --config a", "node"),
         ("init d --boards 3", "init d"),
         ("init d --boards 3 --witness", "init d --boards 3 --witness --no-witness"),
-        ("init d --boards 2 --witness-host 10.0.0.1", "init d --boards 2 --witness-host 10.0.0.1 --no-witness"),
+        (
+            "init d --boards 2 --witness-host 10.0.0.1",
+            "init d --boards 2 --witness-host 10.0.0.1 --no-witness",
+        ),
         ("witness --config a", "witness"),
         ("demo --boards 2", "demo --boards 1"),
         ("demo --boards 16", "demo --boards 17"),

@@ -37,7 +37,7 @@ use crate::reload::{self, Reloader};
 use crate::secrets::{SecretError, Secrets};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
-use crate::witness::WitnessLine;
+use crate::witness::{WitnessInput, WitnessLine};
 use crate::workloads::{self, Workloads};
 
 /// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
@@ -274,14 +274,7 @@ fn assemble(
         }
         None => (None, None),
     };
-    let (witness, from_witness) = match &config.witness {
-        Some(witness) => {
-            let identity = identity.with_roots(&witness.ca)?;
-            let (line, inputs) = WitnessLine::start(identity, witness.clone(), stop.clone());
-            (Some(line), Some(inputs))
-        }
-        None => (None, None),
-    };
+    let (witness, from_witness) = start_witness(config, &identity, stop)?.unzip();
     let witness_for = config.witness_for.as_ref();
     let witnessing = witness_for.and_then(|served| witness_others(config, served, &identity, stop));
     let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config, secrets)?;
@@ -322,6 +315,17 @@ fn assemble(
     let inputs = Inputs { mesh: from_mesh, region, witness: from_witness, offers, wishes, boards, health };
     let driver = Driver::new(node, inputs, effects);
     Ok(Board { driver, mesh, stop_door, sources })
+}
+
+/// The way to this site's own witness, where it has one.
+fn start_witness(
+    config: &BoardConfig,
+    identity: &Identity,
+    stop: &Stop,
+) -> Result<Option<(WitnessLine, mpsc::Receiver<WitnessInput>)>, FirmwareError> {
+    let Some(witness) = &config.witness else { return Ok(None) };
+    let identity = identity.with_roots(&witness.ca)?;
+    Ok(Some(WitnessLine::start(identity, witness.clone(), stop.clone())))
 }
 
 /// Votes for other sites. Where that cannot be, this board serves its own site all the same, and says so: those sites see

@@ -102,7 +102,9 @@ impl Mutant {
     /// as a site that does not come to rest, would be luck.
     pub const fn shows_as(self) -> &'static str {
         match self {
-            Self::DeniedBecomesGranted | Self::SlowClock | Self::ObituaryOfTheLiving | Self::WitnessForgets => " while ",
+            Self::DeniedBecomesGranted | Self::SlowClock | Self::ObituaryOfTheLiving | Self::WitnessForgets => {
+                " while "
+            }
             Self::DeadManSleeps | Self::ActsBeyondLease => "acts under duty",
             _ => "",
         }

@@ -121,7 +121,11 @@ impl World {
         let Settings { mesh, witness_way, drift_ppm, witness, boards, .. } = &self.settings;
         self.story.tell(self.now, "world", || {
             let ways = format!("mesh {mesh:?}, clocks within {drift_ppm} ppm");
-            let far = if *witness { format!(", a witness behind {witness_way:?}") } else { String::new() };
+            let far = if *witness {
+                format!(", a witness behind {witness_way:?}")
+            } else {
+                String::new()
+            };
             format!("{boards} boards, {ways}{far}")
         });
         self.put_in(Duration::from_millis(1), Happening::RegionBoot);

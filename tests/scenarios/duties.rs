@@ -62,7 +62,7 @@ fn a_minority_stops_its_exclusive_duty_and_keeps_its_available_one() {
             let acting = world.acting(INFER);
             acting.contains(&alone) && acting.iter().any(|board| *board != alone)
         });
-        assert_eq!(both, Ok(true), "seed {seed}: a part is without its available duty");
+        assert_eq!(both, Ok(true), "seed {seed}: {:?} of {alone} apart perform it", world.acting(INFER));
         for other in &others {
             world.mend_way(alone, *other);
             world.mend_way(*other, alone);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shared::config::DutyMode;
 use shared::ids::{BoardSet, DutyId, Term};
+use shared::limits::WITNESS_SOUND_EVERY;
 
 use crate::board::Board;
 use crate::clock::Moment;
@@ -16,7 +17,7 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(8);
 /// Accord that has lasted so long is believed.
 const LASTS: Duration = Duration::from_millis(1_500);
 /// A voter that restarted abstains for the longest lease there is, and then has its leader take a higher term, since it
-/// remembers a ceiling and not what it promised: only after that does a term last.
+/// remembers a ceiling and not what it promised: only after that does a term last. A witness is asked only now and then.
 const ABSTAINS: Duration = Duration::from_millis(2_200);
 /// A duty that goes to a board whose hold-down is over, or that was overloaded before, is with nobody for so long: its
 /// old process ends, or its lease does (200 ms), and the new one starts (200 ms), with a message lost that is said again after 500 ms.
@@ -64,7 +65,12 @@ impl World {
         if !self.settings.seed.is_multiple_of(8) || self.settings.mesh.loss_ppm > CALM_LOSS_PPM {
             return;
         }
-        if self.run_for(ABSTAINS).is_err() {
+        let sounded = if self.witness.is_some() {
+            WITNESS_SOUND_EVERY + ABSTAINS
+        } else {
+            Duration::ZERO
+        };
+        if self.run_for(ABSTAINS + sounded).is_err() {
             return;
         }
         let before = self.leadership();

@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    pub(crate) fn from_witness(&mut self, to: BoardId, message: ElectionMessage) {
+    pub(crate) fn witness_answers(&mut self, to: BoardId, message: ElectionMessage) {
         let Some(from) = self.witness.as_ref().map(|witness| witness.id) else {
             return;
         };

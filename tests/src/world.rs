@@ -258,7 +258,7 @@ impl World {
             Happening::WitnessRemembers { boot, memory } => self.witness_remembers(boot, memory),
             Happening::WitnessLink { board } => self.witness_link(board),
             Happening::ToWitness { from, message } => self.at_witness(from, &message),
-            Happening::FromWitness { to, message } => self.from_witness(to, message),
+            Happening::FromWitness { to, message } => self.witness_answers(to, message),
             Happening::WitnessObituary { board, life } => self.witness_obituary(board, life),
             Happening::Fault { place } => self.fault_due(place),
             Happening::Starve { board, life, until } => self.starve_on(board, life, until),
@@ -324,7 +324,11 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         boards: all,
         voters: Voters { version: 1, set },
         priority: if settings.ranked && id.get() == 2 { 9 } else { 0 },
-        domain: if id.get() % 2 == 0 { domain("north") } else { domain("south") },
+        domain: if id.get().is_multiple_of(2) {
+            domain("north")
+        } else {
+            domain("south")
+        },
         duties,
         copies: settings.copies,
         timing: Timing::default(),

@@ -184,7 +184,7 @@ pub(super) fn config(own: BoardId, boards: u8) -> NodeConfig {
         boards: all,
         voters: Voters { version: 1, set: all.into() },
         priority: 0,
-        domain: if own.get() % 2 == 0 { "even" } else { "odd" }.try_into().unwrap(),
+        domain: if own.get().is_multiple_of(2) { "even" } else { "odd" }.try_into().unwrap(),
         duties: [
             made("signal", DutyMode::Exclusive, true),
             made("fuse", DutyMode::Exclusive, false),

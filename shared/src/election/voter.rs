@@ -314,7 +314,7 @@ impl Voter {
         self.durable.handle_remembered(memory);
         let proposal = self.proposal.take_if(|proposal| proposal.version <= memory.voters.version)?;
         let still = proposal.version == memory.voters.version && proposal.term == self.promised;
-        still.then(|| (proposal.by, ElectionMessage::Stored { term: proposal.term, version: proposal.version }))
+        still.then_some((proposal.by, ElectionMessage::Stored { term: proposal.term, version: proposal.version }))
     }
 
     /// Whether the term's board gave it up, or a later one of its own.

@@ -2,6 +2,7 @@
 
 mod control;
 mod data;
+mod duties;
 mod uplink;
 
 use std::time::Duration;
@@ -21,7 +22,11 @@ fn board(number: u8) -> BoardId {
 /// A quiet world of `boards` boards, k = 2, in which all boards are up, a leader speaks to the region and publishers
 /// publish.
 fn settled(seed: u64, boards: u8) -> World {
-    let mut world = World::new(Settings::quiet(seed, boards, 2.min(usize::from(boards))));
+    settle(Settings::quiet(seed, boards, 2.min(usize::from(boards))))
+}
+
+fn settle(settings: Settings) -> World {
+    let mut world = World::new(settings);
     let ready = world.run_until(millis(5_000), |world| world.tally().rows > 20 && world.leader().is_some());
     assert_eq!(ready, Ok(true), "the site does not come up");
     world

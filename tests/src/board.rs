@@ -111,6 +111,11 @@ impl Board {
         self.process.as_ref().is_some_and(|process| !process.is_frozen())
     }
 
+    /// Whether its process was asked to stop, and has still to.
+    pub(crate) fn stops(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.stops)
+    }
+
     /// Whether so much waits for a process that stands still that datagrams are dropped, as a socket's buffer does.
     pub(crate) fn is_drowned(&self) -> bool {
         let frozen = self.process.as_ref().and_then(|process| process.frozen.as_ref());

@@ -211,6 +211,11 @@ impl World {
         self.report(board, duty, report);
     }
 
+    /// Boards on which a process acts under the duty at `place`, in true time.
+    pub fn acting(&self, place: u8) -> Vec<BoardId> {
+        DutyId::new(place).map_or_else(Vec::new, |duty| self.referee.acting(duty).collect())
+    }
+
     fn is_exclusive(&self, duty: DutyId) -> bool {
         let config = self.settings.duties.get(usize::from(duty.get()));
         config.is_some_and(|config| config.mode == DutyMode::Exclusive)

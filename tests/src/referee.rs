@@ -57,7 +57,7 @@ impl Referee {
     }
 
     /// Boards on which it is acted under `duty`.
-    pub(crate) fn acting(&self, duty: DutyId) -> usize {
-        self.acting.get(&duty).map_or(0, BTreeMap::len)
+    pub(crate) fn acting(&self, duty: DutyId) -> impl Iterator<Item = BoardId> {
+        self.acting.get(&duty).into_iter().flat_map(BTreeMap::keys).copied()
     }
 }

@@ -52,8 +52,10 @@ pub struct Settings {
     pub witness: bool,
     /// Whether an operator prefers a board as leader.
     pub ranked: bool,
-    /// The users' duties. Which boards can perform them is drawn.
+    /// The users' duties.
     pub duties: Vec<DutyConfig>,
+    /// Whether which boards can perform a duty is drawn; otherwise all can.
+    pub scarce: bool,
     /// k: boards on which a reading is durable before it is acknowledged.
     pub copies: usize,
     /// Publishers.
@@ -107,6 +109,7 @@ impl Settings {
             witness: false,
             ranked: false,
             duties: Vec::new(),
+            scarce: false,
             copies,
             publishers: 3,
             carefree: false,
@@ -140,6 +143,7 @@ impl Settings {
         let mut drawn = Self {
             publishers: (dice.between(1, 5) as u8).min(if boards > 7 { 2 } else { 5 }),
             carefree: true,
+            scarce: true,
             interval: (Duration::from_millis(fastest), Duration::from_millis(fastest * 4)),
             busy: Duration::from_millis(dice.between(5_000, 10_000)),
             mesh: Weather {

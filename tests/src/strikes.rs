@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shared::action::Wish;
+use shared::action::{Wish, WishAnswer};
 use shared::ids::BoardId;
 
 use crate::dice::Dice;
@@ -194,14 +194,20 @@ impl World {
     }
 
     fn ask_for_hand_over(&mut self, to: Option<BoardId>) {
-        let Some(leader) = self.leader() else { return };
-        if !self.boards[&leader].runs() {
-            return;
+        if let Some(leader) = self.leader() {
+            self.wish(leader, Wish::HandOver { to });
         }
-        self.story.tell(self.now, leader, || format!("is asked to hand over to {to:?}"));
-        self.drive(leader, |node, now, out| {
-            node.handle_wish(Wish::HandOver { to }, now, out);
-        });
+    }
+
+    /// An operator wishes something of `board`: its answer, where its process runs.
+    pub fn wish(&mut self, board: BoardId, wish: Wish) -> Option<WishAnswer> {
+        if !self.boards[&board].runs() {
+            return None;
+        }
+        self.story.tell(self.now, board, || format!("is asked for {wish:?}"));
+        let mut answer = None;
+        self.drive(board, |node, now, out| answer = Some(node.handle_wish(wish, now, out)));
+        answer
     }
 
     fn strike_uplink(&mut self, fault: Fault, board: BoardId, ids: &[BoardId], dice: &mut Dice) {

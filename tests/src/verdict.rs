@@ -51,6 +51,9 @@ impl World {
             let Some(process) = &host.process else {
                 return Some(format!("{} does not run", host.id));
             };
+            if process.stops {
+                return Some(format!("{} is about to stop", host.id));
+            }
             if process.is_frozen() || !process.inbox.is_empty() {
                 return Some(format!("{} has not taken what it was sent", host.id));
             }

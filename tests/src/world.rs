@@ -316,7 +316,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
     }
     let duties = settings.duties.iter();
     let duties = duties
-        .map(|duty| DutyConfig { is_local: dice.below(4) != 0, ..duty.clone() })
+        .map(|duty| DutyConfig { is_local: dice.below(4) != 0 || !settings.scarce, ..duty.clone() })
         .collect();
     let config = NodeConfig {
         site: site(),

@@ -67,6 +67,17 @@ fn a_grant_binds_until_it_expires() {
 }
 
 #[test]
+fn a_higher_term_of_the_same_board_is_not_clear_until_the_one_before_is_over() {
+    let mut voter = voter(1);
+    voter.handle_acquire(&request(1, 2, 1), at(0));
+    assert_eq!(voter.handle_acquire(&request(1, 2, 2), at(1000)), Verdict::Granted);
+    assert!(voter.is_clear(at(1000)), "a renewal voids nothing");
+    assert_eq!(voter.handle_acquire(&request(2, 2, 3), at(2000)), Verdict::Granted);
+    assert!(!voter.is_clear(at(1000 + PATIENCE - 1)));
+    assert!(voter.is_clear(at(1000 + PATIENCE)));
+}
+
+#[test]
 fn a_denial_says_how_long_and_changes_nothing() {
     let mut voter = voter(1);
     voter.handle_acquire(&request(1, 2, 1), at(0));

@@ -25,6 +25,9 @@ const BEFORE: Duration = Duration::from_millis(200);
 const LINGER: Duration = Duration::from_millis(500);
 /// A site that looks whole stays so for this long before it is struck.
 const SETTLE: Duration = Duration::from_millis(300);
+/// A leader that has its partner back lets go of the witness, and where that word is lost the witness's lease (2 s) ends:
+/// before, the site is not whole, and a second fault costs what is left of it.
+const WITNESS_LET_GO: Duration = Duration::from_millis(2500);
 /// The witness of the pair is this round trip away.
 pub(super) const WITNESS_RTT: Duration = Duration::from_millis(60);
 
@@ -157,6 +160,9 @@ pub(super) async fn trial(
     raw: Option<PathBuf>,
 ) -> Result<Trial, Failure> {
     whole(site).await?;
+    if case == Case::PairWitness {
+        tokio::time::sleep(WITNESS_LET_GO).await;
+    }
     tokio::time::sleep(dice.below(waits::PHASES)).await;
     let holder = site
         .observer()

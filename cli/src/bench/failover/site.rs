@@ -310,6 +310,9 @@ impl Site {
             if !status["boards"].as_array().is_some_and(|peers| peers.iter().all(sees)) {
                 return Some(format!("board {board} does not see all others"));
             }
+            if !status["vote"]["abstains_ms"].is_null() {
+                return Some(format!("board {board} abstains after its restart"));
+            }
             leads += usize::from(!status["lease_remaining_ms"].is_null());
         }
         if leads != 1 {

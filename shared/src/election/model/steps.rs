@@ -106,6 +106,7 @@ impl Site {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "a table: one arm a step")]
     pub(super) fn take(&mut self, search: &Search, step: &Step) {
         match step {
             Step::Tick(fast) => self.tick(*fast),

@@ -11,7 +11,7 @@ use crate::{board, ends_well, millis, reaches, settle, settled};
 
 /// The leader ends as `ends` has it: how long the site is without one.
 fn takeover(world: &mut World, ends: impl FnOnce(&mut World, BoardId)) -> Duration {
-    let old = world.leader().unwrap();
+    let old = world.leader().expect("somebody leads");
     world.keep_down(old);
     ends(world, old);
     let at = world.now();

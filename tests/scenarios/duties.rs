@@ -5,7 +5,7 @@ use shared::ids::{BoardId, Name};
 use tests::settings::Settings;
 use tests::world::World;
 
-use crate::{board, ends_well, millis, reaches, settle};
+use crate::{board, ends_well, reaches, settle};
 
 const SIGNAL: u8 = 0;
 const INFER: u8 = 1;

@@ -86,9 +86,9 @@ impl Tree {
         let marked: Vec<String> = self.rust().flat_map(test_modules).collect();
         for path in marked {
             // A folder's files are its module's.
-            let folder = path.strip_suffix("mod.rs");
+            let folder = format!("{}/", path.trim_end_matches(".rs"));
             for file in self.files.values_mut() {
-                file.for_tests |= file.path == path || folder.is_some_and(|folder| file.path.starts_with(folder));
+                file.for_tests |= file.path == path || file.path.starts_with(&folder);
             }
         }
     }

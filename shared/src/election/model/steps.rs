@@ -106,7 +106,6 @@ impl Site {
         }
     }
 
-    #[allow(clippy::too_many_lines, reason = "a table: one arm a step")]
     pub(super) fn take(&mut self, search: &Search, step: &Step) {
         match step {
             Step::Tick(fast) => self.tick(*fast),
@@ -167,19 +166,17 @@ impl Site {
                     core.waive(*witness, out);
                 });
             }
-            Step::Wish(at, set) => {
-                let place = search
-                    .wishes
-                    .iter()
-                    .position(|(_, wish)| wish == set)
-                    .expect("a wish of the search");
-                self.left.wishes &= !(1 << place);
-                self.on(search, *at, |core, now, out| {
-                    core.wish(*set);
-                    core.decide(now, out);
-                });
-            }
+            Step::Wish(at, set) => self.wish(search, *at, *set),
         }
+    }
+
+    fn wish(&mut self, search: &Search, at: usize, set: VoterSet) {
+        let place = search.wishes.iter().position(|(_, wish)| *wish == set);
+        self.left.wishes &= !(1 << place.expect("a wish of the search"));
+        self.on(search, at, |core, now, out| {
+            core.wish(set);
+            core.decide(now, out);
+        });
     }
 
     fn tick(&mut self, fast: u8) {

@@ -2,7 +2,7 @@
 //! not act past the end of its lease, whatever the node or the process does, and reports. Must not decide what is ordered.
 //!
 //! ```text
-//!             started, ready            active TOKEN LEFT_MS          standby N, not confirmed
+//!             started, ready            active TOKEN LEFT_MS END_MS   standby N, not confirmed
 //!   (none) ───────────────► standing ───────────────────────► acting ─────────────────────────► resting
 //!     ▲                        ▲                                                                 │   │
 //!     │ gone                   └──────────────── X_ROADSTEAD=standby N ──────────────────────────┘   │
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use link::clock;
 use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
 use shared::action::{DutyOrder, DutyReport};
 use shared::ids::Fencing;
 use shared::time::Instant;
@@ -164,14 +165,14 @@ impl Workload {
         match (running.phase, wanted) {
             // One that acts from its start on is told of its lease before it is ready.
             (Phase::Starting, Wanted::Acting(token, until)) if running.may_act.is_some() => {
-                running.activate(token, until, now);
+                running.activate(token, until);
                 running.phase = Phase::Starting;
             }
             (Phase::Stopping(_) | Phase::Starting, Wanted::Acting(..) | Wanted::Warm)
             | (Phase::Stopping(_), Wanted::Nothing)
             | (Phase::Resting(..) | Phase::Standing, Wanted::Warm) => {}
             (Phase::Standing | Phase::Acting(_) | Phase::Resting(..), Wanted::Acting(token, until)) => {
-                running.activate(token, until, now);
+                running.activate(token, until);
             }
             (Phase::Acting(token), Wanted::Warm) if can_confirm => {
                 self.rests += 1;
@@ -215,7 +216,7 @@ impl Workload {
                     told: None,
                 };
                 if let Some((token, until)) = lease {
-                    running.activate(token, until, now);
+                    running.activate(token, until);
                     if self.duty.notify {
                         running.phase = Phase::Starting;
                     }
@@ -303,7 +304,7 @@ impl Workload {
 
 impl Running {
     /// Tells it that it may act until then.
-    fn activate(&mut self, token: Fencing, until: Instant, now: Instant) {
+    fn activate(&mut self, token: Fencing, until: Instant) {
         self.may_act = Some((token, until));
         self.phase = Phase::Acting(token);
         if self.told != Some((token, until)) {
@@ -312,8 +313,11 @@ impl Running {
             if until == Instant::NEVER {
                 self.process.tell(&format!("active {token} forever"));
             } else {
-                let left = before(until, STAND_BY_BEFORE).since(now).as_millis();
-                self.process.tell(&format!("active {token} {left}"));
+                // The end by a clock that the process can read: read before ours, so that what comes between them only
+                // makes it earlier. Who reads the line late, because it stood still, still knows when to stop.
+                let boot = boot_millis();
+                let left = before(until, STAND_BY_BEFORE).since(clock::now()).as_millis();
+                self.process.tell(&format!("active {token} {left} {}", boot + left));
             }
         }
     }
@@ -350,6 +354,13 @@ impl Running {
         };
         lease.min(phase)
     }
+}
+
+/// Milliseconds since the machine's boot, by the clock that also counts while it sleeps.
+fn boot_millis() -> u128 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u128::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000 + u128::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
 /// The instant `by` before `at`; never stays never.

@@ -130,15 +130,17 @@ impl Node {
         if known && self.led.0.board() == Some(board) {
             self.explain(self.led.0, Cause::Attested);
         }
+        // Membership first: the dead board is no candidate that others would have to let go ahead.
         let mut outputs = Outbox::default();
+        self.membership.handle_obituary(board, life, now, &mut outputs);
+        self.handle_membership(&mut outputs, now, out);
+        let mut outputs = Outbox::default();
+        self.election.handle_view(self.view(now), now, &mut outputs);
         self.election.handle_obituary(board, life, now, &mut outputs);
         self.handle_election(&mut outputs, now, out);
         let mut outputs = Outbox::default();
         self.duties.handle_obituary(board, life, now, &mut outputs);
         self.handle_duties(&mut outputs, now, out);
-        let mut outputs = Outbox::default();
-        self.membership.handle_obituary(board, life, now, &mut outputs);
-        self.handle_membership(&mut outputs, now, out);
         self.look_around(now, out);
     }
 

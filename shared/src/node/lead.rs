@@ -263,7 +263,7 @@ impl Node {
         self.election.leader_seen().or_else(last)
     }
 
-    fn view(&self, now: Instant) -> View {
+    pub(super) fn view(&self, now: Instant) -> View {
         let alive = self.membership.alive();
         // What a board says of itself, less what this one has seen of it.
         let fitness = alive.iter().filter_map(|board| {

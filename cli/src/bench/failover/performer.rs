@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::beat::{Beat, Stamp};
 use crate::failure::Failure;
 
@@ -28,9 +30,12 @@ const FOREVER: Duration = Duration::from_secs(1 << 32);
 enum Order {
     /// With the number under which it is to be confirmed.
     Standby(u64),
+    /// Until that instant, and for so long from the line at most.
     Active {
         token: u64,
         left: Duration,
+        /// Milliseconds of CLOCK_BOOTTIME.
+        end: u64,
     },
     Stop,
 }
@@ -48,7 +53,8 @@ impl Order {
                     "forever" => FOREVER,
                     word => Duration::from_millis(word.parse().ok()?),
                 };
-                Some(Self::Active { token, left })
+                let end = words.next().and_then(|word| word.parse().ok()).unwrap_or(u64::MAX);
+                Some(Self::Active { token, left, end })
             }
             _ => None,
         }
@@ -97,8 +103,10 @@ impl Performer {
                 self.lease = None;
                 self.tell(&format!("X_ROADSTEAD=standby {number}"));
             }
-            Order::Active { token, left } => {
+            Order::Active { token, left, end } => {
                 let is_new = self.lease.is_none_or(|(held, _)| held != token);
+                // The line may have waited while this process stood still: what is left is what the clock says.
+                let left = left.min(Duration::from_millis(end.saturating_sub(boot_millis())));
                 self.lease = Some((token, read.plus(left)));
                 if is_new {
                     self.beat();
@@ -160,6 +168,13 @@ fn locked(performer: &Mutex<Performer>) -> MutexGuard<'_, Performer> {
     performer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Milliseconds since the machine's boot, by the clock that also counts while it sleeps.
+fn boot_millis() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
 /// Where confirmations go: systemd's protocol, sd_notify(3). A name that begins with @ is in the abstract name space.
 fn notices() -> io::Result<Option<(UnixDatagram, SocketAddr)>> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(None) };
@@ -183,10 +198,11 @@ mod tests {
     fn orders_are_read() {
         assert_eq!(Order::read("standby 3"), Some(Order::Standby(3)));
         assert_eq!(Order::read("standby"), Some(Order::Standby(0)));
-        assert_eq!(Order::read("active 77 forever"), Some(Order::Active { token: 77, left: FOREVER }));
-        let active = Order::Active { token: 77, left: Duration::from_millis(150) };
-        assert_eq!(Order::read("active 77 150"), Some(active));
-        assert_eq!(Order::read("active 77 150 more"), Some(active), "later versions may say more");
+        assert_eq!(Order::read("active 77 forever"), Some(Order::Active { token: 77, left: FOREVER, end: u64::MAX }));
+        let active = |end| Order::Active { token: 77, left: Duration::from_millis(150), end };
+        assert_eq!(Order::read("active 77 150"), Some(active(u64::MAX)));
+        assert_eq!(Order::read("active 77 150 9000"), Some(active(9000)));
+        assert_eq!(Order::read("active 77 150 9000 more"), Some(active(9000)), "later versions may say more");
         for unknown in ["", "active", "active 77", "active x 1", "dance"] {
             assert_eq!(Order::read(unknown), None, "{unknown:?}");
         }
@@ -204,13 +220,16 @@ mod tests {
         };
         let mut performer = performer(path);
         let now = Stamp::now();
-        assert!(performer.follow(Order::Active { token: 9, left: Duration::from_secs(60) }, now));
+        assert!(performer.follow(Order::Active { token: 9, left: Duration::from_secs(60), end: u64::MAX }, now));
         let beat = heard().unwrap();
         assert_eq!((beat.token, beat.board), (9, 2), "it acts at once");
-        performer.follow(Order::Active { token: 9, left: Duration::from_secs(1) }, now.minus(Duration::from_secs(2)));
+        performer.follow(
+            Order::Active { token: 9, left: Duration::from_secs(1), end: u64::MAX },
+            now.minus(Duration::from_secs(2)),
+        );
         performer.beat();
         assert!(heard().is_none(), "its lease has run out, counted from when the order was read");
-        performer.follow(Order::Active { token: 10, left: Duration::from_secs(60) }, Stamp::now());
+        performer.follow(Order::Active { token: 10, left: Duration::from_secs(60), end: u64::MAX }, Stamp::now());
         assert_eq!(heard().unwrap().token, 10);
         performer.follow(Order::Standby(1), Stamp::now());
         performer.beat();

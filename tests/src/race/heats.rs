@@ -10,7 +10,7 @@ const SETTLE: Duration = Duration::from_secs(30);
 /// Nobody takes longer than this to find a dead board, or never does.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long it took until every living board knew, sorted; [`PATIENCE`] where that never came.
+/// How long it took until every living board knew, sorted; two minutes where that never came.
 pub fn detection<D: Detector>(weather: &Weather, tuning: &D::Tuning, seed: u64, times: u32) -> Vec<Duration> {
     let mut world = World::<D>::new(weather.clone(), tuning.clone(), seed);
     world.run(SETTLE, |_| false);

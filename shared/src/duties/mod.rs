@@ -153,6 +153,8 @@ pub struct Duties {
     is_wanted: bool,
     hands: Vec<Hand>,
     tenure: Option<Tenure>,
+    /// The term last led, and its last revision: a lease that comes back in the same term must not issue a token twice.
+    spent: Option<(Term, u16)>,
     /// The term under which this board performs `uplink`.
     uplink: Option<Term>,
     /// When everything was last looked at.
@@ -185,6 +187,7 @@ impl Duties {
             is_wanted: false,
             hands: hands.collect(),
             tenure: None,
+            spent: None,
             uplink: None,
             settled_at: now,
             proofs: BTreeMap::new(),
@@ -206,13 +209,18 @@ impl Duties {
                 self.leader = Some(term);
                 self.asking.pause();
                 self.is_wanted = false;
-                self.tenure = Some(Tenure::new(term, until, &self.config.duties, self.rules, now));
+                let mut tenure = Tenure::new(term, until, &self.config.duties, self.rules, now);
+                if let Some((_, revision)) = self.spent.filter(|(of, _)| *of == term) {
+                    tenure.resume_after(revision);
+                }
+                self.tenure = Some(tenure);
                 self.start_uplink(term, out);
             }
             (None, _) => {
                 self.stop_uplink(out);
                 self.rest_led(held, out);
-                if self.tenure.take().is_some() {
+                if let Some(tenure) = self.tenure.take() {
+                    self.spent = Some((tenure.term, tenure.revision()));
                     self.leader = None;
                     self.leaderless_since = now;
                 }

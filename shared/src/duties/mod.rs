@@ -153,8 +153,6 @@ pub struct Duties {
     is_wanted: bool,
     hands: Vec<Hand>,
     tenure: Option<Tenure>,
-    /// The term last led, and its last revision: a lease that comes back in the same term must not issue a token twice.
-    spent: Option<(Term, u16)>,
     /// The term under which this board performs `uplink`.
     uplink: Option<Term>,
     /// When everything was last looked at.
@@ -187,7 +185,6 @@ impl Duties {
             is_wanted: false,
             hands: hands.collect(),
             tenure: None,
-            spent: None,
             uplink: None,
             settled_at: now,
             proofs: BTreeMap::new(),
@@ -198,29 +195,29 @@ impl Duties {
     }
 
     /// Own leadership: gained or extended until then (by its own clock; it may act before that), or lost (`None`).
+    ///
+    /// # Panics
+    /// Where a lease that was lost comes back under the same term: the election has a bug.
     pub fn handle_lease(&mut self, lease: Option<(Term, Instant)>, now: Instant, out: &mut Outbox<Output>) {
         let held = self.tenure.as_ref().map(|tenure| tenure.term);
         match (lease, &mut self.tenure) {
             (Some((term, until)), Some(tenure)) if tenure.term == term => tenure.until = until,
             (Some((term, until)), _) => {
+                // Tokens are counted from one in each term.
+                assert!(term != self.spoken, "a term is led a second time: its tokens would be given out again");
                 self.stop_uplink(out);
                 self.rest_led(held, out);
                 self.spoken = self.spoken.max(term);
                 self.leader = Some(term);
                 self.asking.pause();
                 self.is_wanted = false;
-                let mut tenure = Tenure::new(term, until, &self.config.duties, self.rules, now);
-                if let Some((_, revision)) = self.spent.filter(|(of, _)| *of == term) {
-                    tenure.resume_after(revision);
-                }
-                self.tenure = Some(tenure);
+                self.tenure = Some(Tenure::new(term, until, &self.config.duties, self.rules, now));
                 self.start_uplink(term, out);
             }
             (None, _) => {
                 self.stop_uplink(out);
                 self.rest_led(held, out);
-                if let Some(tenure) = self.tenure.take() {
-                    self.spent = Some((tenure.term, tenure.revision()));
+                if self.tenure.take().is_some() {
                     self.leader = None;
                     self.leaderless_since = now;
                 }

@@ -108,15 +108,6 @@ impl Tenure {
         self.won_at
     }
 
-    pub(super) const fn revision(&self) -> u16 {
-        self.revision
-    }
-
-    /// The term was led before, as far as that revision.
-    pub(super) const fn resume_after(&mut self, revision: u16) {
-        self.revision = revision;
-    }
-
     /// Whether no revision is left: nothing moves any more in this term.
     pub(super) const fn is_exhausted(&self) -> bool {
         self.revision == u16::MAX

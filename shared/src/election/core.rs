@@ -327,7 +327,8 @@ impl Core {
         }
     }
 
-    /// Counts the answers: a new lease, a longer one, or the same under a higher term.
+    /// Counts the answers: a new lease, a longer one, or the same under a higher term. A lease that has run out comes
+    /// back under a higher term only.
     pub(super) fn count(&mut self, now: Instant, out: &mut Outbox<Output>) {
         let Some(pursuit) = &self.pursuit else { return };
         let Some(valid_until) = pursuit.end(&pursuit.voters(), VoterSet::EMPTY) else {
@@ -339,6 +340,9 @@ impl Core {
         }
         let until = won.ends(&self.settings);
         match self.lease {
+            // What has run out is over, though nobody has said so yet: who acted under it may have stopped, and would
+            // begin anew under a term of which tokens were given out.
+            Some(old) if old.term == won.term && !old.is_held(now, &self.settings) => return,
             Some(old) if old.term == won.term && won.valid_until <= old.valid_until => {
                 self.complete_change(now, out);
                 return;

@@ -236,6 +236,27 @@ fn an_answer_that_comes_when_its_lease_is_over_wins_nothing() {
 }
 
 #[test]
+fn a_lease_that_has_run_out_does_not_come_back_under_its_term() {
+    for (late, extends) in [(189_999, true), (190_000, false)] {
+        let (mut election, sent, term, attempt) = asking(FIRST);
+        let mut out = Outbox::default();
+        let granted = |attempt| ElectionMessage::Granted { term, attempt, clear: true };
+        election.handle_message(board(3).into(), &granted(attempt), sent, &mut out);
+        let renewal = election.next_deadline().at;
+        election.handle_deadline(renewal, &mut out);
+        let (_, attempt) = newest_request(&mut out, false);
+        // The answer waited while this board stood still; by itself it would carry the lease on.
+        let received = sent + Duration::from_micros(late);
+        election.handle_message(board(3).into(), &granted(attempt), received, &mut out);
+        let extended = drain(&mut out).iter().any(|output| matches!(output, Output::Extended { .. }));
+        assert_eq!((extended, election.holds(received).is_some()), (extends, extends), "{late} us late");
+        election.handle_deadline(received, &mut out);
+        let lost = drain(&mut out).contains(&Output::Lost { term, released: false });
+        assert_eq!(lost, !extends, "{late} us late");
+    }
+}
+
+#[test]
 fn an_answer_to_a_trial_is_no_grant() {
     let (mut election, sent, term, attempt) = asking(FIRST);
     let mut out = Outbox::default();

@@ -35,6 +35,28 @@ pub(crate) fn read_config(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// Writes what `with` makes of a configuration file's text in its place.
+pub(crate) fn rewrite(path: &Path, with: impl FnOnce(&str) -> String) -> Result<(), Failure> {
+    let text = read_config(path)?;
+    write(path, with(&String::from_utf8_lossy(&text)).as_bytes(), Readers::All)
+}
+
+/// A board's configuration without its region: it keeps its records to itself.
+pub(crate) fn without_region(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut is_region = false;
+    for line in text.lines() {
+        if line.starts_with('[') {
+            is_region = line.starts_with("[region]") || line.starts_with("[[region.");
+        }
+        if !is_region {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
 /// Writes `bytes` to `path`, whole or not at all: into a file beside it, synced, then renamed over it.
 pub(crate) fn write(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Failure> {
     let cannot = |error| Failure::new(format!("cannot write {}", path.display())).because(error);

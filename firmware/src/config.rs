@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use link::sites::gateway_name;
+use link::tables::{self, RawIdentity};
 use link::witness::config::{RawServed, Served};
 use serde::Deserialize;
 use shared::config::NodeConfig;
@@ -150,14 +151,6 @@ struct RawListen {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawIdentity {
-    certificate: PathBuf,
-    key: PathBuf,
-    ca: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawPeer {
     board: Spanned<u8>,
     mesh: Spanned<String>,
@@ -279,12 +272,7 @@ impl RawListen {
 }
 
 fn address(text: &Text<'_>, key: &str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
-    let address: SocketAddr = text.read(key, value, "an IP address and port such as \"192.0.2.11:7400\"")?;
-    if address.port() == 0 {
-        let message = format!("`{key}` has port 0: nobody could find it");
-        return Err(text.refuse(value.span(), message).suggest("give a port from 1 to 65535"));
-    }
-    Ok(address)
+    tables::address(text, key, value, "192.0.2.11:7400")
 }
 
 /// A file that the text names, relative to `beside`.

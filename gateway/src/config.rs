@@ -19,13 +19,12 @@
 //! ca = "north-4-ca.pem"
 //! ```
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use link::tables::{self, RawIdentity, RawSite, ServedSite};
 use serde::Deserialize;
 use shared::config::text::{ConfigError, Spanned, Text};
-use shared::ids::Name;
 
 /// Sites that one gateway serves. More are refused by the configuration.
 pub const SITES_MAX: usize = 1024;
@@ -52,16 +51,7 @@ pub struct GatewayConfig {
     /// The region's authority, PEM.
     pub ca: PathBuf,
     /// The sites that are served: 1 to [`SITES_MAX`], each once.
-    pub sites: Vec<SiteConfig>,
-}
-
-/// One site that is served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteConfig {
-    /// Its name.
-    pub name: Name,
-    /// The site's own authority, PEM: only its boards speak for it.
-    pub ca: PathBuf,
+    pub sites: Vec<ServedSite>,
 }
 
 /// The text's shape, before anything is checked.
@@ -82,21 +72,6 @@ struct RawListen {
     quic: Option<Spanned<String>>,
     http: Option<Spanned<String>>,
     witness: Option<Spanned<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawIdentity {
-    certificate: PathBuf,
-    key: PathBuf,
-    ca: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSite {
-    name: Spanned<String>,
-    ca: PathBuf,
 }
 
 impl GatewayConfig {
@@ -126,28 +101,8 @@ impl RawGateway {
             certificate: beside.join(&self.identity.certificate),
             key: beside.join(&self.identity.key),
             ca: beside.join(&self.identity.ca),
-            sites: self.sites(text, beside)?,
+            sites: tables::sites(text, "site", &self.site, beside, ("a gateway serves", SITES_MAX))?,
         })
-    }
-
-    fn sites(&self, text: &Text<'_>, beside: &Path) -> Result<Vec<SiteConfig>, ConfigError> {
-        if !(1..=SITES_MAX).contains(&self.site.len()) {
-            let message = format!("{} sites, but a gateway serves 1 to {SITES_MAX}", self.site.len());
-            return Err(text
-                .refuse_all(message)
-                .suggest("add a [[site]] with `name` and `ca` for each site"));
-        }
-        let mut names = BTreeSet::new();
-        let mut sites = Vec::new();
-        for raw in &self.site {
-            let name = text.name("site.name", &raw.name)?;
-            if !names.insert(name.clone()) {
-                let message = format!("site \"{name}\" is named twice");
-                return Err(text.refuse(raw.name.span(), message).suggest("give each site one [[site]]"));
-            }
-            sites.push(SiteConfig { name, ca: beside.join(&raw.ca) });
-        }
-        Ok(sites)
     }
 }
 
@@ -155,12 +110,7 @@ fn address(text: &Text<'_>, key: &str, value: Option<&Spanned<String>>, port: u1
     let Some(value) = value else {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     };
-    let address: SocketAddr = text.read(key, value, "an IP address and port such as \"127.0.0.1:7500\"")?;
-    if address.port() == 0 {
-        let message = format!("`{key}` has port 0: nobody could find it");
-        return Err(text.refuse(value.span(), message).suggest("give a port from 1 to 65535"));
-    }
-    Ok(address)
+    tables::address(text, key, value, "127.0.0.1:7500")
 }
 
 #[cfg(test)]

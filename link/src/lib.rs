@@ -15,4 +15,5 @@ pub mod sites;
 mod steady;
 pub mod stop;
 pub mod strays;
+pub mod tables;
 pub mod witness;

@@ -40,7 +40,7 @@ impl Home {
         Self::temporary_in(&std::env::temp_dir(), what)
     }
 
-    /// The same, in `below`.
+    /// The same, in `below`. Its path is absolute and short: it will hold the paths of sockets, which may have 107 bytes.
     pub(crate) fn temporary_in(below: &Path, what: &str) -> Result<Self, Failure> {
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -51,6 +51,7 @@ impl Home {
             .mode(0o700)
             .create(&path)
             .map_err(|error| Failure::new(format!("cannot make {}", path.display())).because(error))?;
+        let path = absolute(&path)?;
         Ok(Self { path, is_kept: false })
     }
 
@@ -60,9 +61,7 @@ impl Home {
             return Err(Failure::new(format!("{} is not empty", path.display())).remedy("give a new directory"));
         }
         files::make_dir(path, files::Readers::All)?;
-        let path = path
-            .canonicalize()
-            .map_err(|error| Failure::new(format!("cannot look into {}", path.display())).because(error))?;
+        let path = absolute(path)?;
         Ok(Self { path, is_kept: true })
     }
 
@@ -80,6 +79,11 @@ impl Drop for Home {
             eprintln!("could not remove {}: {error}", self.path.display());
         }
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize()
+        .map_err(|error| Failure::new(format!("cannot look into {}", path.display())).because(error))
 }
 
 /// What a board says of itself; what else it says is passed over.
@@ -304,20 +308,7 @@ fn name(text: &str) -> Name {
 
 /// Takes the region out of a board's configuration.
 fn keep_to_itself(config: &Path) -> Result<(), Failure> {
-    rewrite(config, |text| {
-        let mut kept = String::with_capacity(text.len());
-        let mut is_region = false;
-        for line in text.lines() {
-            if line.starts_with('[') {
-                is_region = line.starts_with("[region]") || line.starts_with("[[region.");
-            }
-            if !is_region {
-                kept.push_str(line);
-                kept.push('\n');
-            }
-        }
-        kept
-    })?;
+    files::rewrite(config, files::without_region)?;
     let text = files::read_config(config)?;
     match BoardConfig::parse(config, &text) {
         Ok(parsed) if parsed.region.is_none() => Ok(()),
@@ -328,19 +319,13 @@ fn keep_to_itself(config: &Path) -> Result<(), Failure> {
 
 /// Lets the gateway listen at `own` although boards dial `uplink`: the demo's relay stands between.
 fn listen_behind(config: &Path, uplink: SocketAddr, own: SocketAddr) -> Result<(), Failure> {
-    rewrite(config, |text| text.replace(&format!("\"{uplink}\""), &format!("\"{own}\"")))?;
+    files::rewrite(config, |text| text.replace(&format!("\"{uplink}\""), &format!("\"{own}\"")))?;
     let text = files::read_config(config)?;
     match GatewayConfig::parse(config, &text) {
         Ok(parsed) if parsed.listen_quic == own => Ok(()),
         Ok(_) => Err(Failure::new(format!("{} does not say where to listen", config.display()))),
         Err(refusal) => Err(Failure::new(refusal.to_string())),
     }
-}
-
-fn rewrite(path: &Path, with: impl FnOnce(&str) -> String) -> Result<(), Failure> {
-    let text = files::read_config(path)?;
-    let text = with(&String::from_utf8_lossy(&text));
-    files::write(path, text.as_bytes(), files::Readers::All)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::config::{GatewayConfig, SiteConfig};
+use gateway::config::GatewayConfig;
 use gateway::store::FILE;
 use gateway::store::read::StoreReader;
 use gateway::{Gateway, GatewayError};
@@ -15,6 +15,7 @@ use link::frames::{FrameReader, encode, write_all_frames};
 use link::identity::Identity;
 use link::sites::{board_name, gateway_name};
 use link::stop::Stopper;
+use link::tables::ServedSite;
 use quinn::{Connection, SendStream};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use shared::frame::Conversation;
@@ -75,7 +76,7 @@ impl Files {
     }
 
     fn config(&self) -> GatewayConfig {
-        let site = |site: &str| SiteConfig { name: name(site), ca: self.path(&format!("{site}-ca.pem")) };
+        let site = |site: &str| ServedSite { name: name(site), ca: self.path(&format!("{site}-ca.pem")) };
         GatewayConfig {
             listen_quic: SocketAddr::from(([127, 0, 0, 1], 0)),
             listen_http: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -18,7 +18,6 @@
 //! ca = "sites/north-4.pem"
 //! ```
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +26,8 @@ use shared::config::text::{ConfigError, Spanned, Text};
 use shared::ids::Name;
 use shared::limits::WITNESS_SITES_MAX;
 
+use crate::tables::{self, RawIdentity, RawSite, ServedSite};
+
 /// Where a witness listens, and for which sites it votes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
@@ -34,15 +35,6 @@ pub struct Served {
     pub listen: SocketAddr,
     /// The sites, each once: 1 to [`WITNESS_SITES_MAX`].
     pub sites: Vec<ServedSite>,
-}
-
-/// One site that a witness votes for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServedSite {
-    /// Its name.
-    pub name: Name,
-    /// The site's own authority, PEM: only its boards may ask.
-    pub ca: PathBuf,
 }
 
 /// What a process that is a witness and nothing else runs with. Paths are as usable from its working directory.
@@ -78,21 +70,6 @@ struct RawWitness {
 #[serde(deny_unknown_fields)]
 struct RawListen {
     witness: Spanned<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawIdentity {
-    certificate: PathBuf,
-    key: PathBuf,
-    ca: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSite {
-    name: Spanned<String>,
-    ca: PathBuf,
 }
 
 /// The table `[witness_for]` of a board, before it is checked.
@@ -145,34 +122,11 @@ impl RawServed {
 }
 
 fn address(text: &Text<'_>, key: &str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
-    let address: SocketAddr = text.read(key, value, "an IP address and port such as \"192.0.2.9:7401\"")?;
-    if address.port() == 0 {
-        let message = format!("`{key}` has port 0: nobody could find it");
-        return Err(text.refuse(value.span(), message).suggest("give a port from 1 to 65535"));
-    }
-    Ok(address)
+    tables::address(text, key, value, "192.0.2.9:7401")
 }
 
 fn sites(text: &Text<'_>, key: &str, raw: &[RawSite], beside: &Path) -> Result<Vec<ServedSite>, ConfigError> {
-    if !(1..=WITNESS_SITES_MAX).contains(&raw.len()) {
-        let message = format!("{} sites, but a witness votes for 1 to {WITNESS_SITES_MAX}", raw.len());
-        return Err(text
-            .refuse_all(message)
-            .suggest(format!("add a [[{key}]] with `name` and `ca` for each site")));
-    }
-    let mut names = BTreeSet::new();
-    let mut sites = Vec::with_capacity(raw.len());
-    for site in raw {
-        let name = text.name(&format!("{key}.name"), &site.name)?;
-        if !names.insert(name.clone()) {
-            let message = format!("site \"{name}\" is named twice");
-            return Err(text
-                .refuse(site.name.span(), message)
-                .suggest(format!("give each site one [[{key}]]")));
-        }
-        sites.push(ServedSite { name, ca: beside.join(&site.ca) });
-    }
-    Ok(sites)
+    tables::sites(text, key, raw, beside, ("a witness votes for", WITNESS_SITES_MAX))
 }
 
 #[cfg(test)]

@@ -3,55 +3,18 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use firmware::config::BoardConfig;
 
 use super::lab::Lab;
 use super::namespace;
 use super::site::{PORT, Wanted};
+use crate::demo::site::Home;
 use crate::failure::Failure;
-use crate::files::{Readers, write};
+use crate::files::{Readers, rewrite, without_region, write};
 use crate::init::{BOARD_FILE, GATEWAY_FILE};
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-/// A new directory for the owner alone; removed when dropped.
-#[derive(Debug)]
-pub(super) struct Home {
-    path: PathBuf,
-}
-
-impl Home {
-    /// Makes one in `below`. Its path is short: it will hold the paths of sockets, which may have 107 bytes.
-    pub(super) fn make(below: &Path) -> Result<Self, Failure> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let path = below.join(format!("rs-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|error| Failure::new(format!("cannot make {}", path.display())).because(error))?;
-        let path = path
-            .canonicalize()
-            .map_err(|error| Failure::new(format!("cannot look into {}", path.display())).because(error))?;
-        Ok(Self { path })
-    }
-
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("could not remove {}: {error}", self.path.display());
-        }
-    }
-}
 
 /// A first port of which those that a site of `boards` boards takes on loopback are free now.
 pub(super) fn free_ports(boards: u8) -> Result<u16, Failure> {
@@ -86,7 +49,7 @@ pub(super) fn init(wanted: &Wanted, home: &Home, is_in_namespaces: bool, first_p
 
 /// Makes a board's configuration fit: pages where they are asked for, no region, the clockwork's `preset`.
 pub(super) fn settle(dir: &Path, http: SocketAddr, preset: Option<&str>) -> Result<(), Failure> {
-    edit(&dir.join(BOARD_FILE), |text| {
+    rewrite(&dir.join(BOARD_FILE), |text| {
         let text = without_region(text);
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         for line in &mut lines {
@@ -100,21 +63,6 @@ pub(super) fn settle(dir: &Path, http: SocketAddr, preset: Option<&str>) -> Resu
         }
         lines.join("\n") + "\n"
     })
-}
-
-fn without_region(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut is_region = false;
-    for line in text.lines() {
-        if line.starts_with('[') {
-            is_region = line.starts_with("[region]") || line.starts_with("[[region.");
-        }
-        if !is_region {
-            kept.push_str(line);
-            kept.push('\n');
-        }
-    }
-    kept
 }
 
 /// The measured duty as it stands in every board's configuration.
@@ -155,7 +103,7 @@ pub(super) fn replace(dir: &Path, what: &str, with: &str) -> Result<(), Failure>
     if !read(&path)?.contains(what) {
         return Err(Failure::new(format!("{} does not say {what}", path.display())));
     }
-    edit(&path, |text| text.replace(what, with))
+    rewrite(&path, |text| text.replace(what, with))
 }
 
 /// Where the gateway in `dir` listens as a witness.
@@ -192,11 +140,6 @@ pub(super) fn timing(dir: &Path) -> String {
     shown.join(", ")
 }
 
-fn edit(path: &Path, with: impl FnOnce(&str) -> String) -> Result<(), Failure> {
-    let text = read(path)?;
-    write(path, with(&text).as_bytes(), Readers::All)
-}
-
 fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))
 }
@@ -207,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_board_is_settled_for_the_trial() {
-        let home = Home::make(&std::env::temp_dir()).unwrap();
+        let home = Home::temporary("test").unwrap();
         let text = "http = \"10.0.0.1:7402\"\n[region]\nca = \"x\"\n[[region.gateway]]\nname = \"g\"\n[timing]\n# lease_ms = 200   # so long\n[journal]\n";
         fs::write(home.path().join(BOARD_FILE), text).unwrap();
         settle(home.path(), "127.0.0.1:9".parse().unwrap(), Some("fast")).unwrap();

@@ -23,6 +23,7 @@ use super::namespace::Namespace;
 use super::observer::Observer;
 use super::{ask, namespace};
 use crate::demo::group::tail;
+use crate::demo::site::Home;
 use crate::failure::Failure;
 
 /// First port of every machine: mesh on it, MQTT on the next, HTTP on the one after.
@@ -70,13 +71,13 @@ pub struct Site {
     lab: Option<Lab>,
     wanted: Wanted,
     // Dropped last: processes write into it.
-    _home: files::Home,
+    _home: Home,
 }
 
 impl Site {
     /// Makes and starts it. Whether it is whole is another question.
     pub fn start(wanted: Wanted) -> Result<Self, Failure> {
-        let home = files::Home::make(&wanted.below)?;
+        let home = Home::temporary_in(&wanted.below, "failover")?;
         let is_in_namespaces = namespace::lacking().is_none();
         let machines = usize::from(wanted.boards) + usize::from(wanted.witness.is_some());
         let lab = is_in_namespaces.then(|| Lab::build(machines)).transpose()?;

@@ -15,10 +15,10 @@ use rustix::process::Signal;
 use super::beat::Stamp;
 use super::dice::Dice;
 use super::figures::Trial;
-use super::files::Home;
 use super::kin::{Kin, send};
 use super::lab::Lab;
 use super::waits;
+use crate::demo::site::Home;
 use crate::failure::Failure;
 use etcd::Etcd;
 use keepalived::Keepalived;
@@ -145,7 +145,7 @@ impl Cluster {
     /// Starts one in `below` and waits until it is whole.
     pub(super) async fn start(name: Name, below: &Path) -> Result<Self, Failure> {
         let lab = Lab::build(MEMBERS)?;
-        let home = Home::make(below)?;
+        let home = Home::temporary_in(below, "failover")?;
         let claims = Claims::default();
         let kind: Box<dyn Kind + Send> = match name {
             Name::Etcd => Box::new(Etcd::new(100, 1000)),

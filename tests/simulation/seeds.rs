@@ -13,6 +13,8 @@ const FOUND_A_BUG: &[(u64, u8, u8)] = &[
     (269, 2, 64),
     // A token given out twice: an answer that waited while the leader stood still brought a lease back that had run out.
     (900_483, 2, 64),
+    // Two holders of a duty: a vote that refused a request was taken to say that its earlier grants were over.
+    (903_553, 2, 64),
 ];
 
 fn hold(settings: Settings) {

@@ -128,7 +128,7 @@ impl Election {
             return;
         }
         match verdict {
-            Verdict::Granted => {
+            Verdict::Granted { .. } => {
                 round.willing.insert(voter, now);
                 round.refused.remove(voter);
             }

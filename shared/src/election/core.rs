@@ -147,7 +147,6 @@ impl Core {
             self.voter.handle_acquire(&acquire, now)
         });
         if let Some(verdict) = own {
-            self.note_clear(self.me.into(), (term, attempt), self.voter.is_clear(now));
             self.handle_verdict(self.me.into(), (term, attempt), verdict, now, out);
         }
         self.remember(now, out);
@@ -232,8 +231,7 @@ impl Core {
                 Heard::Nothing
             }
             ElectionMessage::Granted { term, attempt, clear } => {
-                self.note_clear(from, (*term, *attempt), *clear);
-                self.handle_verdict(from, (*term, *attempt), Verdict::Granted, now, out)
+                self.handle_verdict(from, (*term, *attempt), Verdict::Granted { clear: *clear }, now, out)
             }
             ElectionMessage::Denied { term, attempt, promised, remaining_micros, voters } => {
                 self.terms.take(*promised);
@@ -259,7 +257,7 @@ impl Core {
             self.terms.take(acquire.term);
         }
         let verdict = self.voter.handle_acquire(acquire, now);
-        out.push(Output::Tell { to: from, message: verdict.message(acquire, self.voter.is_clear(now)) });
+        out.push(Output::Tell { to: from, message: verdict.message(acquire) });
     }
 
     /// `term` of another board is known to have ended: what was granted to it is void.
@@ -308,23 +306,20 @@ impl Core {
         now: Instant,
         out: &mut Outbox<Output>,
     ) -> Heard {
-        if verdict == Verdict::Granted
+        if let Verdict::Granted { clear } = verdict
             && let Some(pursuit) = self.pursuit.as_mut().filter(|pursuit| pursuit.term() == term)
-            && pursuit.handle_granted(voter, attempt, now)
         {
-            self.count(now, out);
+            if clear {
+                pursuit.handle_clear(voter, attempt);
+            }
+            if pursuit.handle_granted(voter, attempt, now) {
+                self.count(now, out);
+            }
         }
         if let Verdict::Denied { voters: Some(voters), .. } = verdict {
             self.handle_voters(voters, now, out);
         }
         Heard::Answer { term, attempt, verdict }
-    }
-
-    /// `voter` has said whether anything that it granted earlier could still run.
-    pub(super) fn note_clear(&mut self, voter: VoterId, (term, attempt): (Term, u64), clear: bool) {
-        if let Some(pursuit) = self.pursuit.as_mut().filter(|pursuit| clear && pursuit.term() == term) {
-            pursuit.handle_clear(voter, attempt);
-        }
     }
 
     /// Counts the answers: a new lease, a longer one, or the same under a higher term. A lease that has run out comes

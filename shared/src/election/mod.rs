@@ -501,7 +501,7 @@ impl Election {
             Heard::Answer { term, attempt, verdict } => {
                 self.trips.handle_answer(from, attempt, now);
                 let is_ready = match verdict {
-                    Verdict::Granted => true,
+                    Verdict::Granted { .. } => true,
                     Verdict::Denied { remaining, .. } => !remaining.is_zero(),
                 };
                 if from.witness().is_some() && is_ready {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::rules::{Rule, Rules};
+use super::voter::Verdict;
 use super::world::{World, board, config};
 use super::{Election, Life, Output, View};
 use crate::action::Memory;
@@ -254,6 +255,38 @@ fn a_lease_that_has_run_out_does_not_come_back_under_its_term() {
         let lost = drain(&mut out).contains(&Output::Lost { term, released: false });
         assert_eq!(lost, !extends, "{late} us late");
     }
+}
+
+#[test]
+fn a_vote_that_was_refused_does_not_say_that_earlier_grants_are_over() {
+    let settings = super::rules::Settings::new(Duration::from_millis(200));
+    let mut core = super::core::Core::new(board(1), config(1, 3, 3).voters, &FIRST, settings, at(0));
+    let mut out = Outbox::default();
+    let all = core.voters().set;
+    let spans = |millis| {
+        let near = Duration::from_millis(millis);
+        super::lease::Spans { near, far: near }
+    };
+    let answer = |core: &mut super::core::Core, from: u8, out: &mut Outbox<Output>| {
+        let (term, attempt) = (core.pursuit.as_ref().unwrap().term(), core.attempt);
+        let granted = ElectionMessage::Granted { term, attempt, clear: true };
+        core.handle_message(board(from).into(), &granted, at(1), out);
+        term
+    };
+    assert!(core.begin());
+    core.request(all, spans(200), at(0), &mut out);
+    let first = answer(&mut core, 2, &mut out);
+    assert_eq!(core.holds(at(1)), Some(first));
+    // The same board takes a higher term. Its own vote refuses at first: the lease asked for is too long.
+    assert!(core.raise());
+    let refused = core.request(all, spans(400), at(1), &mut out);
+    assert!(matches!(refused, Some(Verdict::Denied { .. })), "{refused:?}");
+    answer(&mut core, 3, &mut out);
+    core.request(all, spans(200), at(1), &mut out);
+    let second = answer(&mut core, 3, &mut out);
+    assert_eq!(core.holds(at(1)), Some(second));
+    // Board 3 has granted nothing before; board 1 has, to the first term, whose duties may still run.
+    assert!(!core.pursuit.as_ref().unwrap().is_clear());
 }
 
 #[test]

@@ -45,7 +45,11 @@ pub(crate) enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Granted; or, in a trial, it would be.
-    Granted,
+    Granted {
+        /// Whether nothing that this voter granted before, and that was voided before its time, could still run. Said with
+        /// a grant only: a refusal voids nothing, and so knows nothing.
+        clear: bool,
+    },
     /// Not granted, and nothing changed.
     Denied {
         /// The highest term promised.
@@ -59,10 +63,10 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// As it travels.
-    pub(crate) fn message(self, acquire: &Acquire, clear: bool) -> ElectionMessage {
+    pub(crate) fn message(self, acquire: &Acquire) -> ElectionMessage {
         let Acquire { term, attempt, .. } = *acquire;
         match self {
-            Self::Granted => ElectionMessage::Granted { term, attempt, clear },
+            Self::Granted { clear } => ElectionMessage::Granted { term, attempt, clear },
             Self::Denied { promised, remaining, voters } => ElectionMessage::Denied {
                 term,
                 attempt,
@@ -191,7 +195,7 @@ impl Voter {
     }
 
     /// Whether nothing that it granted and that was voided before its time could still run.
-    pub(crate) fn is_clear(&self, now: Instant) -> bool {
+    pub(super) fn is_clear(&self, now: Instant) -> bool {
         now >= self.voided_until
     }
 
@@ -225,7 +229,7 @@ impl Voter {
                 if !acquire.trial && !self.is_repeated(acquire) {
                     self.grant(acquire, now);
                 }
-                Verdict::Granted
+                Verdict::Granted { clear: self.is_clear(now) }
             }
             Err(refusal) => {
                 let lease = Duration::from_micros(acquire.lease_micros);

@@ -11,6 +11,8 @@ use crate::limits::TERMS_RESERVED;
 use crate::time::Instant;
 use crate::wire::election::{Acquire, ElectionMessage};
 
+const GRANTED: Verdict = Verdict::Granted { clear: true };
+
 const LEASE: Duration = Duration::from_micros(300_000);
 /// 300 ms x 1010 / 990, rounded up.
 const PATIENCE: u64 = 306_061;
@@ -60,7 +62,7 @@ fn patience_is_the_lease_on_a_slow_clock_seen_by_a_fast_one() {
 #[test]
 fn a_grant_binds_until_it_expires() {
     let mut voter = voter(1);
-    assert_eq!(voter.handle_acquire(&request(1, 2, 1), at(0)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&request(1, 2, 1), at(0)), GRANTED);
     let other = request(2, 3, 1);
     assert_eq!(voter.judge(&other, at(PATIENCE - 1)), Err(Refusal::OtherHolder));
     assert_eq!(voter.judge(&other, at(PATIENCE)), Ok(()));
@@ -70,9 +72,9 @@ fn a_grant_binds_until_it_expires() {
 fn a_higher_term_of_the_same_board_is_not_clear_until_the_one_before_is_over() {
     let mut voter = voter(1);
     voter.handle_acquire(&request(1, 2, 1), at(0));
-    assert_eq!(voter.handle_acquire(&request(1, 2, 2), at(1000)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&request(1, 2, 2), at(1000)), GRANTED);
     assert!(voter.is_clear(at(1000)), "a renewal voids nothing");
-    assert_eq!(voter.handle_acquire(&request(2, 2, 3), at(2000)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&request(2, 2, 3), at(2000)), Verdict::Granted { clear: false });
     assert!(!voter.is_clear(at(1000 + PATIENCE - 1)));
     assert!(voter.is_clear(at(1000 + PATIENCE)));
 }
@@ -93,7 +95,7 @@ fn a_trial_is_judged_alike_and_changes_nothing() {
     let mut voter = voter(1);
     let before = alloc::format!("{voter:?}");
     let trial = Acquire { trial: true, ..request(1, 2, 1) };
-    assert_eq!(voter.handle_acquire(&trial, at(0)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&trial, at(0)), GRANTED);
     assert_eq!(alloc::format!("{voter:?}"), before.replace("heard: 0,", "heard: 1,"));
 }
 
@@ -104,7 +106,7 @@ fn a_renewal_extends_and_a_repetition_does_not() {
     voter.handle_acquire(&request(1, 2, 6), at(100));
     assert_eq!(voter.live_grant(at(100)).map(|(_, end)| end), Some(at(100 + PATIENCE)));
     for attempt in [5, 6] {
-        assert_eq!(voter.handle_acquire(&request(1, 2, attempt), at(200)), Verdict::Granted);
+        assert_eq!(voter.handle_acquire(&request(1, 2, attempt), at(200)), GRANTED);
     }
     assert_eq!(voter.live_grant(at(200)).map(|(_, end)| end), Some(at(100 + PATIENCE)));
     let over = at(100 + PATIENCE);
@@ -117,7 +119,7 @@ fn a_shorter_lease_does_not_shorten_what_was_granted() {
     let mut voter = voter(1);
     voter.handle_acquire(&request(1, 2, 1), at(0));
     let shorter = Acquire { lease_micros: 1000, ..request(2, 2, 2) };
-    assert_eq!(voter.handle_acquire(&shorter, at(1)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&shorter, at(1)), Verdict::Granted { clear: false });
     let granted = Some((Term::new(2, board(2)), at(PATIENCE)));
     assert_eq!(voter.live_grant(at(1)), granted);
 }
@@ -128,7 +130,7 @@ fn no_term_below_the_promised_one_and_none_above_the_ceiling() {
     let last = request(TERMS_RESERVED, 2, 1);
     let beyond = request(TERMS_RESERVED + 1, 2, 1);
     assert_eq!(voter.judge(&beyond, at(0)), Err(Refusal::Unreserved));
-    assert_eq!(voter.handle_acquire(&last, at(0)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&last, at(0)), GRANTED);
     let free = at(PATIENCE);
     assert_eq!(voter.judge(&request(TERMS_RESERVED, 1, 1), free), Err(Refusal::Promised));
     assert_eq!(voter.judge(&request(TERMS_RESERVED, 3, 1), free), Ok(()));
@@ -156,7 +158,7 @@ fn a_longer_lease_is_granted_once_the_disk_knows_and_forgotten_once_it_is_over()
     assert_eq!(memory.longest_micros, 300_001);
     assert_eq!(voter.judge(&longer(2), at(1)), Err(Refusal::TooLong), "not there yet");
     voter.handle_remembered(memory);
-    assert_eq!(voter.handle_acquire(&longer(3), at(2)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&longer(3), at(2)), GRANTED);
     let over = at(10_000_000);
     assert_eq!(voter.remember(at(9_999_999)), None, "it may be asked for again soon");
     let memory = voter.remember(over).expect("the usual one is put on disk");
@@ -210,7 +212,7 @@ fn a_term_handed_over_is_void_though_its_release_was_lost() {
     let of = |counter, number| Acquire { released: Some(Term::new(counter, board(number))), ..request(4, 3, 1) };
     assert_eq!(voter.judge(&of(2, 2), at(0)), Err(Refusal::OtherHolder), "an earlier term");
     assert_eq!(voter.judge(&of(3, 1), at(0)), Err(Refusal::OtherHolder), "another board's");
-    assert_eq!(voter.handle_acquire(&of(3, 2), at(0)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&of(3, 2), at(0)), Verdict::Granted { clear: false });
     assert_eq!(voter.live_grant(at(0)), Some((Term::new(4, board(3)), at(PATIENCE))));
     assert_eq!(voter.judge(&request(3, 2, 9), at(PATIENCE)), Err(Refusal::Promised));
 }
@@ -294,9 +296,9 @@ fn the_release_of_another_term_frees_nothing() {
 fn a_voter_is_clear_when_the_time_of_what_it_voided_is_over() {
     let mut voter = voter(1);
     assert!(voter.is_clear(at(0)));
-    assert_eq!(voter.handle_acquire(&request(5, 2, 1), at(0)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&request(5, 2, 1), at(0)), GRANTED);
     assert!(voter.is_clear(at(0)), "the grant that stands is no earlier one");
-    assert_eq!(voter.handle_acquire(&request(6, 2, 2), at(1_000)), Verdict::Granted);
+    assert_eq!(voter.handle_acquire(&request(6, 2, 2), at(1_000)), Verdict::Granted { clear: false });
     assert!(!voter.is_clear(at(PATIENCE - 1)));
     assert!(voter.is_clear(at(PATIENCE)));
     voter.handle_release(Term::new(6, board(2)));

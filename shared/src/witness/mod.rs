@@ -91,7 +91,7 @@ impl Witness {
         let answer = match message {
             ElectionMessage::Acquire(acquire) if own(acquire.term) => {
                 let verdict = voter.handle_acquire(acquire, now);
-                Some(verdict.message(acquire, voter.is_clear(now)))
+                Some(verdict.message(acquire))
             }
             ElectionMessage::Propose { term, voters } if own(*term) => voter.handle_propose(*term, *voters, now),
             ElectionMessage::Release { term } if own(*term) => {

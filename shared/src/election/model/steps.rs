@@ -395,7 +395,7 @@ fn witness_answer(voter: &mut Voter, message: &ElectionMessage, now: Instant) ->
     match message {
         ElectionMessage::Acquire(acquire) => {
             let verdict = voter.handle_acquire(acquire, now);
-            Some(verdict.message(acquire, voter.is_clear(now)))
+            Some(verdict.message(acquire))
         }
         ElectionMessage::Propose { term, voters } => voter.handle_propose(*term, *voters, now),
         ElectionMessage::Release { term } => {

@@ -38,7 +38,7 @@ fn live(seed: u64, rules: Rules) -> World {
 
 #[test]
 fn one_board_at_most_holds_the_lease_and_terms_rise_and_a_healed_site_has_a_leader() {
-    let mut leaderships = 0;
+    let (mut leaderships, mut clears) = (0, 0);
     for seed in 0..SEEDS {
         let mut world = live(seed, Rules::default());
         let story = world.record.story.join("\n");
@@ -47,6 +47,7 @@ fn one_board_at_most_holds_the_lease_and_terms_rise_and_a_healed_site_has_a_lead
             panic!("seed {seed}: nobody leads after the calm:\n{story}");
         };
         leaderships += world.record.holders.len();
+        clears += world.record.clears;
         world.record.gap_micros = 0;
         world.run(SECOND);
         let after = world.holder().map(|(board, _)| board);
@@ -54,6 +55,7 @@ fn one_board_at_most_holds_the_lease_and_terms_rise_and_a_healed_site_has_a_lead
         assert_eq!(world.record.gap_micros, 0, "seed {seed}: a gap in the calm:\n{story}");
     }
     assert!(leaderships as u64 > 4 * SEEDS, "too little happened: {leaderships} leaderships");
+    assert!(clears > 4 * SEEDS, "leaders were hardly ever told that nothing earlier can run: {clears} times");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! loses, delays, repeats and reorders, crashes with and without haste, freezes, and a referee that looks after
 //! every event. All of it follows from one seed.
 
+mod referee;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -178,6 +180,10 @@ pub(super) struct Record {
     pub(super) story: Vec<String>,
     /// Real time without a holder since it was last reset.
     pub(super) gap_micros: u64,
+    /// Real time until which what was begun under each term may run.
+    ends: BTreeMap<Term, u64>,
+    /// Looks that found a leader which was told so.
+    pub(super) clears: u64,
 }
 
 pub(super) struct World {
@@ -725,27 +731,6 @@ impl World {
                 Output::VotersChanged { voters } => self.tell(format!("{who} counts by {voters:?}")),
                 Output::LeaderSeen { .. } | Output::Extended { .. } => {}
             }
-        }
-    }
-
-    /// Looks for a second holder and for a term that does not rise.
-    fn referee(&mut self) {
-        for machine in self.machines.values() {
-            if let Some(Process { mind: Mind::Board(election), .. }) = &machine.process {
-                election.check();
-            }
-        }
-        let holders: Vec<(BoardId, Term)> = self.holders().collect();
-        if holders.len() > 1 {
-            self.blame(format!("two holders: {holders:?}"));
-        }
-        let Some((_, term)) = holders.first() else {
-            return;
-        };
-        match self.record.holders.last() {
-            Some(last) if last == term => {}
-            Some(last) if last > term => self.blame(format!("{term} was held after {last}")),
-            Some(_) | None => self.record.holders.push(*term),
         }
     }
 

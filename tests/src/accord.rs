@@ -33,6 +33,8 @@ const CALM_LOSS_PPM: u32 = 10_000;
 pub(crate) struct Accord {
     whole: Option<Moment>,
     since: Option<(Moment, Term)>,
+    /// Every duty was performed then.
+    performed: Option<Moment>,
 }
 
 impl World {
@@ -42,7 +44,13 @@ impl World {
         if accord.whole.is_none() && self.living().all(|host| host.runs() && !host.stops()) {
             accord.whole = Some(now);
         }
-        let found = self.discord();
+        let found = match accord.whole {
+            Some(_) => self.discord(),
+            None => Some("a process is still to start".into()),
+        };
+        if self.duty_discord().is_none() {
+            accord.performed = Some(now);
+        }
         let since = accord.since;
         accord.since = match (&found, self.leadership()) {
             (None, Some(term)) => since.filter(|(_, before)| *before == term).or(Some((now, term))),
@@ -52,7 +60,12 @@ impl World {
             self.tally.accords_broken += 1;
         }
         let late = accord.whole.is_some_and(|whole| now.since(whole) > WITHIN);
-        if late && let Some(why) = found {
+        let moves =
+            accord.performed.is_some_and(|at| now.since(at) <= MOVES_WITHIN) && self.members_discord().is_none();
+        if late
+            && !moves
+            && let Some(why) = found
+        {
             self.broken(format!("the site is not in accord {WITHIN:?} after its last board started: {why}"));
         }
         accord.since.is_some_and(|(since, _)| now.since(since) >= LASTS)

@@ -15,6 +15,8 @@ const FOUND_A_BUG: &[(u64, u8, u8)] = &[
     (900_483, 2, 64),
     // Two holders of a duty: a vote that refused a request was taken to say that its earlier grants were over.
     (903_553, 2, 64),
+    // A board that was restarted often was full of segments in which nothing stood.
+    (5_001_154, 2, 64),
 ];
 
 fn hold(settings: Settings) {

@@ -76,14 +76,20 @@ impl Journal {
     pub fn new(config: JournalConfig, epoch: Epoch, recovered: Recovered) -> Self {
         let mut held: BTreeMap<Stream, RangeSet> = BTreeMap::new();
         let mut segments = BTreeMap::new();
+        let mut freed = Vec::new();
+        let next_segment = recovered.segments.keys().next_back().map_or(1, |last| last.0 + 1);
         for (id, found) in recovered.segments {
+            // A life that wrote nothing leaves its segment empty. Many short lives must not use the space up.
+            if found.end == 0 && !found.is_broken {
+                freed.push(id);
+                continue;
+            }
             for (stream, ranges) in &found.streams {
                 held.entry(*stream).or_default().extend(ranges);
             }
             let segment = Segment { streams: found.streams, end: found.end, synced: found.end };
             segments.insert(id, segment);
         }
-        let next_segment = segments.keys().next_back().map_or(1, |last| last.0 + 1);
         Self {
             config,
             epoch,
@@ -91,7 +97,7 @@ impl Journal {
             held,
             active: None,
             spare: Spare::Missing,
-            freed: Vec::new(),
+            freed,
             next_segment,
             in_flight: None,
             next_token: 1,

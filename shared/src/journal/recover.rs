@@ -35,6 +35,8 @@ pub struct RecoveredSegment {
     pub streams: BTreeMap<Stream, RangeSet>,
     /// Bytes up to the end of its last whole block.
     pub end: u32,
+    /// Whether a place in it begins like a block and holds none.
+    pub is_broken: bool,
 }
 
 impl Recovery {
@@ -65,6 +67,7 @@ impl Recovery {
                     found.end = u32::try_from(at).expect("a segment is shorter than 4 GiB");
                 }
                 Found::Broken { .. } => {
+                    found.is_broken = true;
                     hole.get_or_insert((at, true));
                     at += PAGE_BYTES;
                 }

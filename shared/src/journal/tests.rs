@@ -150,3 +150,24 @@ fn covered_segments_are_recycled_and_the_limit_holds() {
     assert_eq!(disk.recover().segments.len(), disk.files.len());
     assert_eq!(disk.recover().segments.values().filter(|found| found.end > 0).count(), 2);
 }
+
+#[test]
+fn segments_that_short_lives_left_empty_are_used_again() {
+    let mut disk = Disk::default();
+    for life in 1..=10 {
+        let mut journal = Journal::new(small(), epoch(life), disk.recover());
+        assert!(!journal.is_full(), "life {life}");
+        let mut out = Outbox::default();
+        journal.prepare(&mut out);
+        disk.drain(&mut journal, &mut out);
+        assert!(journal.can_append(100), "life {life}");
+    }
+    assert_eq!(disk.files.len(), 1);
+    let mut journal = Journal::new(small(), epoch(11), disk.recover());
+    disk.append(&mut journal, &[run(1, 1, 1, 100)]);
+    let written = disk.files.keys().next().copied().unwrap();
+    disk.files.get_mut(&written).unwrap()[format::HEADER_BYTES + 40] ^= 1;
+    let found = disk.recover();
+    assert!(found.segments[&written].is_broken, "there is a block, and it does not hold");
+    assert_eq!(Journal::new(small(), epoch(12), found).fill().0, 1, "it is kept: it may be damage");
+}

@@ -2,14 +2,13 @@
 //! of what stands in them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{Advice, fadvise};
 use shared::ids::SegmentId;
 
-use super::{DiskError, FILE_MODE};
+use super::DiskError;
+use super::system::{FileSystem, OpenFile, Opening, write_all_at};
 
 /// Files kept open: the one written, the next, and those being read.
 const OPEN_MAX: usize = 8;
@@ -21,15 +20,14 @@ const UNFINISHED: &str = "tmp";
 /// The segments of one directory.
 #[derive(Debug)]
 pub(super) struct Files {
+    system: Arc<dyn FileSystem>,
     path: PathBuf,
-    directory: File,
-    open: BTreeMap<SegmentId, File>,
+    open: BTreeMap<SegmentId, Box<dyn OpenFile>>,
 }
 
 impl Files {
-    pub(super) fn open(path: &Path) -> Result<Self, DiskError> {
-        let directory = File::open(path).map_err(DiskError::system("open", path))?;
-        Ok(Self { path: path.to_owned(), directory, open: BTreeMap::new() })
+    pub(super) fn new(system: Arc<dyn FileSystem>, path: &Path) -> Self {
+        Self { system, path: path.to_owned(), open: BTreeMap::new() }
     }
 
     fn segment_path(&self, segment: SegmentId) -> PathBuf {
@@ -38,12 +36,10 @@ impl Files {
 
     /// The segments that are there, in rising order. Removes what a crash left half-made.
     pub(super) fn list(&self) -> Result<Vec<SegmentId>, DiskError> {
-        let read = || DiskError::system("read", &self.path);
         let mut segments = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(read())? {
-            let path = entry.map_err(read())?.path();
+        for path in self.system.entries(&self.path).map_err(DiskError::system("read", &self.path))? {
             if path.extension().is_some_and(|ending| ending == UNFINISHED) {
-                fs::remove_file(&path).map_err(DiskError::system("remove", &path))?;
+                self.system.remove(&path).map_err(DiskError::system("remove", &path))?;
             } else if let Some(segment) = parse(&path) {
                 segments.push(segment);
             }
@@ -54,7 +50,9 @@ impl Files {
 
     /// Makes what was made, renamed and removed in the directory durable.
     pub(super) fn sync_directory(&self) -> Result<(), DiskError> {
-        self.directory.sync_all().map_err(DiskError::system("sync", &self.path))
+        self.system
+            .sync_directory(&self.path)
+            .map_err(DiskError::system("sync", &self.path))
     }
 
     /// Makes `segment` exist with `bytes` bytes. A freed segment's file is only renamed: the blocks in it name their
@@ -73,44 +71,42 @@ impl Files {
 
     /// False where the freed file has another length: then it is removed and a new one must be made.
     fn recycle(&mut self, from: SegmentId, to: &Path, bytes: u32) -> Result<bool, DiskError> {
-        self.open.remove(&from);
         let old = self.segment_path(from);
-        let length = fs::metadata(&old).map_err(DiskError::system("look at", &old))?.len();
+        let length = self.file(from)?.length().map_err(DiskError::system("look at", &old))?;
+        self.open.remove(&from);
         if length == u64::from(bytes) {
-            fs::rename(&old, to).map_err(DiskError::system("rename", &old))?;
+            self.system.rename(&old, to).map_err(DiskError::system("rename", &old))?;
             return Ok(true);
         }
-        fs::remove_file(&old).map_err(DiskError::system("remove", &old))?;
+        self.system.remove(&old).map_err(DiskError::system("remove", &old))?;
         Ok(false)
     }
 
     fn make(&self, path: &Path, bytes: u32) -> Result<(), DiskError> {
         let unfinished = path.with_extension(UNFINISHED);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(&unfinished)
+        let file = self
+            .system
+            .open(&unfinished, Opening::Emptied)
             .map_err(DiskError::system("make", &unfinished))?;
         let zeros = vec![0; ZEROS_BYTES.min(bytes as usize)];
         let mut at = 0;
         while at < u64::from(bytes) {
             let left = usize::try_from(u64::from(bytes) - at).expect("a segment's length fits memory");
             let part = &zeros[..zeros.len().min(left)];
-            file.write_all_at(part, at).map_err(DiskError::system("write", &unfinished))?;
+            write_all_at(&*file, part, at).map_err(DiskError::system("write", &unfinished))?;
             at += part.len() as u64;
         }
         file.sync_all().map_err(DiskError::system("sync", &unfinished))?;
-        fs::rename(&unfinished, path).map_err(DiskError::system("rename", &unfinished))
+        self.system
+            .rename(&unfinished, path)
+            .map_err(DiskError::system("rename", &unfinished))
     }
 
     /// Writes `bytes` at `offset` and makes them durable.
     pub(super) fn append(&mut self, segment: SegmentId, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {
         let path = self.segment_path(segment);
         let file = self.file(segment)?;
-        file.write_all_at(bytes, u64::from(offset))
-            .map_err(DiskError::system("write", &path))
+        write_all_at(file, bytes, u64::from(offset)).map_err(DiskError::system("write", &path))
     }
 
     /// Makes what was written to `segment` durable.
@@ -133,16 +129,16 @@ impl Files {
     /// that wait to be written stay.
     pub(super) fn forget_cached(&mut self, segment: SegmentId) -> Result<(), DiskError> {
         let path = self.segment_path(segment);
-        let file = self.file(segment)?;
-        fadvise(file, 0, None, Advice::DontNeed)
-            .map_err(|errno| DiskError::system("drop from the cache", &path)(errno.into()))
+        self.file(segment)?
+            .forget_cached()
+            .map_err(DiskError::system("drop from the cache", &path))
     }
 
     /// Reads all of `segment` into `bytes`, whose contents go.
     pub(super) fn read_whole(&mut self, segment: SegmentId, bytes: &mut Vec<u8>) -> Result<(), DiskError> {
         let path = self.segment_path(segment);
         let file = self.file(segment)?;
-        let length = file.metadata().map_err(DiskError::system("look at", &path))?.len();
+        let length = file.length().map_err(DiskError::system("look at", &path))?;
         bytes.clear();
         bytes.resize(usize::try_from(length).expect("a segment's length fits memory"), 0);
         file.read_exact_at(bytes, 0).map_err(DiskError::system("read", &path))
@@ -152,16 +148,15 @@ impl Files {
     pub(super) fn delete(&mut self, segment: SegmentId) -> Result<(), DiskError> {
         self.open.remove(&segment);
         let path = self.segment_path(segment);
-        fs::remove_file(&path).map_err(DiskError::system("remove", &path))
+        self.system.remove(&path).map_err(DiskError::system("remove", &path))
     }
 
-    fn file(&mut self, segment: SegmentId) -> Result<&File, DiskError> {
+    fn file(&mut self, segment: SegmentId) -> Result<&dyn OpenFile, DiskError> {
         if !self.open.contains_key(&segment) {
             let path = self.segment_path(segment);
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&path)
+            let file = self
+                .system
+                .open(&path, Opening::Existing)
                 .map_err(DiskError::system("open", &path))?;
             if self.open.len() >= OPEN_MAX {
                 // The oldest: writing is at the newest, and reading moves on from old to new.
@@ -169,7 +164,7 @@ impl Files {
             }
             self.open.insert(segment, file);
         }
-        Ok(self.open.get(&segment).expect("it was put there just now"))
+        Ok(&**self.open.get(&segment).expect("it was put there just now"))
     }
 }
 

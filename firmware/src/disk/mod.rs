@@ -12,21 +12,23 @@
 mod files;
 mod recover;
 mod state;
+pub mod system;
+pub mod volume;
 mod worker;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use shared::action::Memory;
 use shared::ids::{BoardId, Epoch, Name};
 use shared::journal::recover::Recovered;
-use shared::limits::TERMS_RESERVED;
 
-use files::Files;
-use state::{State, StateFile};
+use system::System;
+use volume::{Found, Volume};
 pub(crate) use worker::SYNC_BUCKETS_MICROS;
 pub use worker::{Disk, DiskGauge};
 
@@ -108,23 +110,8 @@ pub fn open(data_dir: &Path, site: &Name, board: BoardId, nonce: u64) -> Result<
         .create(data_dir)
         .map_err(DiskError::system("make the directory", data_dir))?;
     let lock = lock(data_dir)?;
-    let mut files = Files::open(data_dir)?;
-    let recovered = recover::recover(&mut files)?;
-    let mut state_file = StateFile::open(data_dir, site, board, !recovered.segments.is_empty())?;
-    let last = state_file.state();
-    let state = State {
-        boot: last.boot.checked_add(1).expect("a board does not start four billion times"),
-        nonce,
-        memory: Memory { term_ceiling: last.memory.term_ceiling + TERMS_RESERVED, ..last.memory },
-    };
-    state_file.write(state)?;
-    files.sync_directory()?;
-    Ok(Opened {
-        epoch: Epoch { boot: state.boot, nonce },
-        memory: state.memory,
-        recovered,
-        disk: Disk::start(files, state_file, lock),
-    })
+    let Found { epoch, memory, recovered, volume } = Volume::open(Arc::new(System), data_dir, (site, board), nonce)?;
+    Ok(Opened { epoch, memory, recovered, disk: Disk::start(volume, lock) })
 }
 
 fn lock(data_dir: &Path) -> Result<File, DiskError> {

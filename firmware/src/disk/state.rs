@@ -9,8 +9,6 @@
 //!
 //! Files of the first form (magic `RSSTATE1`) end with the site: what their board granted was at most `LEASE_MAX` long.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use shared::action::Memory;
@@ -18,7 +16,8 @@ use shared::checksum::crc32c;
 use shared::ids::{BoardId, Name, VoterSet, Voters};
 use shared::limits::{LEASE_MAX, PAGE_BYTES};
 
-use super::{DiskError, FILE_MODE};
+use super::DiskError;
+use super::system::{FileSystem, OpenFile, Opening, write_all_at};
 
 const MAGIC: &[u8; 8] = b"RSSTATE2";
 const MAGIC_1: &[u8; 8] = b"RSSTATE1";
@@ -51,26 +50,24 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
-    file: File,
+    file: Box<dyn OpenFile>,
     last: Slot,
 }
 
 impl StateFile {
     /// Opens the state of `board` of `site`. A directory without state is a new board's, unless `has_segments`.
-    pub(super) fn open(directory: &Path, site: &Name, board: BoardId, has_segments: bool) -> Result<Self, DiskError> {
+    pub(super) fn open(
+        system: &dyn FileSystem,
+        directory: &Path,
+        (site, board): (&Name, BoardId),
+        has_segments: bool,
+    ) -> Result<Self, DiskError> {
         let path = directory.join("state");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(&path)
-            .map_err(DiskError::system("open", &path))?;
-        let length = file.metadata().map_err(DiskError::system("look at", &path))?.len();
+        let file = system.open(&path, Opening::Kept).map_err(DiskError::system("open", &path))?;
+        let length = file.length().map_err(DiskError::system("look at", &path))?;
         let newest = [0, 1]
             .into_iter()
-            .filter_map(|slot| read(&file, slot))
+            .filter_map(|slot| read(&*file, slot))
             .max_by_key(|slot| slot.change);
         let last = match newest {
             Some(last) => last,
@@ -107,8 +104,7 @@ impl StateFile {
         let next = Slot { change: self.last.change + 1, state, ..self.last.clone() };
         let page = encode(&next);
         for slot in [0, 1] {
-            self.file
-                .write_all_at(&page, slot * PAGE_BYTES as u64)
+            write_all_at(&*self.file, &page, slot * PAGE_BYTES as u64)
                 .and_then(|()| self.file.sync_all())
                 .map_err(DiskError::system("write", &self.path))?;
         }
@@ -137,7 +133,7 @@ fn encode(slot: &Slot) -> Vec<u8> {
     page
 }
 
-fn read(file: &File, slot: u64) -> Option<Slot> {
+fn read(file: &dyn OpenFile, slot: u64) -> Option<Slot> {
     let mut page = [0; PAGE_BYTES];
     file.read_exact_at(&mut page, slot * PAGE_BYTES as u64).ok()?;
     decode(&page)

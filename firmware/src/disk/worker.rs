@@ -5,16 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use link::logging::whole_story;
 use shared::action::{DiskDone, DiskJob};
 use tokio::sync::mpsc;
 
-use super::DiskError;
-use super::files::Files;
-use super::state::StateFile;
+use super::volume::Volume;
 
 /// Jobs that may wait. The node has a handful on their way: at the limit it has a bug.
 const JOBS_MAX: usize = 4096;
@@ -50,7 +47,7 @@ impl DiskGauge {
         *self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_sync(&self, took: Duration, bytes: usize) {
+    pub(super) fn note_sync(&self, took: Duration, bytes: usize) {
         let mut times = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         times.buckets[SYNC_BUCKETS_MICROS.partition_point(|end| *end < micros)] += 1;
@@ -69,11 +66,11 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub(super) fn start(files: Files, state: StateFile, lock: File) -> Self {
+    pub(super) fn start(volume: Volume, lock: File) -> Self {
         let (jobs, waiting) = sync_channel(JOBS_MAX);
         let (answers, done) = mpsc::channel(JOBS_MAX);
-        let gauge = Arc::new(DiskGauge::default());
-        let worker = Worker { files, state, gauge: Arc::clone(&gauge), _lock: lock };
+        let gauge = volume.gauge();
+        let worker = Worker { volume, gauge: Arc::clone(&gauge), _lock: lock };
         let thread = std::thread::Builder::new()
             .name("disk".into())
             .stack_size(256 * 1024)
@@ -126,8 +123,7 @@ impl Drop for Disk {
 }
 
 struct Worker {
-    files: Files,
-    state: StateFile,
+    volume: Volume,
     gauge: Arc<DiskGauge>,
     _lock: File,
 }
@@ -135,7 +131,7 @@ struct Worker {
 impl Worker {
     fn run(mut self, jobs: &Receiver<DiskJob>, answers: &mpsc::Sender<DiskDone>) {
         while let Ok(job) = jobs.recv() {
-            let done = match self.perform(job) {
+            let done = match self.volume.perform(job) {
                 Ok(None) => continue,
                 Ok(Some(done)) => done,
                 Err(error) => {
@@ -149,33 +145,5 @@ impl Worker {
                 return;
             }
         }
-    }
-
-    fn perform(&mut self, job: DiskJob) -> Result<Option<DiskDone>, DiskError> {
-        Ok(match job {
-            DiskJob::Prepare { segment, from, bytes } => {
-                self.files.prepare(segment, from, bytes)?;
-                Some(DiskDone::Prepared { segment })
-            }
-            DiskJob::Append { token, segment, offset, bytes } => {
-                self.files.append(segment, offset, &bytes)?;
-                let began = Instant::now();
-                self.files.sync(segment)?;
-                self.gauge.note_sync(began.elapsed(), bytes.len());
-                Some(DiskDone::Appended { token })
-            }
-            DiskJob::Read { token, segment, offset, length } => {
-                let bytes = Bytes::from(self.files.read(segment, offset, length)?);
-                Some(DiskDone::Read { token, bytes })
-            }
-            DiskJob::Delete { segment } => {
-                self.files.delete(segment)?;
-                None
-            }
-            DiskJob::Remember(memory) => {
-                self.state.remember(memory)?;
-                Some(DiskDone::Remembered(memory))
-            }
-        })
     }
 }

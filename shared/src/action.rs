@@ -112,6 +112,16 @@ pub enum DiskJob {
         /// A multiple of the page.
         bytes: Bytes,
     },
+    /// Write the footer of `segment`, whose blocks are all durable. It need not be synced: a start that does not find it
+    /// whole reads the blocks. No answer.
+    Foot {
+        /// Which.
+        segment: SegmentId,
+        /// Where in it; a multiple of the page.
+        offset: u32,
+        /// A multiple of the page.
+        bytes: Bytes,
+    },
     /// Read `length` bytes at `offset` of `segment`. Answer `Read`.
     Read {
         /// Comes back with the answer.

@@ -33,6 +33,9 @@ pub const RUN_BYTES_MAX: usize = 256 * 1024;
 pub const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 /// The journal's page: commit blocks start on it, so that no page with acknowledged data is rewritten.
 pub const PAGE_BYTES: usize = 4096;
+/// Bytes at the end of a segment that its footer has: some 500 streams. A segment with more to say has none, and is scanned
+/// at a start.
+pub const FOOTER_BYTES: u32 = 16 * 1024;
 /// Bytes of a journal segment file by default.
 pub const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
 /// Segments a journal may have by default: 256 x 8 MiB = 2 GiB. At the limit the front door stops accepting.
@@ -262,6 +265,10 @@ const _: () = assert!(
 const _: () = assert!(DOOR_CONNECTIONS_MAX <= DOOR_CONNECTIONS_CEILING as usize, "the default is allowed");
 const _: () = assert!(RUN_BYTES_MAX + RECORD_BYTES_MAX < COMMIT_BYTES_MAX, "a run fits a write");
 const _: () = assert!(COMMIT_BYTES_MAX * 2 < SEGMENT_BYTES as usize, "a write fits a segment");
+const _: () = assert!(
+    (FOOTER_BYTES as usize).is_multiple_of(PAGE_BYTES) && FOOTER_BYTES < SEGMENT_BYTES / 16,
+    "a footer is small"
+);
 const _: () = assert!(BLOCK_BODY_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a block fits a frame");
 const _: () = assert!(COMMIT_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a run fits a frame");
 const _: () = assert!(READ_BYTES as usize > COMMIT_BYTES_MAX + 2 * PAGE_BYTES, "a read takes in a whole block");

@@ -26,7 +26,7 @@ impl World {
         }
         host.life = Life(host.life.0 + 1);
         let mut recovery = Recovery::new();
-        host.disk.scan(lies, |segment, bytes| recovery.handle_segment(segment, bytes));
+        host.disk.recover(lies, &mut recovery);
         let mut epoch = Epoch { boot: host.disk.boot + 1, nonce: host.dice.word() };
         if lies == Some(Mutant::EpochReused) {
             epoch = Epoch { boot: 1, nonce: u64::from(board.get()) };

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::action::{DiskDone, DiskJob, Memory};
 use shared::ids::SegmentId;
+use shared::journal::footer::footer_at;
+use shared::journal::recover::Recovery;
 use shared::limits::PAGE_BYTES;
 
 use crate::dice::Dice;
@@ -80,6 +82,14 @@ impl Disk {
             }
             DiskJob::Prepare { .. } => sync * 2,
             DiskJob::Remember(_) => sync + sync / 2,
+            DiskJob::Foot { segment, bytes, .. } => {
+                let file = self
+                    .files
+                    .get_mut(segment)
+                    .ok_or(format!("a footer for {segment:?}, which is not there"))?;
+                file.write_footer(bytes);
+                Duration::from_micros(100)
+            }
             DiskJob::Read { length, .. } => {
                 dice.span(Duration::from_micros(50), speed.read_max) + Duration::from_micros(u64::from(*length) / 200)
             }
@@ -101,6 +111,10 @@ impl Disk {
         if offset + bytes.len() > file.len() {
             return Err(format!("append of {} bytes at {offset} passes the end of {segment:?}", bytes.len()));
         }
+        if footer_at(u32::try_from(file.len()).unwrap_or(u32::MAX)).is_none_or(|at| offset + bytes.len() > at as usize)
+        {
+            return Err(format!("append at {offset} of {segment:?} reaches into its footer"));
+        }
         if file.holds_records(offset, bytes.len()) {
             return Err(format!("append at {offset} of {segment:?} rewrites a page with durable records"));
         }
@@ -111,7 +125,7 @@ impl Disk {
     /// Ends the job under way and says what the board is told of it.
     pub fn end(&mut self, dice: &mut Dice, mutant: Option<Mutant>) -> Option<DiskDone> {
         let job = self.running.take()?;
-        if self.fails_next && !matches!(job, DiskJob::Read { .. } | DiskJob::Delete { .. }) {
+        if self.fails_next && !matches!(job, DiskJob::Foot { .. } | DiskJob::Read { .. } | DiskJob::Delete { .. }) {
             self.fails_next = false;
             return Some(self.fail(&job, dice));
         }
@@ -137,6 +151,7 @@ impl Disk {
                 let bytes = file.read(offset as usize, length as usize).into();
                 Some(DiskDone::Read { token, bytes })
             }
+            DiskJob::Foot { .. } => None,
             DiskJob::Delete { segment } => {
                 self.delete(segment, mutant);
                 None
@@ -225,17 +240,24 @@ impl Disk {
         }
     }
 
-    /// What a start reads, segment by segment, handed to `read`: all is synced, then read from the device, so that what
-    /// is read is durable before it is claimed. After a failed sync the page cache shows bytes that the device does not
-    /// hold, and a second sync does not bring them there: hence the cache is dropped before it is read. Of the zeros
-    /// that no write ever reached, one page is read: a whole segment of them says no more.
-    pub fn scan(&mut self, mutant: Option<Mutant>, mut read: impl FnMut(SegmentId, &[u8])) {
+    /// What a start reads, segment by segment: where there is no footer, all is synced, then read from the device, so that
+    /// what is read is durable before it is claimed. After a failed sync the page cache shows bytes that the device does
+    /// not hold, and a second sync does not bring them there: hence the cache is dropped before it is read.
+    pub fn recover(&mut self, mutant: Option<Mutant>, recovery: &mut Recovery) {
         for (segment, file) in &mut self.files {
+            let length = u32::try_from(file.len()).unwrap_or(u32::MAX);
+            if recovery.handle_footer(*segment, length, file.footer()) {
+                continue;
+            }
             file.sync();
             if mutant != Some(Mutant::CacheTrusted) {
                 file.evict();
             }
-            read(*segment, file.written());
+            let read = |offset: u32, window: &mut [u8]| {
+                file.read_into(offset as usize, window);
+                Ok::<(), std::convert::Infallible>(())
+            };
+            let Ok(()) = recovery.handle_segment(*segment, length, read);
         }
         for (segment, offset, bytes) in std::mem::take(&mut self.interrupted) {
             if let Some(file) = self.files.get_mut(&segment)

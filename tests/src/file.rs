@@ -22,6 +22,9 @@ pub struct File {
     lost: BTreeMap<usize, Vec<u8>>,
     marks: BTreeSet<Mark>,
     marked_pages: BTreeSet<usize>,
+    /// What stands at the file's very end, apart from the pages: nothing syncs it.
+    footer: Vec<u8>,
+    footer_is_dirty: bool,
 }
 
 impl File {
@@ -84,18 +87,28 @@ impl File {
     /// What a reader sees; zeros past the highest byte written.
     pub fn read(&self, offset: usize, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        if let Some(written) = self.cache.get(offset..) {
-            let there = written.len().min(count);
-            bytes[..there].copy_from_slice(&written[..there]);
-        }
+        self.read_into(offset, &mut bytes);
         bytes
     }
 
-    /// What a reader sees up to the first page that was never written to, that page included.
-    pub fn written(&mut self) -> &[u8] {
-        let end = self.cache.len().next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
-        self.cache.resize(end.min(self.length), 0);
-        &self.cache
+    /// Fills `bytes` with what a reader sees from `offset` on.
+    pub fn read_into(&self, offset: usize, bytes: &mut [u8]) {
+        bytes.fill(0);
+        if let Some(written) = self.cache.get(offset..) {
+            let there = written.len().min(bytes.len());
+            bytes[..there].copy_from_slice(&written[..there]);
+        }
+    }
+
+    /// Writes the footer.
+    pub fn write_footer(&mut self, bytes: &[u8]) {
+        self.footer = bytes.to_vec();
+        self.footer_is_dirty = true;
+    }
+
+    /// The footer; empty where there is none.
+    pub fn footer(&self) -> &[u8] {
+        &self.footer
     }
 
     /// All pages reach the device.
@@ -131,6 +144,10 @@ impl File {
     /// Power goes: each page that was not synced is as before, or as written, or torn between sectors.
     pub fn lose_power(&mut self, dice: &mut Dice) {
         self.evict();
+        if std::mem::take(&mut self.footer_is_dirty) && dice.coin() {
+            let kept = dice.below(self.footer.len() as u64 / SECTOR_BYTES as u64 + 1) as usize * SECTOR_BYTES;
+            self.footer[kept..].fill(0);
+        }
         for (page, held) in std::mem::take(&mut self.dirty) {
             let mut mixed = self.read(page * PAGE_BYTES, PAGE_BYTES);
             let torn = dice.coin();

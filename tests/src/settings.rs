@@ -80,6 +80,8 @@ pub struct Settings {
     pub drift_ppm: u64,
     /// Shortest and longest time from the end of a process to the start of the next.
     pub restart: (Duration, Duration),
+    /// Bytes of one of a journal's files.
+    pub segment_bytes: u32,
     /// Files that a journal may have.
     pub segments_max: u32,
     /// Which faults happen, and how far apart on average.
@@ -122,6 +124,7 @@ impl Settings {
             disk: DiskSpeed::default(),
             drift_ppm: 200,
             restart: (Duration::from_millis(20), Duration::from_millis(2_000)),
+            segment_bytes: 512 * 1024,
             segments_max: 32,
             faults: BTreeMap::new(),
             only: None,
@@ -161,6 +164,7 @@ impl Settings {
             disk: DiskSpeed { sync_max: Duration::from_millis(dice.between(2, 20)), ..DiskSpeed::default() },
             // Two clocks that differ most still keep to the bound that leases allow for.
             drift_ppm: dice.pick(&[0, 500, DRIFT_PPM]).unwrap_or(0),
+            segment_bytes: dice.pick(&[64, 128, 512]).unwrap_or(512) * 1024,
             segments_max: dice.between(4, 16) as u32,
             ..quiet
         };

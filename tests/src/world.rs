@@ -332,7 +332,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         duties,
         copies: settings.copies,
         timing: Timing::default(),
-        journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: settings.segments_max },
+        journal: JournalConfig { segment_bytes: settings.segment_bytes, segments_max: settings.segments_max },
         has_region: true,
     };
     let slow = settings.mutant == Some(Mutant::SlowClock) && id.get() == 1;

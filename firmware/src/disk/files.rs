@@ -102,8 +102,8 @@ impl Files {
             .map_err(DiskError::system("rename", &unfinished))
     }
 
-    /// Writes `bytes` at `offset` and makes them durable.
-    pub(super) fn append(&mut self, segment: SegmentId, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {
+    /// Writes `bytes` at `offset`; they are not durable yet.
+    pub(super) fn write(&mut self, segment: SegmentId, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {
         let path = self.segment_path(segment);
         let file = self.file(segment)?;
         write_all_at(file, bytes, u64::from(offset)).map_err(DiskError::system("write", &path))
@@ -117,11 +117,8 @@ impl Files {
 
     /// Reads `length` bytes at `offset`.
     pub(super) fn read(&mut self, segment: SegmentId, offset: u32, length: u32) -> Result<Vec<u8>, DiskError> {
-        let path = self.segment_path(segment);
         let mut bytes = vec![0; length as usize];
-        self.file(segment)?
-            .read_exact_at(&mut bytes, u64::from(offset))
-            .map_err(DiskError::system("read", &path))?;
+        self.read_into(segment, offset, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -134,14 +131,19 @@ impl Files {
             .map_err(DiskError::system("drop from the cache", &path))
     }
 
-    /// Reads all of `segment` into `bytes`, whose contents go.
-    pub(super) fn read_whole(&mut self, segment: SegmentId, bytes: &mut Vec<u8>) -> Result<(), DiskError> {
+    /// Fills `bytes` from `offset` on.
+    pub(super) fn read_into(&mut self, segment: SegmentId, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError> {
         let path = self.segment_path(segment);
-        let file = self.file(segment)?;
-        let length = file.length().map_err(DiskError::system("look at", &path))?;
-        bytes.clear();
-        bytes.resize(usize::try_from(length).expect("a segment's length fits memory"), 0);
-        file.read_exact_at(bytes, 0).map_err(DiskError::system("read", &path))
+        self.file(segment)?
+            .read_exact_at(bytes, u64::from(offset))
+            .map_err(DiskError::system("read", &path))
+    }
+
+    /// Bytes of `segment`'s file: as many as 32 bits count, where there are more.
+    pub(super) fn length(&mut self, segment: SegmentId) -> Result<u32, DiskError> {
+        let path = self.segment_path(segment);
+        let length = self.file(segment)?.length().map_err(DiskError::system("look at", &path))?;
+        Ok(u32::try_from(length).unwrap_or(u32::MAX))
     }
 
     /// Removes `segment`. Not synced: where a crash brings it back, what it holds is known to be covered.

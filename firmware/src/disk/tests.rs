@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::action::{DiskDone, DiskJob};
+use shared::config::JournalConfig;
+use shared::event::Event;
 use shared::ids::{BoardId, Class, Epoch, Name, Origin, SegmentId, Stream, Token};
+use shared::journal::Journal;
 use shared::journal::format::{self, Place};
 use shared::limits::{PAGE_BYTES, TERMS_RESERVED};
+use shared::outbox::Outbox;
 use shared::wire::peer::Run;
 
 use super::*;
@@ -70,7 +74,8 @@ fn stream() -> Stream {
 /// A block of three records, and its header checksum.
 fn commit_block(segment: u64, offset: u32, number: u64, previous: u32) -> (Vec<u8>, u32) {
     let run = Run::new(stream(), number * 3 - 2, 3, Bytes::from_static(b"three records"));
-    let place = Place { segment: SegmentId(segment), offset, epoch: stream().origin.epoch, number, previous };
+    let epoch = stream().origin.epoch;
+    let place = Place { segment: SegmentId(segment), offset, epoch, number, known: number, previous };
     format::encode(&place, &[run])
 }
 
@@ -96,7 +101,7 @@ async fn what_was_appended_is_there_after_a_restart() {
     assert_eq!((opened.epoch.boot, opened.memory.term_ceiling), (2, 2 * TERMS_RESERVED));
     let segment = &opened.recovered.segments[&SegmentId(1)];
     assert_eq!(segment.end, 2 * after);
-    assert_eq!(segment.streams[&stream()].last(), Some(6));
+    assert_eq!(segment.streams[&stream()].ranges.last(), Some(6));
 }
 
 #[tokio::test]
@@ -218,4 +223,99 @@ fn a_start_cut_short_before_the_state_stood_is_a_start() {
     fs::create_dir(&scratch.0).unwrap();
     fs::write(scratch.0.join("state"), vec![0; PAGE_BYTES]).unwrap();
     assert_eq!(start(&scratch).unwrap().epoch.boot, 1);
+}
+
+/// What a build of format 1 left: whole blocks, one that rotted, and one whose end was torn off.
+#[test]
+fn a_directory_of_format_1_is_recovered() {
+    let scratch = Scratch::new();
+    fs::create_dir(&scratch.0).unwrap();
+    for name in ["state", "0000000000000001.seg", "0000000000000002.seg"] {
+        let kept = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("src/disk/fixtures/format-1")
+            .join(name);
+        fs::copy(kept, scratch.0.join(name)).unwrap();
+    }
+    let Opened { epoch, recovered, .. } = start(&scratch).unwrap();
+    assert_eq!(epoch.boot, 2);
+    let of = |number, class| Stream { origin: Origin { board: board(number), epoch: stream().origin.epoch }, class };
+    let found = |segment, stream| {
+        let holding = recovered.segments[&SegmentId(segment)]
+            .streams
+            .get(&stream)
+            .cloned()
+            .unwrap_or_default();
+        holding
+            .ranges
+            .ranges()
+            .iter()
+            .map(|range| (range.first, range.last))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(1, of(1, Class::Event)), [(1, 63)]);
+    assert_eq!(found(1, of(1, Class::Bulk)), [(1, 40)]);
+    assert_eq!(found(1, of(2, Class::Alarm)), [(1, 2)]);
+    assert_eq!(found(2, of(1, Class::Event)), [(64, 64), (67, 68)]);
+    assert_eq!(found(2, of(2, Class::Event)), []);
+    let damaged = Event::JournalDamaged { segment: SegmentId(2), offset: 4096 };
+    assert_eq!(recovered.events, [damaged, Event::TornTail { segment: SegmentId(2), offset: 3 * 4096 }]);
+}
+
+/// What a restart costs with a large backlog, from a cold cache: not part of the ordinary run, for it writes as much as it
+/// says. `BACKLOG_MIB=1024 cargo test --release -p firmware --lib a_restart_with_a_large_backlog -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "writes a gigabyte"]
+async fn a_restart_with_a_large_backlog_is_quick_and_small() {
+    let mib: u64 = std::env::var("BACKLOG_MIB")
+        .ok()
+        .and_then(|mib| mib.parse().ok())
+        .unwrap_or(1024);
+    let scratch = Scratch::new();
+    let config = JournalConfig { segments_max: 65_536, ..JournalConfig::default() };
+    let mut opened = start(&scratch).unwrap();
+    let mut journal = Journal::new(config, opened.epoch, opened.recovered);
+    let run_bytes = 250 * 1024;
+    let payload = Bytes::from(vec![7; run_bytes]);
+    let (mut out, mut first) = (Outbox::default(), 1);
+    journal.prepare(&mut out);
+    while first * run_bytes as u64 / 1024 <= mib * 1024 {
+        while let Some(job) = out.pop() {
+            opened.disk.submit(job.clone());
+            let done = match job {
+                DiskJob::Prepare { .. } | DiskJob::Append { .. } => opened.disk.done().await,
+                _ => continue,
+            };
+            match done {
+                DiskDone::Prepared { segment } => journal.handle_prepared(segment),
+                DiskDone::Appended { token } => drop(journal.handle_appended(token)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let runs = [0, 1, 2].map(|more| Run::new(stream(), first + more, 1, payload.clone()));
+        first += 3;
+        journal.append(&runs, &mut out);
+    }
+    let held = journal.held().clone();
+    drop((journal, opened));
+    let rss = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    for entry in fs::read_dir(&scratch.0).unwrap() {
+        let file = fs::File::open(entry.unwrap().path()).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+    let (before, began) = (rss(), std::time::Instant::now());
+    let opened = start(&scratch).unwrap();
+    let journal = Journal::new(config, opened.epoch, opened.recovered);
+    let took = began.elapsed();
+    println!(
+        "{mib} MiB: ready in {took:?}, {} segments, RSS {before} MiB before and {} after",
+        journal.fill().0,
+        rss()
+    );
+    assert_eq!(journal.held(), &held);
+    assert!(took < Duration::from_millis(500));
 }

@@ -70,11 +70,15 @@ impl Volume {
                 Some(DiskDone::Prepared { segment })
             }
             DiskJob::Append { token, segment, offset, bytes } => {
-                self.files.append(segment, offset, &bytes)?;
+                self.files.write(segment, offset, &bytes)?;
                 let began = Instant::now();
                 self.files.sync(segment)?;
                 self.gauge.note_sync(began.elapsed(), bytes.len());
                 Some(DiskDone::Appended { token })
+            }
+            DiskJob::Foot { segment, offset, bytes } => {
+                self.files.write(segment, offset, &bytes)?;
+                None
             }
             DiskJob::Read { token, segment, offset, length } => {
                 let bytes = Bytes::from(self.files.read(segment, offset, length)?);

@@ -7,8 +7,10 @@
 //!
 //! A stopped journal is never continued: each start writes a segment of its own, in a new epoch.
 
+pub mod footer;
 pub mod format;
 pub mod recover;
+pub mod segment;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +24,8 @@ use crate::config::JournalConfig;
 use crate::ids::{Epoch, SegmentId, Stream, Token};
 use crate::journal::format::{Place, encode, padded};
 use crate::journal::recover::Recovered;
-use crate::limits::PAGE_BYTES;
+use crate::journal::segment::Segment;
+use crate::limits::{FOOTER_BYTES, PAGE_BYTES};
 use crate::outbox::Outbox;
 use crate::ranges::{RangeSet, SeqRange};
 use crate::wire::peer::Run;
@@ -32,7 +35,7 @@ use crate::wire::peer::Run;
 pub struct Journal {
     config: JournalConfig,
     epoch: Epoch,
-    segments: BTreeMap<SegmentId, Segment>,
+    segments: BTreeMap<SegmentId, Kept>,
     /// Durable here, by stream: the union of what the segments hold.
     held: BTreeMap<Stream, RangeSet>,
     active: Option<SegmentId>,
@@ -46,13 +49,13 @@ pub struct Journal {
     poisoned: bool,
 }
 
-#[derive(Debug, Default)]
-struct Segment {
-    streams: BTreeMap<Stream, RangeSet>,
-    /// Bytes given to blocks, written or being written.
+/// A segment, and how far it is given to blocks.
+#[derive(Debug)]
+struct Kept {
+    /// What is durable in it.
+    segment: Segment,
+    /// Bytes given to blocks, durable or being written.
     end: u32,
-    /// Bytes up to the end of the last durable block.
-    synced: u32,
 }
 
 /// The segment that follows the active one.
@@ -68,7 +71,8 @@ struct InFlight {
     token: Token,
     segment: SegmentId,
     end: u32,
-    ranges: Vec<(Stream, SeqRange)>,
+    number: u64,
+    runs: Vec<(Stream, SeqRange, u64)>,
 }
 
 impl Journal {
@@ -78,17 +82,17 @@ impl Journal {
         let mut segments = BTreeMap::new();
         let mut freed = Vec::new();
         let next_segment = recovered.segments.keys().next_back().map_or(1, |last| last.0 + 1);
-        for (id, found) in recovered.segments {
+        for (id, segment) in recovered.segments {
             // A life that wrote nothing leaves its segment empty. Many short lives must not use the space up.
-            if found.end == 0 && !found.is_broken {
+            if segment.end == 0 && !segment.is_broken {
                 freed.push(id);
                 continue;
             }
-            for (stream, ranges) in &found.streams {
-                held.entry(*stream).or_default().extend(ranges);
+            for (stream, holding) in &segment.streams {
+                held.entry(*stream).or_default().extend(&holding.ranges);
             }
-            let segment = Segment { streams: found.streams, end: found.end, synced: found.end };
-            segments.insert(id, segment);
+            let end = segment.end;
+            segments.insert(id, Kept { segment, end });
         }
         Self {
             config,
@@ -104,6 +108,27 @@ impl Journal {
             blocks: 0,
             previous: 0,
             poisoned: false,
+        }
+    }
+
+    /// Gives the segments of earlier lives the footer that they lack, so that the next start need not scan them. Call once.
+    pub fn foot_earlier(&mut self, out: &mut Outbox<DiskJob>) {
+        let lacking = self
+            .segments
+            .iter()
+            .filter(|(_, kept)| !kept.segment.has_footer && !kept.segment.is_damaged)
+            .map(|(id, _)| *id);
+        for id in lacking.take(FOOTED_AT_START).collect::<Vec<_>>() {
+            self.foot(id, out);
+        }
+    }
+
+    /// Writes the footer of a segment whose blocks are all durable and to which none is added any more.
+    fn foot(&mut self, id: SegmentId, out: &mut Outbox<DiskJob>) {
+        let Some(kept) = self.segments.get_mut(&id) else { return };
+        if let Some((offset, bytes)) = footer::encode(id, &kept.segment) {
+            kept.segment.has_footer = true;
+            out.push(DiskJob::Foot { segment: id, offset, bytes: Bytes::from(bytes) });
         }
     }
 
@@ -140,49 +165,63 @@ impl Journal {
         if self.poisoned || self.in_flight.is_some() {
             return false;
         }
-        self.fits_active(payload) || matches!(self.spare, Spare::Ready(_))
+        let fits_one = block_bytes_at_most(payload) <= self.block_area();
+        self.fits_active(payload) || (fits_one && matches!(self.spare, Spare::Ready(_)))
+    }
+
+    /// Bytes of a segment that blocks may have.
+    const fn block_area(&self) -> usize {
+        (self.config.segment_bytes - FOOTER_BYTES) as usize
     }
 
     fn fits_active(&self, payload: usize) -> bool {
         self.active.is_some_and(|id| {
-            let end = self.segments.get(&id).map_or(0, |segment| segment.end as usize);
-            end + block_bytes_at_most(payload) <= self.config.segment_bytes as usize
+            let end = self.segments.get(&id).map_or(0, |kept| kept.end as usize);
+            end + block_bytes_at_most(payload) <= self.block_area()
         })
     }
 
     /// Appends `runs` as one block. Call only where [`Journal::can_append`] said yes to their bytes.
     pub fn append(&mut self, runs: &[Run], out: &mut Outbox<DiskJob>) {
         let payload = runs.iter().map(|run| run.bytes.len() + RUN_OVERHEAD).sum();
-        if !self.fits_active(payload) {
-            let Spare::Ready(next) = self.spare else {
-                unreachable!("can_append was asked first");
-            };
-            self.segments.insert(next, Segment::default());
-            self.active = Some(next);
-            self.spare = Spare::Missing;
-        }
+        let full = if self.fits_active(payload) { None } else { self.open_next() };
         let id = self.active.expect("an active segment was chosen above");
-        let segment = self.segments.get_mut(&id).expect("the active segment is indexed");
+        let kept = self.segments.get_mut(&id).expect("the active segment is indexed");
         let place = Place {
             segment: id,
-            offset: segment.end,
+            offset: kept.end,
             epoch: self.epoch,
             number: self.blocks,
+            // One block is in flight at a time: all before it are durable.
+            known: self.blocks,
             previous: self.previous,
         };
         let (bytes, checksum) = encode(&place, runs);
-        segment.end += u32::try_from(bytes.len()).expect("a block is shorter than a segment");
+        kept.end += u32::try_from(bytes.len()).expect("a block is shorter than a segment");
         self.blocks += 1;
         self.previous = checksum;
         let token = Token(self.next_token);
         self.next_token += 1;
-        let ranges = runs
-            .iter()
-            .map(|run| (run.stream, run.range().expect("runs have a range")))
-            .collect();
-        self.in_flight = Some(InFlight { token, segment: id, end: segment.end, ranges });
+        let noted = |run: &Run| (run.stream, run.range().expect("runs have a range"), segment::run_bytes(run));
+        let runs = runs.iter().map(noted).collect();
+        self.in_flight = Some(InFlight { token, segment: id, end: kept.end, number: place.number, runs });
         out.push(DiskJob::Append { token, segment: id, offset: place.offset, bytes: Bytes::from(bytes) });
+        // After the block, so that no commit waits for it.
+        if let Some(full) = full {
+            self.foot(full, out);
+        }
         self.prepare(out);
+    }
+
+    /// The next segment becomes the active one; returns the one that was.
+    fn open_next(&mut self) -> Option<SegmentId> {
+        let Spare::Ready(next) = self.spare else {
+            unreachable!("can_append was asked first");
+        };
+        let segment = Segment::empty(self.config.segment_bytes);
+        self.segments.insert(next, Kept { segment, end: 0 });
+        self.spare = Spare::Missing;
+        self.active.replace(next)
     }
 
     /// The block is durable: returns what it holds. Anything but the block in flight changes nothing.
@@ -190,13 +229,14 @@ impl Journal {
         let Some(done) = self.in_flight.take_if(|block| block.token == token) else {
             return Vec::new();
         };
-        let segment = self.segments.get_mut(&done.segment).expect("a segment in flight stays");
-        segment.synced = done.end;
-        for (stream, range) in &done.ranges {
-            segment.streams.entry(*stream).or_default().insert(*range);
+        let segment = &mut self.segments.get_mut(&done.segment).expect("a segment in flight stays").segment;
+        segment.end = done.end;
+        segment.note_block(self.epoch, done.number);
+        for (stream, range, bytes) in &done.runs {
+            segment.insert(*stream, *range, *bytes);
             self.held.entry(*stream).or_default().insert(*range);
         }
-        done.ranges
+        done.runs.into_iter().map(|(stream, range, _)| (stream, range)).collect()
     }
 
     /// A job failed: nothing is appended any more.
@@ -222,7 +262,7 @@ impl Journal {
             .segments
             .iter()
             .filter(|(id, _)| Some(**id) != self.active)
-            .filter(|(_, segment)| segment.is_covered(covered))
+            .filter(|(_, kept)| kept.segment.is_within(covered))
             .map(|(id, _)| *id)
             .collect();
         for id in &freed {
@@ -242,9 +282,9 @@ impl Journal {
 
     fn rebuild_held(&mut self) {
         let mut held: BTreeMap<Stream, RangeSet> = BTreeMap::new();
-        for segment in self.segments.values() {
-            for (stream, ranges) in &segment.streams {
-                held.entry(*stream).or_default().extend(ranges);
+        for kept in self.segments.values() {
+            for (stream, holding) in &kept.segment.streams {
+                held.entry(*stream).or_default().extend(&holding.ranges);
             }
         }
         self.held = held;
@@ -257,10 +297,11 @@ impl Journal {
         from: (SegmentId, u32),
         wanted: impl Fn(&Stream, &RangeSet) -> bool,
     ) -> Option<(SegmentId, u32, u32)> {
-        self.segments.range(from.0..).find_map(|(id, segment)| {
+        self.segments.range(from.0..).find_map(|(id, Kept { segment, .. })| {
             let start = if *id == from.0 { from.1 } else { 0 };
-            let any = segment.streams.iter().any(|(stream, ranges)| wanted(stream, ranges));
-            (any && start < segment.synced).then(|| (*id, start, segment.synced - start))
+            let mut streams = segment.streams.iter();
+            let any = streams.any(|(stream, holding)| wanted(stream, &holding.ranges));
+            (any && start < segment.end).then(|| (*id, start, segment.end - start))
         })
     }
 
@@ -271,25 +312,20 @@ impl Journal {
 
     /// Asserts what must hold between any two inputs.
     pub fn check(&self) {
-        for (id, segment) in &self.segments {
-            assert!(segment.synced <= segment.end, "segment {id:?} synced past its end");
-            assert!(segment.end <= self.config.segment_bytes, "segment {id:?} overflows");
-            assert!((segment.end as usize).is_multiple_of(PAGE_BYTES), "segment {id:?} ends off a page");
+        for (id, Kept { segment, end }) in &self.segments {
+            assert!(segment.end <= *end, "segment {id:?} synced past its end");
+            assert!(*end <= segment.file_bytes, "segment {id:?} overflows");
+            assert!((*end as usize).is_multiple_of(PAGE_BYTES), "segment {id:?} ends off a page");
         }
-    }
-}
-
-impl Segment {
-    fn is_covered(&self, covered: &BTreeMap<Stream, RangeSet>) -> bool {
-        self.streams
-            .iter()
-            .all(|(stream, ranges)| covered.get(stream).is_some_and(|have| have.contains_all(ranges)))
     }
 }
 
 /// Freed files kept for the next segments: writing into old blocks changes no size and no extent (notes: 85 to 20
 /// device bytes per payload byte at one record a commit).
 const FREED_KEPT: usize = 4;
+/// Footers written at a start: a start finds one or two segments without, and hundreds after an update. The others get
+/// theirs at later starts, or are freed before.
+const FOOTED_AT_START: usize = 256;
 /// Bytes that a run takes beyond its records, at most: stream, numbers, lengths.
 pub const RUN_OVERHEAD: usize = 64;
 

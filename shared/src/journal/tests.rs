@@ -20,7 +20,7 @@ fn run(board: u8, first: u64, count: u32, bytes: usize) -> Run {
 }
 
 fn small() -> JournalConfig {
-    JournalConfig { segment_bytes: 8 * PAGE_BYTES as u32, segments_max: 3 }
+    JournalConfig { segment_bytes: 12 * PAGE_BYTES as u32, segments_max: 3 }
 }
 
 #[derive(Default)]
@@ -44,6 +44,10 @@ impl Disk {
                     file[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
                     self.done.push(token);
                 }
+                DiskJob::Foot { segment, offset, bytes } => {
+                    let file = self.files.get_mut(&segment).unwrap();
+                    file[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
+                }
                 DiskJob::Delete { segment } => {
                     self.files.remove(&segment);
                 }
@@ -65,11 +69,36 @@ impl Disk {
     }
 
     fn recover(&self) -> Recovered {
-        let mut recovery = Recovery::new();
-        for (id, bytes) in &self.files {
-            recovery.handle_segment(*id, bytes);
+        self.recover_counting().0
+    }
+
+    fn without_footers(&self) -> Self {
+        let mut bare = Self { files: self.files.clone(), ..Self::default() };
+        for file in bare.files.values_mut() {
+            let at = file.len() - FOOTER_BYTES as usize;
+            file[at + 20] ^= 1;
         }
-        recovery.finish()
+        bare
+    }
+
+    /// What is recovered, and how many bytes were read for it.
+    fn recover_counting(&self) -> (Recovered, usize) {
+        let (mut recovery, mut count) = (Recovery::new(), 0);
+        for (id, bytes) in &self.files {
+            let length = bytes.len() as u32;
+            let at = footer::footer_at(length).unwrap() as usize;
+            count += FOOTER_BYTES as usize;
+            if recovery.handle_footer(*id, length, &bytes[at..]) {
+                continue;
+            }
+            let read = |offset: u32, window: &mut [u8]| {
+                count += window.len();
+                window.copy_from_slice(&bytes[offset as usize..offset as usize + window.len()]);
+                Ok::<(), core::convert::Infallible>(())
+            };
+            let Ok(()) = recovery.handle_segment(*id, length, read);
+        }
+        (recovery.finish(), count)
     }
 }
 
@@ -97,21 +126,21 @@ fn a_torn_tail_is_cut_and_damage_before_a_block_is_told_apart() {
     let id = *disk.files.keys().next().unwrap();
     // The second block stands on the third page: 100 + 5000 bytes take two.
     let mut torn = Disk { files: disk.files.clone(), ..Disk::default() };
-    torn.files.get_mut(&id).unwrap()[2 * PAGE_BYTES + 80] ^= 1;
+    torn.files.get_mut(&id).unwrap()[2 * PAGE_BYTES + 120] ^= 1;
     let recovered = torn.recover();
     assert_eq!(recovered.events, [Event::TornTail { segment: id, offset: 2 * PAGE_BYTES as u32 }]);
-    assert_eq!(recovered.segments[&id].streams[&stream(1)].watermark(), 3);
+    assert_eq!(recovered.segments[&id].streams[&stream(1)].ranges.watermark(), 3);
 
     let mut damaged = Disk { files: disk.files.clone(), ..Disk::default() };
-    damaged.files.get_mut(&id).unwrap()[80] ^= 1;
+    damaged.files.get_mut(&id).unwrap()[120] ^= 1;
     let recovered = damaged.recover();
     assert_eq!(recovered.events, [Event::JournalDamaged { segment: id, offset: 0 }]);
-    assert_eq!(recovered.segments[&id].streams[&stream(1)].ranges(), [SeqRange { first: 4, last: 5 }]);
+    assert_eq!(recovered.segments[&id].streams[&stream(1)].ranges.ranges(), [SeqRange { first: 4, last: 5 }]);
 }
 
 #[test]
 fn every_flipped_bit_of_a_block_is_noticed() {
-    let place = Place { segment: SegmentId(3), offset: 0, epoch: epoch(1), number: 0, previous: 0 };
+    let place = Place { segment: SegmentId(3), offset: 0, epoch: epoch(1), number: 0, known: 0, previous: 0 };
     let (bytes, _) = encode(&place, &[run(1, 1, 2, 40)]);
     let written = format::HEADER_BYTES + 40 + 20;
     assert!(matches!(decode(SegmentId(3), 0, &bytes), Found::Block { .. }));
@@ -170,4 +199,123 @@ fn segments_that_short_lives_left_empty_are_used_again() {
     let found = disk.recover();
     assert!(found.segments[&written].is_broken, "there is a block, and it does not hold");
     assert_eq!(Journal::new(small(), epoch(12), found).fill().0, 1, "it is kept: it may be damage");
+}
+
+#[test]
+fn a_segment_whose_end_was_durable_is_damaged_and_not_torn() {
+    let mut disk = Disk::default();
+    let mut journal = Journal::new(small(), epoch(1), Recovered::default());
+    for seq in 1..=3 {
+        disk.append(&mut journal, &[run(1, seq, 1, 12_000)]);
+    }
+    let ids: Vec<SegmentId> = disk.files.keys().copied().collect();
+    let end = 3 * PAGE_BYTES;
+    // The second block ends its segment; the third, in the next one, says that both before it were durable.
+    for (at, what) in [(end + 60, "its header"), (end + 5000, "its payload")] {
+        let mut rotten = disk.without_footers();
+        rotten.files.get_mut(&ids[0]).unwrap()[at] ^= 1;
+        let damaged = Event::JournalDamaged { segment: ids[0], offset: end as u32 };
+        assert_eq!(rotten.recover().events, core::slice::from_ref(&damaged), "{what}");
+        // Without the third nothing says so.
+        rotten.files.remove(&ids[1]);
+        assert!(!rotten.recover().events.contains(&damaged), "{what}");
+    }
+}
+
+#[test]
+fn a_sealed_payload_is_checked_without_its_key_and_opened_with_it() {
+    let place = Place { segment: SegmentId(3), offset: 0, epoch: epoch(1), number: 4, known: 4, previous: 9 };
+    let (plain, _) = encode(&place, &[run(1, 1, 2, 40)]);
+    let cipher = |front: &[u8], payload: &mut [u8]| {
+        payload.iter_mut().for_each(|byte| *byte ^= 0x5a);
+        [front[32]; format::TAG_BYTES]
+    };
+    let mut sealed = plain.clone();
+    let checksum = format::seal(&mut sealed, 7, 11, cipher).unwrap();
+    let Found::Sealed(header) = decode(SegmentId(3), 0, &sealed) else {
+        panic!("it is sealed")
+    };
+    assert_eq!((header.key, header.tag, header.checksum), (7, [4; format::TAG_BYTES], checksum));
+    assert_eq!((header.place.previous, sealed.len()), (11, plain.len()));
+    assert_eq!(format::seal(&mut sealed, 7, 11, cipher), None, "it is sealed already");
+    let mut rotten = sealed.clone();
+    rotten[format::HEADER_BYTES] ^= 1;
+    assert!(matches!(decode(SegmentId(3), 0, &rotten), Found::Broken(_)), "found without the key");
+    assert!(!format::open(&mut sealed.clone(), |_, _, _| false), "another key");
+    assert!(format::open(&mut sealed, |front, payload, tag| cipher(front, payload) == *tag));
+    let Found::Block { runs, .. } = decode(SegmentId(3), 0, &sealed) else {
+        panic!("it is open")
+    };
+    assert_eq!(runs, [run(1, 1, 2, 40)]);
+}
+
+#[test]
+fn a_start_believes_footers_and_scans_only_what_has_none() {
+    let mut disk = Disk::default();
+    let config = JournalConfig { segment_bytes: 40 * PAGE_BYTES as u32, segments_max: 8 };
+    let mut journal = Journal::new(config, epoch(1), Recovered::default());
+    let mut seq = 1;
+    while journal.fill().0 < 4 {
+        disk.append(&mut journal, &[run(1, seq, 1, 30_000), run(2, seq, 1, 10)]);
+        seq += 1;
+    }
+    let (footed, read) = disk.recover_counting();
+    let segment_bytes = config.segment_bytes as usize;
+    // The last one is still written to, and the next one stands ready.
+    assert_eq!(read, 5 * FOOTER_BYTES as usize + 2 * segment_bytes, "three by their footers");
+    // The same is found without: a footer that does not hold is none.
+    let mut bare = disk.without_footers();
+    let (mut scanned, read) = bare.recover_counting();
+    assert_eq!(read, 5 * (FOOTER_BYTES as usize + segment_bytes));
+    assert_eq!(scanned.segments.values().filter(|segment| segment.has_footer).count(), 0);
+    let mut next = Journal::new(config, epoch(2), scanned.clone());
+    for (segment, found) in &mut scanned.segments {
+        found.has_footer = footed.segments[segment].has_footer;
+    }
+    assert_eq!(scanned, footed);
+    // The next life gives them the footers that they lack.
+    let mut out = Outbox::default();
+    next.foot_earlier(&mut out);
+    bare.drain(&mut next, &mut out);
+    let (again, read) = bare.recover_counting();
+    assert_eq!(read, 5 * FOOTER_BYTES as usize + segment_bytes, "but for the one that holds nothing");
+    assert_eq!(Journal::new(config, epoch(3), again).held(), journal.held());
+}
+
+#[test]
+fn a_footer_is_believed_in_its_own_segment_alone_and_every_flipped_bit_is_noticed() {
+    let mut segment = Segment::empty(64 * PAGE_BYTES as u32);
+    segment.note(&run(1, 7, 3, 50), SeqRange { first: 7, last: 9 });
+    segment.note_block(epoch(1), 4);
+    segment.end = PAGE_BYTES as u32;
+    let (at, bytes) = footer::encode(SegmentId(5), &segment).unwrap();
+    assert_eq!(at, segment.file_bytes - FOOTER_BYTES);
+    let there = Segment { has_footer: true, ..segment.clone() };
+    assert_eq!(footer::decode(SegmentId(5), segment.file_bytes, &bytes), Some(there.clone()));
+    assert_eq!(footer::decode(SegmentId(6), segment.file_bytes, &bytes), None, "an earlier life of a recycled file");
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for bit in 0..written * 8 {
+        let mut bad = bytes.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        let found = footer::decode(SegmentId(5), segment.file_bytes, &bad);
+        assert!(found.is_none() || found.as_ref() == Some(&there), "bit {bit} changed what is read");
+    }
+    for cut in 0..written {
+        assert_eq!(footer::decode(SegmentId(5), segment.file_bytes, &bytes[..cut]), None);
+    }
+    segment.end = at + PAGE_BYTES as u32;
+    assert!(footer::encode(SegmentId(5), &segment).is_none(), "its blocks reach into the footer's place");
+}
+
+#[test]
+fn a_segment_with_more_streams_than_fit_has_no_footer_and_is_scanned() {
+    let mut segment = Segment::empty(64 * PAGE_BYTES as u32);
+    segment.note_block(epoch(1), 0);
+    let mut boots = 0;
+    while footer::encode(SegmentId(1), &segment).is_some() {
+        boots += 1;
+        let origin = Origin { board: BoardId::new(1).unwrap(), epoch: Epoch { boot: boots, nonce: u64::MAX } };
+        segment.insert(Stream { origin, class: Class::Bulk }, SeqRange { first: 1 << 40, last: 1 << 41 }, 1 << 20);
+    }
+    assert!(boots > 450, "{boots} streams fit");
 }

@@ -284,15 +284,15 @@ fn blocks_in(segment: SegmentId, start: u32, bytes: &Bytes) -> Blocks {
     let (mut runs, mut damaged, mut at) = (Vec::new(), None, 0);
     while at < bytes.len() {
         match decode(segment, place(at), &bytes[at..]) {
-            Found::Block { runs: found, length } => {
+            Found::Block { header, runs: found } => {
                 runs.extend(found);
-                at += length as usize;
+                at += header.block_bytes();
             }
             // The read ended within the block; at the front of a read it cannot: a read takes in a whole block.
-            Found::Broken { length } if at > 0 && at + length as usize > bytes.len() => break,
-            Found::Broken { length } => {
+            Found::Broken(header) if at > 0 && at + header.block_bytes() > bytes.len() => break,
+            Found::Sealed(header) | Found::Broken(header) => {
                 damaged.get_or_insert(place(at));
-                at += length as usize;
+                at += header.block_bytes();
             }
             Found::Nothing => {
                 damaged.get_or_insert(place(at));

@@ -293,6 +293,7 @@ impl Node {
     fn prepare_journal(&mut self, out: &mut Outbox<Action>) {
         let mut jobs = Outbox::default();
         self.journal.prepare(&mut jobs);
+        self.journal.foot_earlier(&mut jobs);
         push_jobs(&mut jobs, out);
     }
 

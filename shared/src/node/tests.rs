@@ -143,6 +143,7 @@ impl Town {
                 self.disks.remove(&(at, segment));
                 None
             }
+            DiskJob::Foot { .. } => None,
             DiskJob::Remember(memory) => Some(DiskDone::Remembered(memory)),
         }
     }

@@ -272,17 +272,17 @@ async fn a_restart_with_a_large_backlog_is_quick_and_small() {
         .unwrap_or(1024);
     let scratch = Scratch::new();
     let config = JournalConfig { segments_max: 65_536, ..JournalConfig::default() };
-    let mut opened = start(&scratch).unwrap();
-    let mut journal = Journal::new(config, opened.epoch, opened.recovered);
+    let Opened { epoch, recovered, mut disk, .. } = start(&scratch).unwrap();
+    let mut journal = Journal::new(config, epoch, recovered);
     let run_bytes = 250 * 1024;
     let payload = Bytes::from(vec![7; run_bytes]);
     let (mut out, mut first) = (Outbox::default(), 1);
     journal.prepare(&mut out);
     while first * run_bytes as u64 / 1024 <= mib * 1024 {
         while let Some(job) = out.pop() {
-            opened.disk.submit(job.clone());
+            disk.submit(job.clone());
             let done = match job {
-                DiskJob::Prepare { .. } | DiskJob::Append { .. } => opened.disk.done().await,
+                DiskJob::Prepare { .. } | DiskJob::Append { .. } => disk.done().await,
                 _ => continue,
             };
             match done {
@@ -296,7 +296,7 @@ async fn a_restart_with_a_large_backlog_is_quick_and_small() {
         journal.append(&runs, &mut out);
     }
     let held = journal.held().clone();
-    drop((journal, opened));
+    drop((journal, disk));
     let rss = || {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();

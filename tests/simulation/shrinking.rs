@@ -34,7 +34,7 @@ fn a_lie_is_told_in_a_few_faults_and_its_line_replays_it() {
         let recipes = short(mutant);
         let left: Vec<usize> = recipes.iter().map(|recipe| recipe.faults().len()).collect();
         // The odd tangled world stays long, where every fault shifts what the others meet.
-        assert!(left.len() == 3 && left[1] <= 4, "{mutant:?}: {left:?} faults are left");
+        assert!(left.len() == 3 && left[1] <= 6, "{mutant:?}: {left:?} faults are left");
         for recipe in recipes {
             let (once, again) = (judge(&recipe), judge(&recipe));
             assert!(once.is_some(), "{} does not fail any more", recipe.arguments());

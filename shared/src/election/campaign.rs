@@ -349,7 +349,17 @@ impl Election {
         }
         self.failures = 0;
         self.rests_until = self.rests_until.min(now);
+        // Told twice, once as the successor and once as a voter: what it was told as the successor stands.
+        let turn = match &self.campaign {
+            Campaign::Wait(wait) if wait.is_certain => wait.at,
+            Campaign::Follow | Campaign::Wait(_) | Campaign::Trial(_) | Campaign::Ask(_) | Campaign::Lead(_) => {
+                Instant::NEVER
+            }
+        };
         self.wait(now, true, steps, now);
+        if let Campaign::Wait(wait) = &mut self.campaign {
+            wait.at = wait.at.min(turn.max(wait.own_free));
+        }
     }
 
     /// This board was named as the successor: it asks at once, whatever its rank.
@@ -388,6 +398,7 @@ impl Election {
             Campaign::Trial(round) => {
                 if !may_run {
                     self.campaign = Campaign::Follow;
+                    self.trips.forget_sent();
                 } else if round.ask_at.is_some_and(|at| own_free > at) {
                     self.wait(now, false, 0, now);
                 }

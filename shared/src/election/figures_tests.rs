@@ -66,7 +66,7 @@ fn a_hand_over_costs_two_round_trips() {
     let gaps = gaps(3, |world| {
         world.hand_over(None).expect("somebody follows");
     });
-    assert!(gaps[39] < 20_000, "{gaps:?}");
+    assert!(gaps[20] < 5_000 && gaps[39] < 10_000, "{gaps:?}");
 }
 
 #[test]

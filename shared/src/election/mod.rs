@@ -287,6 +287,7 @@ impl Election {
     pub fn handle_deadline(&mut self, now: Instant, out: &mut Outbox<Output>) {
         if let Some(lease) = self.core.expire(now, out) {
             self.campaign = Campaign::Follow;
+            self.trips.forget_sent();
             self.rests_until = lease.valid_until;
             // Cut off, or robbed of renewals by loss? That is told by who leads next.
             self.has_lapsed = true;

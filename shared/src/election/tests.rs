@@ -442,3 +442,41 @@ fn a_lost_round_gives_back_what_it_got() {
     assert_eq!(drain(&mut out), told);
     assert_eq!(election.standing(sent).granted, None);
 }
+
+/// Board 3, which has granted board 1 a lease under the term that is returned.
+fn following(life: Life) -> (Election, Term) {
+    let mut election = Election::new(&config(3, 3, 3), life, at(0));
+    let mut out = Outbox::default();
+    let term = Term::new(1, board(1));
+    let view = View { alive: (1..=3).map(board).collect(), leads: Some(term), ..View::default() };
+    election.handle_view(view, at(0), &mut out);
+    let acquire = crate::wire::election::Acquire {
+        term,
+        attempt: 1,
+        lease_micros: 200_000,
+        trial: false,
+        life: 1,
+        voters: config(3, 3, 3).voters,
+        released: None,
+    };
+    election.handle_message(board(1).into(), &ElectionMessage::Acquire(acquire), at(0), &mut out);
+    assert!(
+        drain(&mut out)
+            .iter()
+            .any(|output| matches!(output, Output::Tell { message: ElectionMessage::Granted { .. }, .. }))
+    );
+    (election, term)
+}
+
+#[test]
+fn a_successor_that_is_told_twice_asks_at_once_all_the_same() {
+    let (mut named, term) = following(FIRST);
+    let mut out = Outbox::default();
+    // Both words travel in one datagram, and all input is handled before any deadline is looked at.
+    named.handle_message(board(1).into(), &ElectionMessage::HandOver { term }, at(10), &mut out);
+    named.handle_message(board(1).into(), &ElectionMessage::Release { term }, at(10), &mut out);
+    assert_eq!(named.next_deadline().at, at(10));
+    let (mut other, term) = following(FIRST);
+    other.handle_message(board(1).into(), &ElectionMessage::Release { term }, at(10), &mut out);
+    assert!(other.next_deadline().at >= at(30), "who is not named leaves the successor a step");
+}

@@ -23,6 +23,12 @@ impl Trips {
         self.sent.push_back((attempt, now));
     }
 
+    /// Nothing is asked any more. An answer that comes all the same was held up by what ended it, a cut or a process that
+    /// stood still, and tells nothing of the way.
+    pub(super) fn forget_sent(&mut self) {
+        self.sent.clear();
+    }
+
     /// `voter` answered it.
     pub(super) fn handle_answer(&mut self, voter: VoterId, attempt: u64, now: Instant) {
         let Some((_, at)) = self.sent.iter().find(|(sent, _)| *sent == attempt) else {
@@ -47,5 +53,26 @@ impl Trips {
             .or(trips.last())
             .copied()
             .unwrap_or(Duration::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::BoardId;
+
+    #[test]
+    fn what_a_cut_held_up_is_no_round_trip() {
+        let (mut trips, voter) = (Trips::default(), VoterId::from(BoardId::new(2).unwrap()));
+        let at = |millis: u64| Instant::from_micros(1_000_000 + millis * 1000);
+        trips.handle_sent(1, at(0));
+        trips.handle_answer(voter, 1, at(2));
+        trips.handle_sent(2, at(50));
+        trips.forget_sent();
+        trips.handle_answer(voter, 2, at(1_250));
+        assert_eq!(trips.to(voter), Duration::from_millis(2));
+        trips.handle_sent(3, at(1_300));
+        trips.handle_answer(voter, 3, at(1_304));
+        assert_eq!(trips.to(voter), Duration::from_millis(4));
     }
 }

@@ -163,6 +163,26 @@ async fn messages_come_in_order() {
     two.stop().await;
 }
 
+/// The idle timeout of the data connections, and half of it again.
+const QUIET: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_connection_that_has_nothing_to_carry_stays() {
+    let authority = Authority::new();
+    let ((mut low, to_high), (mut high, _)) = pair(&authority).await;
+    let fell = tokio::time::timeout(QUIET, async {
+        tokio::select! {
+            change = low.inputs.changes.recv() => change,
+            change = high.inputs.changes.recv() => change,
+        }
+    });
+    assert!(fell.await.is_err(), "it fell, or another came");
+    to_high.send(open(1));
+    assert_eq!(within(high.inputs.messages.recv()).await, Some((board(1), vec![open(1)])));
+    low.stop().await;
+    high.stop().await;
+}
+
 fn vote(counter: u64) -> ControlMessage {
     ControlMessage::Election(ElectionMessage::Release { term: Term::new(counter, board(1)) })
 }

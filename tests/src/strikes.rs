@@ -118,7 +118,11 @@ impl World {
             }
             Fault::Stop => {
                 self.stop(board);
-                self.put_in(STOPS_WITHIN, Happening::Mend(Mend::Stopped { board, life: self.boards[&board].life }));
+                // One that stands still does not hear it, and is not killed for that later.
+                if self.boards[&board].stops() {
+                    let life = self.boards[&board].life;
+                    self.put_in(STOPS_WITHIN, Happening::Mend(Mend::Stopped { board, life }));
+                }
             }
             Fault::DutyDies => self.duty_dies(board, dice),
             Fault::Loss => self.lose_if_it_can_be_borne(board),

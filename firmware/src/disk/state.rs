@@ -1,6 +1,6 @@
 //! What a board must never forget: how often it started and which election terms it may have used. Kept twice, each
-//! copy on its own page, both written and synced at every change: one torn or rotten page costs nothing, and never
-//! brings an older promise back.
+//! copy on its own page, both written and synced at every change, the worse one first: one torn or rotten page costs
+//! nothing, and never brings an older promise back.
 //!
 //! ```text
 //!  0        8        16      20       28        36      37       38      72        80        88       104     4092    4096
@@ -52,6 +52,9 @@ pub(super) struct StateFile {
     path: PathBuf,
     file: Box<dyn OpenFile>,
     last: Slot,
+    /// The copies in the order in which they are written: one that is damaged or older comes first, so that the only good
+    /// one is never the one being written.
+    order: [u64; 2],
 }
 
 impl StateFile {
@@ -65,10 +68,10 @@ impl StateFile {
         let path = directory.join("state");
         let file = system.open(&path, Opening::Kept).map_err(DiskError::system("open", &path))?;
         let length = file.length().map_err(DiskError::system("look at", &path))?;
-        let newest = [0, 1]
-            .into_iter()
-            .filter_map(|slot| read(&*file, slot))
-            .max_by_key(|slot| slot.change);
+        let copies = [read(&*file, 0), read(&*file, 1)];
+        let changes = copies.each_ref().map(|copy| copy.as_ref().map(|slot| slot.change));
+        let order = if changes[0] > changes[1] { [1, 0] } else { [0, 1] };
+        let newest = copies.into_iter().flatten().max_by_key(|slot| slot.change);
         let last = match newest {
             Some(last) => last,
             None if has_segments && length == 0 => return Err(DiskError::StateMissing { path }),
@@ -81,7 +84,7 @@ impl StateFile {
         if (last.board, &last.site) != (board, site) {
             return Err(DiskError::AnotherBoard { path, board: last.board, site: last.site.to_string() });
         }
-        Ok(Self { path, file, last })
+        Ok(Self { path, file, last, order })
     }
 
     pub(super) fn state(&self) -> State {
@@ -103,7 +106,7 @@ impl StateFile {
     pub(super) fn write(&mut self, state: State) -> Result<(), DiskError> {
         let next = Slot { change: self.last.change + 1, state, ..self.last.clone() };
         let page = encode(&next);
-        for slot in [0, 1] {
+        for slot in self.order {
             write_all_at(&*self.file, &page, slot * PAGE_BYTES as u64)
                 .and_then(|()| self.file.sync_all())
                 .map_err(DiskError::system("write", &self.path))?;

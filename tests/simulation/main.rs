@@ -1,5 +1,6 @@
 //! Worlds by seed, held to the promises; and lies that the same checks must find.
 
+mod crash_points;
 mod lies;
 mod race;
 mod seeds;

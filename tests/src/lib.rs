@@ -14,6 +14,7 @@ mod board;
 mod boards;
 pub mod campaign;
 pub mod clock;
+pub mod crash;
 pub mod dice;
 pub mod disk;
 mod duty;

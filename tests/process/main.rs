@@ -29,6 +29,7 @@ mod duplicates;
 mod failover;
 mod hostile;
 mod kills;
+mod powercut;
 mod stopping;
 mod weight;
 

@@ -267,7 +267,8 @@ impl Site {
         assert!(ready, "the site does not get ready\n{}", self.tails());
     }
 
-    fn is_ready(&self, board: usize, running: &[usize]) -> bool {
+    /// Whether a board is ready, and hears and reaches every one of `running`.
+    pub(crate) fn is_ready(&self, board: usize, running: &[usize]) -> bool {
         let Some(status) = self.status(board) else { return false };
         let sees = |peer: &Value| {
             let number = peer["board"].as_u64().and_then(|number| usize::try_from(number).ok());

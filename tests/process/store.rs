@@ -83,7 +83,7 @@ pub(crate) fn expect_stored(site: &Site, accounts: &[Account]) -> Vec<Stored> {
 }
 
 /// Readings of `accounts` that were acknowledged and are not in `rows`.
-fn missing(accounts: &[Account], rows: &[Stored]) -> Vec<(String, u64)> {
+pub(crate) fn missing(accounts: &[Account], rows: &[Stored]) -> Vec<(String, u64)> {
     let stored: BTreeMap<(&str, u64), ()> = rows
         .iter()
         .filter_map(|row| Some(((row.publisher.as_str(), row.number?), ())))

@@ -90,7 +90,14 @@ pub(crate) fn forgotten_files(tree: &Tree) -> Vec<String> {
 
 /// Whether cargo itself looks for a file here.
 fn is_root(tree: &Tree, path: &str) -> bool {
-    let Some((package, inner)) = path.split_once('/') else { return false };
+    path.match_indices('/').enumerate().any(|(depth, (at, _))| {
+        let (package, inner) = (&path[..at], &path[at + 1..]);
+        // A package within another one's folder has a manifest of its own.
+        (depth == 0 || tree.get(&format!("{package}/Cargo.toml")).is_some()) && is_root_of(tree, package, inner)
+    })
+}
+
+fn is_root_of(tree: &Tree, package: &str, inner: &str) -> bool {
     let parts: Vec<&str> = inner.split('/').collect();
     let found_by_cargo = matches!(
         parts.as_slice(),
@@ -178,6 +185,9 @@ fn a_file_that_nothing_declares_is_forgotten() {
         ("a/odd/x.rs", "mod y;"),
         ("a/odd/y.rs", ""),
         ("a/odd/lost.rs", ""),
+        ("a/inner/Cargo.toml", "[[bin]]\nname = \"z\"\npath = \"targets/z.rs\""),
+        ("a/inner/src/lib.rs", ""),
+        ("a/inner/targets/z.rs", ""),
     ]);
     let found = forgotten_files(&tree);
     assert_eq!(found.len(), 3, "{found:?}");

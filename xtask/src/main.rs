@@ -1,4 +1,4 @@
-//! The project's chores, as one command: `cargo xtask test`, `sim`, `model-check`, `ci`, `help`. Uses the standard library alone,
+//! The project's chores, as one command: `cargo xtask test`, `sim`, `crash-points`, `ci`, `help` and others. Uses the standard library alone,
 //! so that it compiles in a second. Runs other programs and reports; it tests nothing itself.
 
 mod steps;
@@ -7,6 +7,7 @@ mod tiers;
 mod tools;
 mod workshop;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use crate::steps::{Step, Stop};
@@ -23,6 +24,10 @@ fn main() -> ExitCode {
         Some("test") => test(&workshop, &words[1..]),
         Some("sim") => sim(&workshop, &words[1..]),
         Some("race") => race(&workshop, &words[1..]),
+        Some("crash-points") => crash_points(&workshop, &words[1..]),
+        Some("powercut") => powercut(&workshop, &words[1..]),
+        Some("kills") => kills(&workshop, &words[1..]),
+        Some("fuzz") => finish(fuzz(&workshop, &words[1..])),
         Some("model-check") => finish(tiers::model_check(&workshop)),
         Some("ci") => finish(Step::new("bash .ci/run").run(&workshop)),
         None | Some("help" | "-h" | "--help") => {
@@ -74,6 +79,49 @@ fn race(workshop: &Workshop, words: &[String]) -> ExitCode {
     finish(built.and_then(|()| Step::program(workshop.release("race")).args(words).run(workshop)))
 }
 
+/// Builds the rig of simulated power cuts and hands `words` to it as they are.
+fn crash_points(workshop: &Workshop, words: &[String]) -> ExitCode {
+    let built = tiers::build_release(workshop, "crash-points");
+    finish(built.and_then(|()| Step::program(workshop.release("crash-points")).args(words).run(workshop)))
+}
+
+/// Real power cuts, of emulated boards.
+fn powercut(workshop: &Workshop, words: &[String]) -> ExitCode {
+    match options(words, &["--cuts", "--seed", "--json"]) {
+        Ok(said) => finish(tiers::powercut_with(workshop, &said)),
+        Err(why) => misuse(&why),
+    }
+}
+
+/// All boards of a site killed at once, again and again.
+fn kills(workshop: &Workshop, words: &[String]) -> ExitCode {
+    match options(words, &["--rounds"]) {
+        Ok(said) => finish(tiers::kills(workshop, said.get("--rounds").map_or("100", String::as_str))),
+        Err(why) => misuse(&why),
+    }
+}
+
+/// Builds each fuzz target, or the one named, and lets it look for `--seconds`.
+fn fuzz(workshop: &Workshop, words: &[String]) -> Result<(), Stop> {
+    let said = options(words, &["--seconds", "--target"])
+        .map_err(|what| Stop::Lacking { what, remedy: "cargo xtask fuzz [--seconds N] [--target NAME]".into() })?;
+    tiers::fuzz(workshop, &said)
+}
+
+/// Words such as `--cuts 20`, each of `known` at most once.
+fn options(words: &[String], known: &[&'static str]) -> Result<BTreeMap<&'static str, String>, String> {
+    let mut said = BTreeMap::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let Some(name) = known.iter().find(|name| **name == word) else {
+            return Err(format!("it does not know `{word}`, but {}", known.join(", ")));
+        };
+        let value = rest.next().ok_or_else(|| format!("`{name}` wants a value"))?;
+        said.insert(*name, value.clone());
+    }
+    Ok(said)
+}
+
 fn finish(done: Result<(), Stop>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,6 +144,13 @@ fn help() {
   cargo xtask test [--tier NAME]...   run every tier, or those named, and say what was left out
   cargo xtask sim --seeds N [--seed S] [--boards A..B]
                                       whole sites in simulation; a seed replays bit for bit
+  cargo xtask crash-points [--seeds N] [--start S] [--seed S] [--lie NAME]
+                                      power cuts at every step of a journal's life, on simulated disks
+  cargo xtask powercut [--cuts N] [--seed S] [--json FILE]
+                                      power cuts of emulated boards under a real kernel
+  cargo xtask kills [--rounds N]      all boards of a site killed at once, again and again
+  cargo xtask fuzz [--seconds N] [--target NAME]
+                                      coverage-guided, over whatever reads bytes from outside
   cargo xtask race [--hours N] [--boards 3,16,64]
                                       membership against foca: detection, false verdicts, bytes
   cargo xtask model-check             every state of the election's core within bounds, and each rule broken once
@@ -128,6 +183,14 @@ mod tests {
         let chosen = choose(&words("--tier sim --tier=fmt --tier sim")).unwrap();
         let names: Vec<_> = chosen.iter().map(|tier| tier.name).collect();
         assert_eq!(names, ["fmt", "sim"]);
+    }
+
+    #[test]
+    fn options_are_names_with_values() {
+        let said = options(&words("--cuts 3 --json out"), &["--cuts", "--json"]).unwrap();
+        assert_eq!((said["--cuts"].as_str(), said["--json"].as_str()), ("3", "out"));
+        assert!(options(&words("--cuts"), &["--cuts"]).is_err());
+        assert!(options(&words("--rounds 3"), &["--cuts"]).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! folder and two profiles (dev for tests, release for whole processes), always for the whole workspace, so that
 //! features are the same everywhere and nothing is compiled twice.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::steps::{Step, Stop};
@@ -40,6 +41,11 @@ pub(crate) const TIERS: &[Tier] = &[
         about: "whole sites in simulation, by seed, against a reference model",
         run: sim,
     },
+    Tier {
+        name: "crash",
+        about: "power cuts at every step of a journal's life, on simulated disks",
+        run: crash,
+    },
     Tier { name: "scenarios", about: "named stories in simulation", run: scenarios },
     Tier {
         name: "process",
@@ -50,6 +56,11 @@ pub(crate) const TIERS: &[Tier] = &[
         name: "failover",
         about: "one holder, always: boards killed, stopped, cut off, starved; the bench, short",
         run: failover,
+    },
+    Tier {
+        name: "powercut",
+        about: "power cuts of emulated boards, and rigs that must lose",
+        run: powercut,
     },
     Tier {
         name: "demo",
@@ -65,8 +76,12 @@ pub(crate) const TIERS: &[Tier] = &[
 
 /// Seeds of one run: enough that a common fault shows, few enough for every push.
 const SEEDS: &str = "200";
+/// Workloads of one run of the crash points.
+const WORKLOADS: [&str; 4] = ["--seeds", "1500", "--small", "300"];
+/// Power cuts of emulated boards in one run.
+const CUTS: &str = "5";
 /// Programs of the release build.
-const PROGRAMS: [&str; 2] = ["roadstead", "sim"];
+const PROGRAMS: [&str; 3] = ["roadstead", "sim", "crash-points"];
 /// Suites with a tier of their own; the unit tier leaves them out.
 const SUITES: [&str; 4] = ["tidy", "simulation", "scenarios", "process"];
 /// The part of the suite of real processes that needs namespaces; it has a tier of its own.
@@ -75,6 +90,10 @@ const FAILOVER: &str = "failover::";
 const CLIENTS: &str = "front_door::tests::clients";
 /// A stalled download of the advisory database is given up after so long.
 const ADVISORIES_MAX: Duration = Duration::from_secs(60);
+/// What is asked for by hand may take a night.
+const LONG_MAX: Duration = Duration::from_secs(12 * 3600);
+/// Targets in `tests/fuzz/fuzz_targets`.
+const FUZZ_TARGETS: [&str; 5] = ["commit_block", "segment", "recovery", "run", "block"];
 /// A simulation or a demo that takes longer hangs.
 const RUN_MAX: Duration = Duration::from_secs(10 * 60);
 
@@ -175,6 +194,12 @@ fn sim(workshop: &Workshop) -> Done {
     nothing_left_out(suite(workshop, "simulation", &[]))
 }
 
+fn crash(workshop: &Workshop) -> Done {
+    build_release(workshop, "crash-points")?;
+    let step = Step::program(workshop.release("crash-points")).args(WORKLOADS).within(RUN_MAX);
+    nothing_left_out(step.run(workshop))
+}
+
 fn scenarios(workshop: &Workshop) -> Done {
     nothing_left_out(suite(workshop, "scenarios", &[]))
 }
@@ -203,6 +228,71 @@ fn failover(workshop: &Workshop) -> Done {
         .within(RUN_MAX);
     bench.run(workshop)?;
     Ok(left_out)
+}
+
+/// The emulator is fetched where that needs nobody; a machine that cannot have it says so in the summary.
+fn powercut(workshop: &Workshop) -> Done {
+    let said = BTreeMap::from([("--cuts", CUTS.to_owned())]);
+    match powercut_with(workshop, &said) {
+        Err(Stop::Lacking { what, remedy }) => {
+            let note = format!("NO POWER WAS CUT: {what}; to mend it: {remedy}");
+            println!("{note}");
+            Ok(vec![note])
+        }
+        done => nothing_left_out(done),
+    }
+}
+
+/// Cuts the power of emulated boards, as `said`: `--cuts`, `--seed`, `--json`.
+pub(crate) fn powercut_with(workshop: &Workshop, said: &BTreeMap<&'static str, String>) -> Result<(), Stop> {
+    const TEST: &str = "powercut::emulated_boards_that_lose_power_together_keep_what_they_acknowledged";
+    let emulator = tools::emulator(workshop)?;
+    let mut settings = vec![release_binary(workshop)?, ("ROADSTEAD_EMULATOR", emulator.to_string_lossy().into_owned())];
+    for (option, variable) in [("--cuts", "ROADSTEAD_CUTS"), ("--seed", "ROADSTEAD_SEED")] {
+        settings.extend(said.get(option).map(|value| (variable, value.clone())));
+    }
+    if let Some(path) = said.get("--json") {
+        // The suite runs elsewhere.
+        let path = std::env::current_dir().map_or_else(|_| path.into(), |here| here.join(path));
+        settings.push(("ROADSTEAD_JSON", path.to_string_lossy().into_owned()));
+    }
+    long_part(workshop, &["--ignored", "--exact", TEST], &settings)
+}
+
+/// Kills all boards of a site at once, `rounds` times.
+pub(crate) fn kills(workshop: &Workshop, rounds: &str) -> Result<(), Stop> {
+    const TEST: &str = "kills::all_boards_killed_at_once_lose_nothing_acknowledged";
+    let settings = [release_binary(workshop)?, ("ROADSTEAD_ROUNDS", rounds.to_owned())];
+    long_part(workshop, &["--exact", TEST], &settings)
+}
+
+/// A part of the suite of real processes that may take hours.
+fn long_part(workshop: &Workshop, words: &[&str], settings: &[(&'static str, String)]) -> Result<(), Stop> {
+    tools::c_compiler(workshop)?;
+    let step = Step::new("cargo test --locked --workspace --test process -- --nocapture")
+        .args(words.iter().copied())
+        .within(LONG_MAX);
+    settings
+        .iter()
+        .fold(step, |step, (name, value)| step.set(name, value))
+        .run(workshop)
+}
+
+/// Lets each fuzz target look for new inputs, as `said`: `--seconds` each, `--target` alone.
+pub(crate) fn fuzz(workshop: &Workshop, said: &BTreeMap<&'static str, String>) -> Result<(), Stop> {
+    tools::cargo_fuzz(workshop)?;
+    let seconds = said.get("--seconds").map_or("60", String::as_str);
+    let chosen = |target: &&&str| said.get("--target").is_none_or(|wanted| wanted == **target);
+    for target in FUZZ_TARGETS.iter().filter(chosen) {
+        // The instrumentation is the compiler's own, which it keeps behind its nightly gate.
+        Step::new("cargo fuzz run --sanitizer none --fuzz-dir tests/fuzz")
+            .args([*target, "--"])
+            .args([format!("-max_total_time={seconds}"), "-max_len=65536".to_owned()])
+            .set("RUSTC_BOOTSTRAP", "1")
+            .within(LONG_MAX)
+            .run(workshop)?;
+    }
+    Ok(())
 }
 
 fn demo(workshop: &Workshop) -> Done {

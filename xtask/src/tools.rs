@@ -2,6 +2,7 @@
 //! the line that fetches it is reported. Nothing is put outside `target/` except by the system's package manager,
 //! and by that only when this process is root.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::steps::{Step, Stop};
@@ -11,6 +12,21 @@ use crate::workshop::{Workshop, is_root};
 const DENY_VERSION: &str = "0.20.2";
 /// The Python client that publishes to the front door in the interoperability tier.
 const PAHO: &str = "paho-mqtt==2.1.0";
+/// The fuzzer's driver.
+const FUZZ_VERSION: &str = "0.13.2";
+/// Fetches and unpacks what emulated boards need into the folder `$1`: the emulator with those of its libraries that this
+/// machine lacks, Debian's small kernel, a static shell, and the library that takes fdatasync out of a program.
+const FETCH_EMULATOR: &str = r#"set -eu
+rm -rf "$1"; mkdir -p "$1/archives/partial" "$1/root"; cd "$1/archives"
+apt-get -qq -y --no-install-recommends --download-only -o Debug::NoLocking=1 -o APT::Sandbox::User= \
+    -o Dir::Cache::archives="$PWD" install qemu-system-x86 busybox-static libeatmydata1
+kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\).*/\1/p' | head -n 1)
+apt-get -qq -o APT::Sandbox::User= download qemu-system-x86 qemu-system-common qemu-system-data seabios \
+    busybox-static libeatmydata1 "$kernel"
+for package in ./*.deb; do dpkg-deb -x "$package" "$1/root"; done
+rm -rf "$1/archives"
+touch "$1/complete"
+"#;
 /// Fetching a package takes no longer, or the network is closed.
 const FETCH_MAX: Duration = Duration::from_secs(180);
 
@@ -88,6 +104,56 @@ pub(crate) fn cargo_deny(workshop: &Workshop) -> Result<(), Stop> {
         .set("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .run(workshop)
         .map_err(lacking("cargo-deny could not be built"))
+}
+
+/// The coverage-guided fuzzer's driver.
+pub(crate) fn cargo_fuzz(workshop: &Workshop) -> Result<(), Stop> {
+    if workshop.which("cargo-fuzz").is_some() {
+        return Ok(());
+    }
+    let root = workshop.tools();
+    Step::new("cargo install --locked --quiet cargo-fuzz --version")
+        .args([FUZZ_VERSION, "--root", &root.to_string_lossy()])
+        .run(workshop)
+        .map_err(lacking("cargo-fuzz could not be built"))
+}
+
+/// Emulator, kernel and shell of emulated boards, unpacked below `target/`: nothing is installed, and no right is needed but
+/// to fetch packages. Returns where they are.
+pub(crate) fn emulator(workshop: &Workshop) -> Result<PathBuf, Stop> {
+    let folder = workshop.tools().join("emulator");
+    let root = folder.join("root");
+    if folder.join("complete").is_file() {
+        return Ok(root);
+    }
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        return Err(Stop::Lacking {
+            what: "emulated boards run this machine's own programs, which must be for x86_64 Linux".into(),
+            remedy: "run it on such a machine".into(),
+        });
+    }
+    for program in ["apt-get", "dpkg-deb", "mkfs.ext4", "ldd"] {
+        if workshop.which(program).is_none() && !Path::new("/usr/sbin").join(program).is_file() {
+            return Err(Stop::Lacking {
+                what: format!("this machine has no {program}"),
+                remedy: "a Debian or Ubuntu with e2fsprogs".into(),
+            });
+        }
+    }
+    let fetch = || {
+        Step::program("sh")
+            .args(["-c", FETCH_EMULATOR, "sh", &folder.to_string_lossy()])
+            .within(FETCH_MAX)
+            .run(workshop)
+    };
+    if fetch().is_err() {
+        // The lists of packages may be missing or old.
+        if is_root() {
+            Step::new("apt-get -qq update").within(FETCH_MAX).run(workshop).ok();
+        }
+        fetch().map_err(lacking("the emulator could not be fetched"))?;
+    }
+    Ok(root)
 }
 
 /// `program`, from the system's package `package`.

@@ -143,6 +143,7 @@ mod tests {
             uncommitted: 1,
             hedged: 0,
             backlog: 3,
+            shed: shared::node::status::ShedStatus::default(),
             segments: 1,
             segments_max: 4,
             boards: Vec::new(),

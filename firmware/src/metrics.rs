@@ -159,8 +159,8 @@ impl Page<'_> {
         self.counter("records_unacknowledged", "Records that nobody waits for (QoS 0)", status.unacknowledged)?;
         self.counter("records_refused", "Publishes refused for what they are", status.refused)?;
         self.counter("copies_hedged", "Runs sent to one more peer because a copy was late", status.hedged)?;
-        // Nothing is shed yet: a full journal stops accepting instead.
-        self.counter("records_shed", "Records shed, each in a gap record", 0)?;
+        let shed = status.shed.event + status.shed.bulk;
+        self.counter("records_shed", "Records shed because the journal was full, each in a gap record", shed)?;
         self.gauge("records_uncommitted", "Records that wait for their commit", status.uncommitted as u64)?;
         self.gauge("records_owed", "Records whose missing copies are still to be made", status.owed)?;
         self.gauge("records_backlog", "Records in the journal that the region does not cover", status.backlog)?;

@@ -39,10 +39,13 @@ const fn level(event: &Event) -> Level {
     match event {
         Event::JournalPoisoned | Event::JournalDamaged { .. } => Level::ERROR,
         Event::Degraded { .. }
+        | Event::Shed { .. }
+        | Event::DeviceFull
         | Event::JournalFull
         | Event::UplinkRefused { .. }
         | Event::CoverageWentBack { .. }
         | Event::BoardDown { .. }
+        | Event::BoardOlder { .. }
         | Event::BoardImpaired { .. }
         | Event::WitnessLost { .. }
         | Event::Autonomous
@@ -50,6 +53,7 @@ const fn level(event: &Event) -> Level {
         | Event::BadFrame { .. }
         | Event::SessionRefused { .. } => Level::WARN,
         Event::Restored
+        | Event::DeviceRoom
         | Event::JournalRoom
         | Event::TornTail { .. }
         | Event::UplinkOpened { .. }

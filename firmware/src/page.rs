@@ -47,6 +47,7 @@ fn facts(page: &mut String, status: &Status) {
     row(page, "Without acknowledgement", status.unacknowledged);
     row(page, "Waiting for their commit", status.uncommitted);
     row(page, "Not yet in the region", status.backlog);
+    row(page, "Shed, events and bulk", format_args!("{} and {}", status.shed.event, status.shed.bulk));
     row(page, "Journal segments", format_args!("{} of {}", status.segments, status.segments_max));
     row(page, "Waits for", status.waits_for);
     page.push_str("</table>");

@@ -92,7 +92,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskJob {
     /// Make segment `segment` exist, `bytes` long and written through (recycle `from`'s file by renaming it where
-    /// given, else write zeros), directory synced. Answer `Prepared`.
+    /// given, else write zeros), directory synced. Answer `Prepared`, or `NoRoom`.
     Prepare {
         /// The segment to make.
         segment: SegmentId,
@@ -132,6 +132,12 @@ pub enum DiskJob {
         offset: u32,
         /// How much; the file is at least so long.
         length: u32,
+    },
+    /// The segment holds nothing any more: give its file the name of a free one, directory synced, so that no start takes what
+    /// stands in it for records. It comes back as `from` of a later `Prepare`. No answer.
+    Free {
+        /// Which.
+        segment: SegmentId,
     },
     /// Delete the segment's file. No answer.
     Delete {
@@ -243,6 +249,11 @@ pub enum DiskDone {
     /// The segment is there.
     Prepared {
         /// Which.
+        segment: SegmentId,
+    },
+    /// The device has no room for another file. Nothing is changed and nothing has failed: it may be asked again.
+    NoRoom {
+        /// The segment that was to be made.
         segment: SegmentId,
     },
     /// The bytes are durable.

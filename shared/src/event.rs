@@ -4,7 +4,7 @@
 use core::fmt;
 
 use crate::frame::FrameRefusal;
-use crate::ids::{BoardId, Epoch, Fencing, Name, SegmentId, Stream, Term, Voters, WitnessId};
+use crate::ids::{BoardId, Class, Epoch, Fencing, Name, SegmentId, Stream, Term, Voters, WitnessId};
 use crate::ranges::SeqRange;
 use crate::wire::uplink::Refusal;
 
@@ -21,7 +21,21 @@ pub enum Event {
     },
     /// k boards live again.
     Restored,
-    /// The journal is full: nothing more is accepted until the region covers what it holds.
+    /// Records were shed to make room: the oldest of the lowest class. Each range is declared by a gap record.
+    Shed {
+        /// Of which class.
+        class: Class,
+        /// How many.
+        records: u64,
+        /// Bytes of them.
+        bytes: u64,
+    },
+    /// The device has no room for another segment: what is there is all there is, until it has.
+    DeviceFull,
+    /// The device has room again.
+    DeviceRoom,
+    /// The journal is full, with nothing left that may be shed: not even alarms are accepted until the region covers some of
+    /// it.
     JournalFull,
     /// The journal has room again.
     JournalRoom,
@@ -74,6 +88,15 @@ pub enum Event {
         board: BoardId,
         /// In which life.
         epoch: Epoch,
+    },
+    /// A board's disk is older than what is held of it: it was restored from a copy, or is a clone of another board's.
+    BoardOlder {
+        /// Which; this one itself, where its state is older than its journal.
+        board: BoardId,
+        /// The life that it is in.
+        epoch: Epoch,
+        /// A life of it with as many starts or more, of which records are held.
+        seen: Epoch,
     },
     /// A board is not heard any more, by anybody.
     BoardDown {
@@ -196,6 +219,9 @@ impl Event {
         match self {
             Self::Degraded { .. } => "degraded",
             Self::Restored => "restored",
+            Self::Shed { .. } => "records_shed",
+            Self::DeviceFull => "device_full",
+            Self::DeviceRoom => "device_room",
             Self::JournalFull => "journal_full",
             Self::JournalRoom => "journal_room",
             Self::JournalPoisoned => "journal_poisoned",
@@ -208,6 +234,7 @@ impl Event {
             Self::UplinkRefused { .. } => "uplink_refused",
             Self::CoverageWentBack { .. } => "coverage_went_back",
             Self::BoardUp { .. } => "board_up",
+            Self::BoardOlder { .. } => "board_older",
             Self::BoardDown { .. } => "board_down",
             Self::BoardImpaired { .. } => "board_impaired",
             Self::ObituaryHeard { .. } => "obituary_heard",
@@ -240,6 +267,11 @@ impl fmt::Display for Event {
                 write!(f, "records are committed on {copies} of {wanted} boards: too few live")
             }
             Self::Restored => f.write_str("records are committed on as many boards as they should be again"),
+            Self::Shed { class, records, bytes } => {
+                write!(f, "{records} records of class {}, {bytes} bytes, were shed to make room", class.as_str())
+            }
+            Self::DeviceFull => f.write_str("the device has no room for another journal segment"),
+            Self::DeviceRoom => f.write_str("the device has room for journal segments again"),
             Self::JournalFull => f.write_str("the journal is full: nothing more is accepted until the region has some"),
             Self::JournalRoom => f.write_str("the journal has room again"),
             Self::JournalPoisoned => f.write_str("a write or sync failed: this process acknowledges nothing more"),
@@ -255,6 +287,10 @@ impl fmt::Display for Event {
             Self::UplinkClosed => f.write_str("the uplink is closed"),
             Self::UplinkRefused { reason } => write!(f, "the region refused the session: {reason}"),
             Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
+            Self::BoardOlder { board, epoch, seen } => write!(
+                f,
+                "{board} starts as {epoch} with an older disk, restored or cloned: records of its life {seen} are held"
+            ),
             Self::BoardUp { board, epoch } => write!(f, "{board} is up, in its life {epoch}"),
             Self::BoardDown { board } => write!(f, "{board} is down"),
             Self::BoardImpaired { board } => write!(f, "{board} is heard by some boards and not by others"),

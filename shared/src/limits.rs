@@ -38,8 +38,18 @@ pub const PAGE_BYTES: usize = 4096;
 pub const FOOTER_BYTES: u32 = 16 * 1024;
 /// Bytes of a journal segment file by default.
 pub const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
-/// Segments a journal may have by default: 256 x 8 MiB = 2 GiB. At the limit the front door stops accepting.
+/// Segments a journal may have by default: 256 x 8 MiB = 2 GiB. Before the limit the oldest records of the lowest class are
+/// shed; at the limit the front door stops accepting.
 pub const SEGMENTS_MAX: u32 = 256;
+/// Fewest segments a journal may have: its own two, one for alarms, and some to write to and to free. Fewer are refused by
+/// the configuration.
+pub const SEGMENTS_LEAST: u32 = 8;
+/// Segments kept for the journal itself: one into which records are written again to free another, and one that a start finds
+/// where a crash came meanwhile. Nothing else begins them.
+pub const OWN_SEGMENTS: usize = 2;
+/// Bytes of records of one class that are written without waiting for more: eight pages, beyond which a page's padding is
+/// small change.
+pub const LINGER_BYTES_MAX: usize = 32 * 1024;
 /// Distinct streams a journal may hold: 64 boards x 3 classes x some epochs. At the limit runs of new streams are refused.
 pub const STREAMS_MAX: usize = 1024;
 
@@ -269,6 +279,7 @@ const _: () = assert!(
     (FOOTER_BYTES as usize).is_multiple_of(PAGE_BYTES) && FOOTER_BYTES < SEGMENT_BYTES / 16,
     "a footer is small"
 );
+const _: () = assert!(SEGMENTS_LEAST as usize >= OWN_SEGMENTS + 1 + 3, "a full journal has something to free");
 const _: () = assert!(BLOCK_BODY_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a block fits a frame");
 const _: () = assert!(COMMIT_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a run fits a frame");
 const _: () = assert!(READ_BYTES as usize > COMMIT_BYTES_MAX + 2 * PAGE_BYTES, "a read takes in a whole block");

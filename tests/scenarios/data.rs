@@ -143,17 +143,22 @@ fn a_flipped_bit_is_brought_up_from_the_copy() {
 }
 
 #[test]
-fn a_full_journal_waits_for_the_region_and_loses_nothing() {
+fn a_full_journal_sheds_bulk_then_events_and_says_so_and_takes_every_alarm() {
     let mut settings = tests::settings::Settings::quiet(5, 3, 2);
-    settings.segments_max = 4;
+    (settings.segment_bytes, settings.segments_max) = (64 * 1024, 8);
     settings.interval = (millis(2), millis(4));
     settings.busy = millis(40_000);
     let mut world = tests::world::World::new(settings);
     assert_eq!(reaches(&mut world, 5_000, |world| world.tally().rows > 20), Ok(true));
     region_away(&mut world, 3, true);
-    assert_eq!(reaches(&mut world, 34_000, |world| world.tally().full > 0), Ok(true), "the journals fill up");
+    assert_eq!(reaches(&mut world, 34_000, |world| world.tally().sheddings > 20), Ok(true), "the journals fill up");
+    let acknowledged = world.tally().acknowledged;
+    assert_eq!(reaches(&mut world, 2_000, |world| world.tally().acknowledged > acknowledged + 500), Ok(true));
     region_away(&mut world, 3, false);
     let rows = world.tally().rows;
     assert_eq!(reaches(&mut world, 10_000, |world| world.tally().rows > rows + 1_000), Ok(true));
     ends_well(&mut world);
+    let tally = world.tally();
+    assert!(tally.shed > 0, "{tally}");
+    assert_eq!(tally.full, 0, "alarms were always taken");
 }

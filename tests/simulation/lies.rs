@@ -35,6 +35,9 @@ macro_rules! lies {
 }
 
 lies! {
+    forgetting_a_gap_record_is_caught => GapForgotten,
+    shedding_alarms_before_bulk_is_caught => AlarmsAreBulk,
+    freeing_before_the_rest_is_durable_is_caught => FreedBeforeDurable,
     acknowledging_before_the_sync_is_caught => AckBeforeSync,
     trusting_the_cache_after_a_failed_sync_is_caught => CacheTrusted,
     reusing_a_boot_epoch_is_caught => EpochReused,

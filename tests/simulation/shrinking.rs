@@ -19,7 +19,7 @@ fn short(mutant: Mutant) -> Vec<Recipe> {
         let faults = long.faults().len();
         let shrunk = shrink(long, judge).expect("it fails").recipe;
         let left = shrunk.faults().len();
-        assert!(left * 4 < faults, "{mutant:?}: {left} of {faults} faults are left");
+        assert!(left * 3 < faults, "{mutant:?}: {left} of {faults} faults are left");
         assert_eq!(list(&shrunk).len(), left + 1, "each is told in a line");
         shrunk
     };

@@ -42,6 +42,12 @@ impl Default for DiskSpeed {
 #[derive(Debug, Default)]
 pub struct Disk {
     files: BTreeMap<SegmentId, File>,
+    /// Files that hold nothing.
+    free: BTreeMap<SegmentId, File>,
+    /// The device has no room for another file.
+    pub full: bool,
+    /// A lie: what stands elsewhere on the disk is not written again, and reported as written.
+    forgets_what_is_written_again: bool,
     /// Files deleted while the directory is not synced: a power cut may bring them back.
     ghosts: BTreeMap<SegmentId, File>,
     /// Start counter in the state file.
@@ -60,6 +66,14 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// An empty disk, which tells `mutant` where that is a disk's lie.
+    pub fn new(mutant: Option<Mutant>) -> Self {
+        Self {
+            forgets_what_is_written_again: mutant == Some(Mutant::FreedBeforeDurable),
+            ..Self::default()
+        }
+    }
+
     /// Queues a job.
     pub fn push(&mut self, job: DiskJob) {
         self.queue.push_back(job);
@@ -77,7 +91,9 @@ impl Disk {
         let sync = dice.span(speed.sync_min, speed.sync_max);
         let takes = match &job {
             DiskJob::Append { segment, offset, bytes, .. } => {
-                self.write(*segment, *offset as usize, bytes)?;
+                if !self.forgets_what_is_written_again || !self.holds_all(bytes) {
+                    self.write(*segment, *offset as usize, bytes)?;
+                }
                 sync + Duration::from_micros(bytes.len() as u64 / 50)
             }
             DiskJob::Prepare { .. } => sync * 2,
@@ -93,11 +109,17 @@ impl Disk {
             DiskJob::Read { length, .. } => {
                 dice.span(Duration::from_micros(50), speed.read_max) + Duration::from_micros(u64::from(*length) / 200)
             }
+            DiskJob::Free { .. } => sync / 2,
             DiskJob::Delete { .. } => Duration::from_micros(200),
         };
         self.running = Some(job);
         self.job += 1;
         Ok(Some(takes))
+    }
+
+    fn holds_all(&self, bytes: &[u8]) -> bool {
+        let marks = Mark::find_all(bytes);
+        !marks.is_empty() && marks.into_iter().all(|mark| self.holds(mark))
     }
 
     fn write(&mut self, segment: SegmentId, offset: usize, bytes: &[u8]) -> Result<(), String> {
@@ -125,11 +147,14 @@ impl Disk {
     /// Ends the job under way and says what the board is told of it.
     pub fn end(&mut self, dice: &mut Dice, mutant: Option<Mutant>) -> Option<DiskDone> {
         let job = self.running.take()?;
-        if self.fails_next && !matches!(job, DiskJob::Foot { .. } | DiskJob::Read { .. } | DiskJob::Delete { .. }) {
+        let spared =
+            matches!(job, DiskJob::Foot { .. } | DiskJob::Read { .. } | DiskJob::Free { .. } | DiskJob::Delete { .. });
+        if self.fails_next && !spared {
             self.fails_next = false;
             return Some(self.fail(&job, dice));
         }
         match job {
+            DiskJob::Prepare { segment, from: None, .. } if self.full => Some(DiskDone::NoRoom { segment }),
             DiskJob::Prepare { segment, from, bytes } => {
                 self.prepare(segment, from, bytes as usize, mutant);
                 self.ghosts.clear();
@@ -152,6 +177,11 @@ impl Disk {
                 Some(DiskDone::Read { token, bytes })
             }
             DiskJob::Foot { .. } => None,
+            DiskJob::Free { segment } => {
+                self.set_free(segment, mutant);
+                self.ghosts.clear();
+                None
+            }
             DiskJob::Delete { segment } => {
                 self.delete(segment, mutant);
                 None
@@ -179,13 +209,20 @@ impl Disk {
 
     fn prepare(&mut self, segment: SegmentId, from: Option<SegmentId>, bytes: usize, mutant: Option<Mutant>) {
         let recycled = from.and_then(|old| {
-            let victim = self.victim(old, mutant);
-            self.files.remove(&victim)
+            let free = self.free.remove(&old);
+            free.or_else(|| self.files.remove(&self.victim(old, mutant)))
         });
         let mut file = recycled.unwrap_or_default();
         file.stretch(bytes);
         file.sync();
         self.files.insert(segment, file);
+    }
+
+    fn set_free(&mut self, segment: SegmentId, mutant: Option<Mutant>) {
+        let victim = self.victim(segment, mutant);
+        if let Some(file) = self.files.remove(&victim) {
+            self.free.insert(segment, file);
+        }
     }
 
     fn delete(&mut self, segment: SegmentId, mutant: Option<Mutant>) {
@@ -224,6 +261,7 @@ impl Disk {
             }
             Some(DiskJob::Remember(memory)) if dice.coin() => self.memory = memory,
             Some(DiskJob::Delete { segment }) if dice.coin() => self.delete(segment, None),
+            Some(DiskJob::Free { segment }) if dice.coin() => self.set_free(segment, None),
             Some(_) | None => {}
         }
     }
@@ -244,6 +282,9 @@ impl Disk {
     /// what is read is durable before it is claimed. After a failed sync the page cache shows bytes that the device does
     /// not hold, and a second sync does not bring them there: hence the cache is dropped before it is read.
     pub fn recover(&mut self, mutant: Option<Mutant>, recovery: &mut Recovery) {
+        for segment in self.free.keys() {
+            recovery.handle_free(*segment);
+        }
         for (segment, file) in &mut self.files {
             let length = u32::try_from(file.len()).unwrap_or(u32::MAX);
             if recovery.handle_footer(*segment, length, file.footer()) {

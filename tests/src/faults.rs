@@ -65,6 +65,8 @@ faults! {
     HandOver = "an operator asks for a hand-over" every 2_500,
     /// A write or sync fails.
     SyncFails = "a write fails" every 2_500,
+    /// A disk has no room for another file for a while.
+    DiskFull = "a disk has no room for more files" every 3_300,
     /// A disk becomes slow for a while.
     SlowDisk = "a disk is slow" every 1_700,
     /// One way between two boards is cut.
@@ -110,14 +112,35 @@ faults! {
 /// What ends a fault, or carries it on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mend {
-    Way { from: BoardId, to: BoardId },
-    Cut { from: BoardId, to: BoardId },
-    Uplink { board: BoardId, out: bool, back: bool },
-    Disk { board: BoardId },
-    Witness { board: BoardId },
+    Way {
+        from: BoardId,
+        to: BoardId,
+    },
+    Cut {
+        from: BoardId,
+        to: BoardId,
+    },
+    Uplink {
+        board: BoardId,
+        out: bool,
+        back: bool,
+    },
+    /// The disk of a board has room again.
+    Room {
+        board: BoardId,
+    },
+    Disk {
+        board: BoardId,
+    },
+    Witness {
+        board: BoardId,
+    },
     WitnessBoot,
     RegionBoot,
-    Stopped { board: BoardId, life: Life },
+    Stopped {
+        board: BoardId,
+        life: Life,
+    },
 }
 
 /// One fault at its time.

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use shared::ids::Class;
+
 /// Names one reading of one publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
@@ -24,6 +26,15 @@ const MAGIC: [u8; 4] = [LEAD, b'R', b'S', b'M'];
 pub const MARK_BYTES: usize = 14;
 
 impl Mark {
+    /// Which class its publisher gives it.
+    pub const fn class(self) -> Class {
+        match self.number % 16 {
+            0 => Class::Alarm,
+            1..=3 => Class::Bulk,
+            _ => Class::Event,
+        }
+    }
+
     /// A payload of `length` bytes (at least [`MARK_BYTES`]) that carries the mark.
     pub fn payload(self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length.max(MARK_BYTES));

@@ -1,9 +1,9 @@
 //! The reference model: what was published, acknowledged, numbered and stored, and the promises over it. Knows
 //! nothing of how the code under test works; every check names the promise it stands for (`docs/promises.md`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use shared::ids::{BoardId, Seq, Stream, Term};
+use shared::ids::{BoardId, Class, Seq, Stream, Term};
 use shared::record::Reading;
 use shared::wire::peer::Run;
 
@@ -156,14 +156,38 @@ impl Model {
         }
     }
 
-    /// Acknowledged readings that are not in `store`, less those that were excused.
+    /// Acknowledged readings that are neither in `store` nor declared shed, less those that were excused.
     pub(crate) fn missing(&self, store: &Store) -> Vec<Mark> {
-        self.fates
+        let absent: Vec<Mark> = self
+            .fates
             .iter()
             .filter(|(_, fate)| fate.acknowledged.is_some() && !fate.excused)
             .filter(|(mark, _)| store.rows_of(**mark) == 0)
             .map(|(mark, _)| *mark)
-            .collect()
+            .collect();
+        if absent.is_empty() {
+            return absent;
+        }
+        let shed = self.shed(store);
+        absent.into_iter().filter(|mark| !shed.contains(mark)).collect()
+    }
+
+    /// Readings that a gap record in `store` stands for.
+    fn shed(&self, store: &Store) -> BTreeSet<Mark> {
+        let numbered = self.numbered.iter().flat_map(|(stream, marks)| {
+            let of = move |(seq, mark): (&Seq, &Mark)| store.is_shed(stream, *seq).then_some(*mark);
+            marks.iter().filter_map(of)
+        });
+        numbered.collect()
+    }
+
+    /// Promise 3: alarms are never shed, whatever class the records were taken in as.
+    pub(crate) fn shed_alarm(&self, store: &Store) -> Option<String> {
+        let shed = self.shed(store);
+        let alarm = shed
+            .iter()
+            .find(|mark| mark.class() == Class::Alarm && store.rows_of(**mark) == 0)?;
+        Some(format!("{alarm}, an alarm, was shed"))
     }
 
     /// Promise 2 at the end: within a stream, the first times of a publisher's readings are in the order of publishing.
@@ -190,6 +214,7 @@ impl Model {
         tally.acknowledged = self.fates.values().filter(|fate| fate.acknowledged.is_some()).count() as u64;
         tally.degraded = self.fates.values().filter(|fate| fate.degraded).count() as u64;
         tally.rows = store.rows() as u64;
+        tally.shed = store.shed_in_all();
         tally.duplicates_met = store.duplicates;
     }
 }

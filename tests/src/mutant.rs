@@ -42,11 +42,17 @@ pub enum Mutant {
     ActsBeyondLease,
     /// A witness forgets at a restart what it granted.
     WitnessForgets,
+    /// The region does not note what a gap record declares.
+    GapForgotten,
+    /// Front doors take alarms for bulk.
+    AlarmsAreBulk,
+    /// What is written again to free a segment is reported as durable and never reaches the disk.
+    FreedBeforeDurable,
 }
 
 impl Mutant {
     /// Every lie.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::AckBeforeSync,
         Self::CacheTrusted,
         Self::EpochReused,
@@ -65,6 +71,9 @@ impl Mutant {
         Self::DeadManSleeps,
         Self::ActsBeyondLease,
         Self::WitnessForgets,
+        Self::GapForgotten,
+        Self::AlarmsAreBulk,
+        Self::FreedBeforeDurable,
     ];
 
     /// The lie's name on the command line.
@@ -88,6 +97,9 @@ impl Mutant {
             Self::DeadManSleeps => "dead-man-sleeps",
             Self::ActsBeyondLease => "acts-beyond-lease",
             Self::WitnessForgets => "witness-forgets",
+            Self::GapForgotten => "gap-forgotten",
+            Self::AlarmsAreBulk => "alarms-are-bulk",
+            Self::FreedBeforeDurable => "freed-before-durable",
         }
     }
 
@@ -106,6 +118,8 @@ impl Mutant {
                 " while "
             }
             Self::DeadManSleeps | Self::ActsBeyondLease => "acts under duty",
+            Self::GapForgotten => "acknowledged and",
+            Self::AlarmsAreBulk => "an alarm, was shed",
             _ => "",
         }
     }
@@ -126,6 +140,8 @@ impl Mutant {
             Self::ObituaryOfTheLiving => &[Fault::Pause],
             Self::DeadManSleeps | Self::ActsBeyondLease => &[Fault::Pause, Fault::MeshCut],
             Self::WitnessForgets => &[Fault::WitnessCrash, Fault::MeshCut],
+            Self::GapForgotten | Self::AlarmsAreBulk => &[Fault::RegionAway],
+            Self::FreedBeforeDurable => &[Fault::RegionAway, Fault::PowerCut],
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::ids::{BoardId, Class};
+use shared::ids::BoardId;
 use shared::record::{Key, Record};
 use shared::time::WallMillis;
 
@@ -83,8 +83,11 @@ impl Publisher {
             unacknowledged: if dice.below(4) == 0 && settings.carefree { 100_000 } else { 0 },
             window: dice.between(1, 32) as usize,
             interval: settings.interval,
-            // Mostly small: what large payloads cost is checksums, not decisions.
-            payload_most: dice.pick(&[40, 40, 80, 80, 200, 200, 400, 2_000]).unwrap_or(40),
+            // Mostly small: what large payloads cost is checksums, not decisions. All that gathers must fit a segment.
+            payload_most: dice
+                .pick(&[40, 40, 80, 80, 200, 200, 400, 2_000])
+                .unwrap_or(40)
+                .min(if settings.segment_bytes < 512 * 1024 { 80 } else { 2_000 }),
             made: 0,
             waiting: VecDeque::new(),
             on_its_way: BTreeMap::new(),
@@ -108,11 +111,7 @@ impl Publisher {
         let size = u64::from(number).wrapping_mul(0x9e37_79b9) % (self.payload_most + 1);
         let payload = mark.payload(MARK_BYTES + usize::try_from(size).unwrap_or(0));
         let name = format!("sensor-{}", self.id);
-        let class = match number % 16 {
-            0 => Class::Alarm,
-            1..=3 => Class::Bulk,
-            _ => Class::Event,
-        };
+        let class = mark.class();
         let topic = format!("{}/approach/{}", class.as_str(), self.id);
         let packet = u16::try_from(number % 60_000 + 1).unwrap_or(1);
         let changed = if key_changes { times } else { 0 };

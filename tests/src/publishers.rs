@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shared::ids::BoardId;
+use shared::ids::{BoardId, Class};
 
 use crate::board::{Board, Life};
 use crate::clock::Moment;
@@ -85,6 +85,7 @@ impl World {
 
     fn send_reading(&mut self, id: u8, number: u32, (board, life): (BoardId, Life)) {
         let key_changes = self.lies(Mutant::KeyChangedOnResend);
+        let alarms_are_bulk = self.lies(Mutant::AlarmsAreBulk);
         let now = self.now;
         let delay = self
             .publisher_dice
@@ -99,7 +100,10 @@ impl World {
                 .on_its_way
                 .insert(number, OnItsWay { since: now, times: times + 1, here: true });
         }
-        let record = Box::new(publisher.record(number, times, key_changes));
+        let mut record = Box::new(publisher.record(number, times, key_changes));
+        if alarms_are_bulk && record.class == Class::Alarm {
+            record.class = Class::Bulk;
+        }
         publisher.at_board = (publisher.at_board + TICK).max(now + delay);
         let (at, connection, mark) = (publisher.at_board, publisher.connection, publisher.mark(number));
         self.model.sent(mark);

@@ -165,7 +165,7 @@ impl Settings {
             // Two clocks that differ most still keep to the bound that leases allow for.
             drift_ppm: dice.pick(&[0, 500, DRIFT_PPM]).unwrap_or(0),
             segment_bytes: dice.pick(&[64, 128, 512]).unwrap_or(512) * 1024,
-            segments_max: dice.between(4, 16) as u32,
+            segments_max: dice.between(8, 16) as u32,
             ..quiet
         };
         drawn.draw_control(&mut dice.fork());
@@ -178,6 +178,9 @@ impl Settings {
         }
         if dice.below(6) == 0 {
             drawn.becomes_a_storm();
+        }
+        if dice.below(5) == 0 {
+            drawn.becomes_cramped();
         }
         drawn
     }
@@ -221,6 +224,13 @@ impl Settings {
         }
     }
 
+    /// A journal that is full within seconds, and a region that is away for as long.
+    fn becomes_cramped(&mut self) {
+        (self.segment_bytes, self.segments_max) = (64 * 1024, 8);
+        self.interval = (Duration::from_millis(2), Duration::from_millis(8));
+        self.faults.insert(Fault::RegionAway, Duration::from_millis(1_500));
+    }
+
     /// In how many boards a lie shows. A pair has nobody else to keep a copy while one of it restarts: what that one
     /// claims is believed.
     pub const fn boards_for(mutant: Mutant) -> u8 {
@@ -248,6 +258,9 @@ impl Settings {
             settings.duties = vec![DutyConfig { name, mode: DutyMode::Exclusive, standby: true, is_local: true }];
         }
         settings.duties[0].mode = DutyMode::Exclusive;
+        if matches!(mutant, Mutant::GapForgotten | Mutant::AlarmsAreBulk | Mutant::FreedBeforeDurable) {
+            settings.becomes_cramped();
+        }
         settings.mutant = Some(mutant);
         settings.copies = usize::from(boards.min(2));
         settings.publishers = 4;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use shared::action::{Action, Answer, DiskDone, DiskJob, Evidence, Offer};
 use shared::event::Event;
-use shared::ids::{BoardId, Ticket};
+use shared::ids::{BoardId, SegmentId, Ticket};
+use shared::journal::format::{Found, decode};
 use shared::node::Node;
 use shared::outbox::Outbox;
 use shared::record::Record;
@@ -181,14 +182,31 @@ impl World {
     }
 
     fn perform_disk(&mut self, board: BoardId, job: DiskJob) {
-        if let DiskJob::Append { bytes, .. } = &job {
+        if let DiskJob::Append { segment, offset, bytes, .. } = &job {
             self.story.weigh_bytes(self.now, bytes);
             self.tally.appends += 1;
+            self.block_is_written(board, *segment, *offset, bytes);
+        }
+        if let DiskJob::Free { .. } = &job {
+            self.tally.freed += 1;
         }
         if let Some(host) = self.boards.get_mut(&board) {
             host.disk.push(job);
         }
         self.disk_begins(board);
+    }
+
+    /// What a board writes says which reading has which number, also of records that never travel.
+    fn block_is_written(&mut self, board: BoardId, segment: SegmentId, offset: u32, bytes: &[u8]) {
+        let Found::Block { runs, .. } = decode(segment, offset, bytes) else {
+            self.broken(format!("{board} writes a block that does not read"));
+            return;
+        };
+        for run in &runs {
+            if let Err(what) = self.model.run_travels(board, run) {
+                self.broken(what);
+            }
+        }
     }
 
     fn perform_notice(&mut self, board: BoardId, event: &Event, performed: &mut Performed) {
@@ -209,6 +227,8 @@ impl World {
             Event::JournalDamaged { .. } => self.tally.damaged += 1,
             Event::TornTail { .. } => self.tally.torn += 1,
             Event::JournalFull => self.tally.full += 1,
+            Event::DeviceFull => self.tally.device_full += 1,
+            Event::Shed { .. } => self.tally.sheddings += 1,
             _ => {}
         }
     }

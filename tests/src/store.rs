@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use shared::ids::{Seq, Stream, Term};
+use shared::ids::{Class, Seq, Stream, Term};
 use shared::ranges::RangeSet;
 use shared::record::{Kind, Reading};
-use shared::region::ledger::{Filed, FilingKey, Settled, Stored, Tally, Verdict, file, settle};
+use shared::region::ledger::{Filed, FilingKey, Settled, Stored, Tally, Verdict, file, gap, settle};
 use shared::wire::uplink::Block;
 
 use crate::mark::Mark;
@@ -28,6 +28,8 @@ pub struct Store {
     pub duplicates: u64,
     /// Gap records.
     pub gaps: u64,
+    /// What gap records declared lost.
+    declared: BTreeMap<Stream, RangeSet>,
 }
 
 impl Store {
@@ -85,13 +87,48 @@ impl Store {
                 complaints.push(format!("sequence {seq} of {stream} was stored twice"));
             }
             match reading.kind {
-                Kind::Gap => tally.gaps += 1,
+                Kind::Gap => {
+                    tally.gaps += 1;
+                    if mutant != Some(Mutant::GapForgotten) {
+                        self.declare(&reading, complaints);
+                    }
+                }
                 Kind::Reading => self.file_one((stream, seq), &reading, mark, mutant, &mut tally, complaints),
             }
         }
         self.duplicates += tally.duplicates;
         self.gaps += tally.gaps;
         tally
+    }
+
+    fn declare(&mut self, reading: &Reading<'_>, complaints: &mut Vec<String>) {
+        let Ok(gap) = gap(reading) else {
+            complaints.push("a gap record does not read".into());
+            return;
+        };
+        if gap.stream.class == Class::Alarm {
+            complaints.push(format!("alarms of {} were shed", gap.stream));
+        }
+        self.declared.entry(gap.stream).or_default().insert(gap.range);
+    }
+
+    /// Whether the record was declared shed and never came.
+    pub fn is_shed(&self, stream: &Stream, seq: Seq) -> bool {
+        let declared = self.declared.get(stream).is_some_and(|declared| declared.contains(seq));
+        declared && !self.coverage.get(stream).is_some_and(|covered| covered.contains(seq))
+    }
+
+    /// Records of `stream` that were declared shed and never came.
+    pub fn shed(&self, stream: &Stream) -> u64 {
+        let Some(declared) = self.declared.get(stream) else { return 0 };
+        self.coverage
+            .get(stream)
+            .map_or(declared.count(), |covered| declared.minus(covered).count())
+    }
+
+    /// Records that were declared shed and never came, in all.
+    pub fn shed_in_all(&self) -> u64 {
+        self.declared.keys().map(|stream| self.shed(stream)).sum()
     }
 
     fn file_one(

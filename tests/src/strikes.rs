@@ -52,6 +52,10 @@ impl World {
             | Fault::DutyDies
             | Fault::Loss => self.strike_process(fault, board, &mut dice),
             Fault::SyncFails => self.fail_next_sync(board),
+            Fault::DiskFull => {
+                self.fill_disk(board);
+                self.put_in(span(&mut dice, 200, 6_000), Happening::Mend(Mend::Room { board }));
+            }
             Fault::SlowDisk => self.slow_disk(board, span(&mut dice, 200, 3_000)),
             Fault::BitFlip => self.flip_if_it_can_be_borne(board),
             Fault::OneWayCut
@@ -259,6 +263,20 @@ impl World {
         }
     }
 
+    /// The disk of `board` has no room for another file.
+    pub fn fill_disk(&mut self, board: BoardId) {
+        if let Some(host) = self.boards.get_mut(&board) {
+            host.disk.full = true;
+        }
+    }
+
+    /// The disk of `board` has room again.
+    pub fn empty_disk(&mut self, board: BoardId) {
+        if let Some(host) = self.boards.get_mut(&board) {
+            host.disk.full = false;
+        }
+    }
+
     fn slow_disk(&mut self, board: BoardId, back: Duration) {
         if let Some(host) = self.boards.get_mut(&board) {
             host.speed.sync_max = self.settings.disk.sync_max * 30;
@@ -316,6 +334,7 @@ impl World {
             }
             Mend::Uplink { board, out, back } => self.mend_uplink(board, out, back),
             Mend::Disk { board } => self.quick_disk(board),
+            Mend::Room { board } => self.empty_disk(board),
             Mend::Witness { board } => self.mend_witness(board),
             Mend::WitnessBoot => self.witness_boot(),
             Mend::RegionBoot => self.region_boot(),
@@ -351,6 +370,7 @@ impl World {
         for board in boards {
             self.heal_uplink(board);
             self.quick_disk(board);
+            self.empty_disk(board);
             self.heal_witness(board);
             let Some(host) = self.boards.get_mut(&board) else { continue };
             host.disk.fails_next = false;

@@ -38,6 +38,8 @@ tally! {
     degraded,
     /// Rows in the region's store.
     rows,
+    /// Records that a gap record declared shed and that never came.
+    shed,
     /// Readings that the region had already as rows.
     duplicates_met,
     /// Starts of a board's process.
@@ -58,6 +60,12 @@ tally! {
     poisoned,
     /// Torn tails cut.
     torn,
+    /// Segments freed by a rename.
+    freed,
+    /// Times that records of a class were shed to free a segment.
+    sheddings,
+    /// Times that a device had no room for another file.
+    device_full,
     /// Damage found before valid blocks.
     damaged,
     /// Times a journal was full.
@@ -115,8 +123,14 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "readings       {} published, {} acknowledged ({} visibly degraded), {} rows, {} sent again, {} met their row",
-            self.published, self.acknowledged, self.degraded, self.rows, self.sent_again, self.duplicates_met
+            "readings       {} published, {} acknowledged ({} visibly degraded), {} rows, {} shed, {} sent again, {} met their row",
+            self.published,
+            self.acknowledged,
+            self.degraded,
+            self.rows,
+            self.shed,
+            self.sent_again,
+            self.duplicates_met
         )?;
         writeln!(
             f,
@@ -138,8 +152,16 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "disks          {} writes, {} failures, {} bits flipped, {} torn tails, {} damaged places, {} times full",
-            self.appends, self.poisoned, self.flips, self.torn, self.damaged, self.full
+            "disks          {} writes, {} failures, {} bits flipped, {} torn tails, {} damaged places, {} segments freed, {} times shed, {} times full, {} times no room",
+            self.appends,
+            self.poisoned,
+            self.flips,
+            self.torn,
+            self.damaged,
+            self.freed,
+            self.sheddings,
+            self.full,
+            self.device_full
         )?;
         writeln!(
             f,

@@ -1,7 +1,7 @@
 //! When a world is at rest, and what must hold then: all that was acknowledged is in the store once and in order,
 //! and every counter adds up.
 
-use shared::ids::{Class, Origin, Stream};
+use shared::ids::{Class, Epoch, Origin, Stream};
 
 use crate::accord::Accord;
 use crate::board::Board;
@@ -85,10 +85,13 @@ impl World {
         if let Some(what) = self.model.disorder(&self.region.store) {
             return Some(what);
         }
+        if let Some(what) = self.model.shed_alarm(&self.region.store) {
+            return Some(what);
+        }
         self.boards_left().find_map(|host| self.counters_complaint(host))
     }
 
-    /// Promise 3: what this life of the board has accepted is committed, and is what the region has of it.
+    /// Promise 3: what this life of the board has accepted is committed, and is what the region has of it or was told was shed.
     fn counters_complaint(&self, host: &Board) -> Option<String> {
         let process = host.process.as_ref()?;
         let status = process.node.status(host.clock.local(self.now));
@@ -103,8 +106,15 @@ impl World {
             .filter(|(stream, _)| stream.origin.board == host.id && stream.origin.epoch.boot == boot)
             .map(|(_, records)| records.len() as u64)
             .sum();
-        (stored != status.accepted)
-            .then(|| format!("{} accepted {} in this life, the region stores {stored}", host.id, status.accepted))
+        let origin = Origin { board: host.id, epoch: Epoch { boot, nonce: host.nonce } };
+        let shed: u64 = Class::ALL
+            .into_iter()
+            .map(|class| self.region.store.shed(&Stream { origin, class }))
+            .sum();
+        (stored + shed != status.accepted).then(|| {
+            let accepted = status.accepted;
+            format!("{} accepted {accepted} in this life, the region stores {stored} and knows of {shed} shed", host.id)
+        })
     }
 
     /// Sequences of `origin` that the region covers, by class.

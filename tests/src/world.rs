@@ -332,7 +332,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         duties,
         copies: settings.copies,
         timing: Timing::default(),
-        journal: JournalConfig { segment_bytes: settings.segment_bytes, segments_max: settings.segments_max },
+        journal: JournalConfig::sized(settings.segment_bytes, settings.segments_max),
         has_region: true,
     };
     let slow = settings.mutant == Some(Mutant::SlowClock) && id.get() == 1;
@@ -341,7 +341,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
     Board {
         id,
         config,
-        disk: Disk::default(),
+        disk: Disk::new(settings.mutant),
         speed: settings.disk,
         clock,
         dice,

@@ -137,9 +137,14 @@ fn journal(plan: &SitePlan) -> String {
         None => ("# ", shared::config::JournalConfig::default()),
     };
     let mib = journal.segment_bytes / (1024 * 1024);
-    let segments = journal.segments_max;
+    let (segments, reserve) = (journal.segments_max, journal.alarm_reserve);
     format!(
         "{marker}segment_mib = {mib}                   # MiB of one file; 4 to 256\n\
-         {marker}segments_max = {segments}                # files at most; 4 to 65536"
+         {marker}segments_max = {segments}                # files at most; 8 to 65536\n\
+         # alarm_reserve = {reserve}                # of these, files for alarms alone; 1 to half of them\n\
+         # event_mib_max = 1024              # events that the region has not, past which the oldest are shed; from 16\n\
+         # bulk_mib_max = 512                # the same for bulk\n\
+         # event_linger_ms = 0               # an event waits so long for others to be written with; 0 to 1000\n\
+         # bulk_linger_ms = 10               # the same for bulk: longer spares the flash; 0 to 10000"
     )
 }

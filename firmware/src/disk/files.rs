@@ -2,6 +2,7 @@
 //! of what stands in them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ const OPEN_MAX: usize = 8;
 const ZEROS_BYTES: usize = 256 * 1024;
 /// Ending of a segment that is still being made; such files are removed at the start.
 const UNFINISHED: &str = "tmp";
+/// Endings of a segment, and of a file that holds nothing and may become one.
+const SEGMENT: &str = "seg";
+const FREE: &str = "free";
 
 /// The segments of one directory.
 #[derive(Debug)]
@@ -31,21 +35,28 @@ impl Files {
     }
 
     fn segment_path(&self, segment: SegmentId) -> PathBuf {
-        self.path.join(format!("{:016x}.seg", segment.0))
+        self.path.join(format!("{:016x}.{SEGMENT}", segment.0))
     }
 
-    /// The segments that are there, in rising order. Removes what a crash left half-made.
-    pub(super) fn list(&self) -> Result<Vec<SegmentId>, DiskError> {
-        let mut segments = Vec::new();
+    fn free_path(&self, segment: SegmentId) -> PathBuf {
+        self.segment_path(segment).with_extension(FREE)
+    }
+
+    /// The segments that are there and the files that are free, each in rising order. Removes what a crash left half-made.
+    pub(super) fn list(&self) -> Result<(Vec<SegmentId>, Vec<SegmentId>), DiskError> {
+        let (mut segments, mut free) = (Vec::new(), Vec::new());
         for path in self.system.entries(&self.path).map_err(DiskError::system("read", &self.path))? {
             if path.extension().is_some_and(|ending| ending == UNFINISHED) {
                 self.system.remove(&path).map_err(DiskError::system("remove", &path))?;
-            } else if let Some(segment) = parse(&path) {
+            } else if let Some(segment) = parse(&path, SEGMENT) {
                 segments.push(segment);
+            } else if let Some(segment) = parse(&path, FREE) {
+                free.push(segment);
             }
         }
         segments.sort_unstable();
-        Ok(segments)
+        free.sort_unstable();
+        Ok((segments, free))
     }
 
     /// Makes what was made, renamed and removed in the directory durable.
@@ -56,24 +67,63 @@ impl Files {
     }
 
     /// Makes `segment` exist with `bytes` bytes. A freed segment's file is only renamed: the blocks in it name their
-    /// own segment, so they are not taken for this one's.
-    pub(super) fn prepare(&mut self, segment: SegmentId, from: Option<SegmentId>, bytes: u32) -> Result<(), DiskError> {
+    /// own segment, so they are not taken for this one's. False where the device has no room for it: then nothing is changed,
+    /// and nothing that was written before is touched.
+    pub(super) fn prepare(
+        &mut self,
+        segment: SegmentId,
+        from: Option<SegmentId>,
+        bytes: u32,
+    ) -> Result<bool, DiskError> {
         let path = self.segment_path(segment);
         let recycled = match from {
             Some(from) => self.recycle(from, &path, bytes)?,
             None => false,
         };
         if !recycled {
-            self.make(&path, bytes)?;
+            match self.make(&path, bytes) {
+                Err(error) if error.is_for_want_of_room() => {
+                    let unfinished = path.with_extension(UNFINISHED);
+                    match self.system.remove(&unfinished) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(DiskError::system("remove", &unfinished)(error));
+                        }
+                        Ok(()) | Err(_) => return Ok(false),
+                    }
+                }
+                made => made?,
+            }
         }
+        self.sync_directory()?;
+        Ok(true)
+    }
+
+    /// Gives the file of `segment`, which holds nothing any more, the name of a free one.
+    pub(super) fn free(&mut self, segment: SegmentId) -> Result<(), DiskError> {
+        self.open.remove(&segment);
+        let path = self.segment_path(segment);
+        self.system
+            .rename(&path, &self.free_path(segment))
+            .map_err(DiskError::system("rename", &path))?;
         self.sync_directory()
     }
 
     /// False where the freed file has another length: then it is removed and a new one must be made.
     fn recycle(&mut self, from: SegmentId, to: &Path, bytes: u32) -> Result<bool, DiskError> {
-        let old = self.segment_path(from);
-        let length = self.file(from)?.length().map_err(DiskError::system("look at", &old))?;
         self.open.remove(&from);
+        // What a short life left empty was never given the name of a free file.
+        let free = self.free_path(from);
+        let (old, file) = match self.system.open(&free, Opening::Existing) {
+            Ok(file) => (free, file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let old = self.segment_path(from);
+                let file = self.system.open(&old, Opening::Existing);
+                let file = file.map_err(DiskError::system("open", &old))?;
+                (old, file)
+            }
+            Err(error) => return Err(DiskError::system("open", &free)(error)),
+        };
+        let length = file.length().map_err(DiskError::system("look at", &old))?;
         if length == u64::from(bytes) {
             self.system.rename(&old, to).map_err(DiskError::system("rename", &old))?;
             return Ok(true);
@@ -170,8 +220,8 @@ impl Files {
     }
 }
 
-fn parse(path: &Path) -> Option<SegmentId> {
-    let digits = path.file_name()?.to_str()?.strip_suffix(".seg")?;
+fn parse(path: &Path, ending: &str) -> Option<SegmentId> {
+    let digits = path.file_name()?.to_str()?.strip_suffix(ending)?.strip_suffix('.')?;
     let is_ours = digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     u64::from_str_radix(digits, 16).ok().filter(|_| is_ours).map(SegmentId)
 }

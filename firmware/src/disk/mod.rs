@@ -7,6 +7,7 @@
 //!   lock                   held (flock) as long as the process lives
 //!   state                  two slots of one page: start counter, nonce, reserved election terms
 //!   NNNNNNNNNNNNNNNN.seg   a journal segment, its number in hexadecimal
+//!   NNNNNNNNNNNNNNNN.free  a file that was one, holds nothing, and becomes another
 //! ```
 
 mod files;
@@ -85,6 +86,13 @@ pub enum DiskError {
 impl DiskError {
     fn system<P: AsRef<Path>>(verb: &'static str, path: P) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { verb, path: path.as_ref().to_owned(), source }
+    }
+
+    /// Whether the device, or what of it this process may use, is full.
+    fn is_for_want_of_room(&self) -> bool {
+        let full =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, Self::System { source, .. } if full(source))
     }
 }
 

@@ -14,7 +14,11 @@ use super::files::Files;
 pub(super) fn recover(files: &mut Files) -> Result<Recovered, DiskError> {
     let mut recovery = Recovery::new();
     let mut footer = vec![0; FOOTER_BYTES as usize];
-    for segment in files.list()? {
+    let (segments, free) = files.list()?;
+    for segment in free {
+        recovery.handle_free(segment);
+    }
+    for segment in segments {
         let length = files.length(segment)?;
         if let Some(at) = footer_at(length) {
             files.read_into(segment, at, &mut footer)?;

@@ -271,13 +271,13 @@ async fn a_restart_with_a_large_backlog_is_quick_and_small() {
         .and_then(|mib| mib.parse().ok())
         .unwrap_or(1024);
     let scratch = Scratch::new();
-    let config = JournalConfig { segments_max: 65_536, ..JournalConfig::default() };
+    let config = JournalConfig::sized(shared::limits::SEGMENT_BYTES, 65_536);
     let Opened { epoch, recovered, mut disk, .. } = start(&scratch).unwrap();
     let mut journal = Journal::new(config, epoch, recovered);
     let run_bytes = 250 * 1024;
     let payload = Bytes::from(vec![7; run_bytes]);
-    let (mut out, mut first) = (Outbox::default(), 1);
-    journal.prepare(&mut out);
+    let (now, mut out, mut first) = (shared::time::Instant::ZERO, Outbox::default(), 1);
+    journal.prepare(now, &mut out);
     while first * run_bytes as u64 / 1024 <= mib * 1024 {
         while let Some(job) = out.pop() {
             disk.submit(job.clone());
@@ -286,14 +286,14 @@ async fn a_restart_with_a_large_backlog_is_quick_and_small() {
                 _ => continue,
             };
             match done {
-                DiskDone::Prepared { segment } => journal.handle_prepared(segment),
+                DiskDone::Prepared { segment } => journal.handle_prepared(segment, now, &mut out),
                 DiskDone::Appended { token } => drop(journal.handle_appended(token)),
                 other => panic!("{other:?}"),
             }
         }
         let runs = [0, 1, 2].map(|more| Run::new(stream(), first + more, 1, payload.clone()));
         first += 3;
-        journal.append(&runs, &mut out);
+        journal.append(&runs, now, &mut out);
     }
     let held = journal.held().clone();
     drop((journal, disk));
@@ -318,4 +318,38 @@ async fn a_restart_with_a_large_backlog_is_quick_and_small() {
     );
     assert_eq!(journal.held(), &held);
     assert!(took < Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_device_without_room_is_no_failure_and_is_asked_again() {
+    let scratch = Scratch::new();
+    let mut opened = start(&scratch).unwrap();
+    assert_eq!(answer(&mut opened.disk, prepare(1, None)).await, DiskDone::Prepared { segment: SegmentId(1) });
+    // What is written for the second segment ends on a device that is full.
+    symlink("/dev/full", scratch.0.join("0000000000000002.tmp")).unwrap();
+    assert_eq!(answer(&mut opened.disk, prepare(2, None)).await, DiskDone::NoRoom { segment: SegmentId(2) });
+    assert!(!opened.disk.gauge().has_failed());
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 3, "lock, state and the first segment");
+    let block = commit_block(1, 0, 1, 0).0;
+    assert_eq!(answer(&mut opened.disk, append(1, 0, block)).await, DiskDone::Appended { token: Token(9) });
+    assert_eq!(answer(&mut opened.disk, prepare(2, None)).await, DiskDone::Prepared { segment: SegmentId(2) });
+}
+
+#[tokio::test]
+async fn a_freed_segment_is_no_segment_after_a_restart_and_becomes_another() {
+    let scratch = Scratch::new();
+    {
+        let mut opened = start(&scratch).unwrap();
+        answer(&mut opened.disk, prepare(1, None)).await;
+        answer(&mut opened.disk, append(1, 0, commit_block(1, 0, 1, 0).0)).await;
+        opened.disk.submit(DiskJob::Free { segment: SegmentId(1) });
+    }
+    let mut opened = start(&scratch).unwrap();
+    assert_eq!(opened.recovered.free, [SegmentId(1)]);
+    assert!(opened.recovered.segments.is_empty());
+    assert_eq!(answer(&mut opened.disk, prepare(2, Some(1))).await, DiskDone::Prepared { segment: SegmentId(2) });
+    drop(opened);
+    let opened = start(&scratch).unwrap();
+    assert!(opened.recovered.free.is_empty());
+    assert!(opened.recovered.segments[&SegmentId(2)].streams.is_empty());
 }

@@ -66,8 +66,11 @@ impl Volume {
     pub fn perform(&mut self, job: DiskJob) -> Result<Option<DiskDone>, DiskError> {
         Ok(match job {
             DiskJob::Prepare { segment, from, bytes } => {
-                self.files.prepare(segment, from, bytes)?;
-                Some(DiskDone::Prepared { segment })
+                let done = match self.files.prepare(segment, from, bytes)? {
+                    true => DiskDone::Prepared { segment },
+                    false => DiskDone::NoRoom { segment },
+                };
+                Some(done)
             }
             DiskJob::Append { token, segment, offset, bytes } => {
                 self.files.write(segment, offset, &bytes)?;
@@ -83,6 +86,10 @@ impl Volume {
             DiskJob::Read { token, segment, offset, length } => {
                 let bytes = Bytes::from(self.files.read(segment, offset, length)?);
                 Some(DiskDone::Read { token, bytes })
+            }
+            DiskJob::Free { segment } => {
+                self.files.free(segment)?;
+                None
             }
             DiskJob::Delete { segment } => {
                 self.files.delete(segment)?;

@@ -72,7 +72,7 @@ impl Site {
                     duties: Vec::new(),
                     copies: 2,
                     timing: Timing::default(),
-                    journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: 8 },
+                    journal: JournalConfig::sized(4 * 1024 * 1024, 8),
                     has_region: false,
                 },
                 data_dir: directory.join(board.to_string()),

@@ -12,7 +12,7 @@ use core::time::Duration;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::ids::{BoardId, BoardSet, Name, Voters};
+use crate::ids::{BoardId, BoardSet, Class, Name, Voters};
 use crate::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 
 /// What a board's node decides by.
@@ -113,18 +113,64 @@ impl Default for Timing {
     }
 }
 
-/// The journal's size on disk.
+/// The journal's size on disk, how the classes share it, and how long records gather before they are written. A board's own
+/// affair: none of it need be equal on the boards of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
-    /// Bytes of one segment file: a multiple of the page, 4 MiB to 256 MiB.
+    /// Bytes of one segment file: a multiple of the page, 4 MiB to 256 MiB. Default 8 MiB.
     pub segment_bytes: u32,
-    /// Files at most: 4 or more.
+    /// Files at most: 8 or more. Default 256.
     pub segments_max: u32,
+    /// Files that alarms alone may fill, out of these: at least 1, at most half. Default a sixteenth.
+    pub alarm_reserve: u32,
+    /// Bytes of events, own and copies, that the region does not cover: past it the oldest are shed. Default: no bound but
+    /// the journal's.
+    pub event_bytes_max: u64,
+    /// The same for bulk.
+    pub bulk_bytes_max: u64,
+    /// An event waits so long for others before a write begins for it. Default 0: while one write is on its way, the next
+    /// one's records gather anyhow.
+    pub event_linger: Duration,
+    /// The same for bulk. Default 10 ms. Each write takes at least a page: this is what spares the flash.
+    pub bulk_linger: Duration,
+}
+
+impl JournalConfig {
+    /// A journal of that size, all else as by default.
+    pub fn sized(segment_bytes: u32, segments_max: u32) -> Self {
+        Self {
+            segment_bytes,
+            segments_max,
+            alarm_reserve: (segments_max / 16).max(1),
+            event_bytes_max: u64::MAX,
+            bulk_bytes_max: u64::MAX,
+            event_linger: Duration::ZERO,
+            bulk_linger: Duration::from_millis(10),
+        }
+    }
+
+    /// Bytes of `class` that the region does not cover, past which the oldest are shed. Alarms are not shed.
+    pub const fn bytes_max(&self, class: Class) -> u64 {
+        match class {
+            Class::Alarm => u64::MAX,
+            Class::Event => self.event_bytes_max,
+            Class::Bulk => self.bulk_bytes_max,
+        }
+    }
+
+    /// How long a record of `class` waits for others before a write begins for it.
+    pub const fn linger(&self, class: Class) -> Duration {
+        match class {
+            Class::Alarm => Duration::ZERO,
+            Class::Event => self.event_linger,
+            Class::Bulk => self.bulk_linger,
+        }
+    }
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, segments_max: SEGMENTS_MAX }
+        Self::sized(SEGMENT_BYTES, SEGMENTS_MAX)
     }
 }
 

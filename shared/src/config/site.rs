@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::text::{ConfigError, Spanned, Text};
 use super::{JournalConfig, Timing};
 use crate::ids::{BoardId, BoardSet, VoterSet, Voters, WitnessId};
-use crate::limits::{COPIES_MAX, LEASE_MAX, VOTERS_MAX};
+use crate::limits::{COPIES_MAX, LEASE_MAX, SEGMENTS_LEAST, VOTERS_MAX};
 
 const MIB: u32 = 1024 * 1024;
 
@@ -168,8 +168,18 @@ fn place(given: [&Option<Spanned<u64>>; 2]) -> Range<usize> {
 pub struct RawJournal {
     /// MiB of one segment file: 4 to 256.
     pub segment_mib: Option<Spanned<u32>>,
-    /// Segment files at most: 4 to 65,536.
+    /// Segment files at most: 8 to 65,536.
     pub segments_max: Option<Spanned<u32>>,
+    /// Of these, files that alarms alone may fill: 1 to half of them. Absent: a sixteenth.
+    pub alarm_reserve: Option<Spanned<u32>>,
+    /// MiB of events that the region does not cover, past which the oldest are shed: 16 or more. Absent: no bound.
+    pub event_mib_max: Option<Spanned<u32>>,
+    /// The same for bulk.
+    pub bulk_mib_max: Option<Spanned<u32>>,
+    /// 0 to 1,000.
+    pub event_linger_ms: Option<Spanned<u64>>,
+    /// 0 to 10,000.
+    pub bulk_linger_ms: Option<Spanned<u64>>,
 }
 
 impl RawJournal {
@@ -179,8 +189,34 @@ impl RawJournal {
         let or = plain.segment_bytes / MIB;
         let mib = text.within_or("journal.segment_mib", self.segment_mib.as_ref(), 4..=256, "MiB", or)?;
         let segments = self.segments_max.as_ref();
-        let segments_max = text.within_or("journal.segments_max", segments, 4..=65_536, "files", plain.segments_max)?;
-        Ok(JournalConfig { segment_bytes: mib * MIB, segments_max })
+        let least = SEGMENTS_LEAST;
+        let segments_max =
+            text.within_or("journal.segments_max", segments, least..=65_536, "files", plain.segments_max)?;
+        let sized = JournalConfig::sized(mib * MIB, segments_max);
+        let bound = |key: &str, given: &Option<Spanned<u32>>| {
+            let Some(given) = given else { return Ok(u64::MAX) };
+            let mib = text.within_or(key, Some(given), 16..=u32::MAX, "MiB", u32::MAX)?;
+            Ok(u64::from(mib) * u64::from(MIB))
+        };
+        let linger = |key: &str, given: &Option<Spanned<u64>>, most: u64, or: Duration| {
+            let or = u64::try_from(or.as_millis()).unwrap_or(u64::MAX);
+            Ok(Duration::from_millis(text.within_or(key, given.as_ref(), 0..=most, "ms", or)?))
+        };
+        let reserve = self.alarm_reserve.as_ref();
+        Ok(JournalConfig {
+            alarm_reserve: text.within_or(
+                "journal.alarm_reserve",
+                reserve,
+                1..=segments_max / 2,
+                "files",
+                sized.alarm_reserve,
+            )?,
+            event_bytes_max: bound("journal.event_mib_max", &self.event_mib_max)?,
+            bulk_bytes_max: bound("journal.bulk_mib_max", &self.bulk_mib_max)?,
+            event_linger: linger("journal.event_linger_ms", &self.event_linger_ms, 1000, sized.event_linger)?,
+            bulk_linger: linger("journal.bulk_linger_ms", &self.bulk_linger_ms, 10_000, sized.bulk_linger)?,
+            ..sized
+        })
     }
 }
 

@@ -173,9 +173,18 @@ fn the_journal_on_both_sides() {
     assert_eq!(check(&with("segment_mib", 256)).unwrap().2.segment_bytes, 256 << 20);
     refused(&with("segment_mib", 3), "`journal.segment_mib` is too small: 3 MiB");
     refused(&with("segment_mib", 257), "too large");
-    assert_eq!(check(&with("segments_max", 4)).unwrap().2.segments_max, 4);
+    assert_eq!(check(&with("segments_max", 8)).unwrap().2.segments_max, 8);
     assert_eq!(check(&with("segments_max", 65_536)).unwrap().2.segments_max, 65_536);
-    refused(&with("segments_max", 3), "too small");
+    refused(&with("segments_max", 7), "too small");
     refused(&with("segments_max", 65_537), "too large");
     refused(&with("segments_mx", 5), "did you mean `segments_max`?");
+    assert_eq!(check(&with("segments_max", 64)).unwrap().2.alarm_reserve, 4, "a sixteenth");
+    assert_eq!(check(&with("alarm_reserve", 128)).unwrap().2.alarm_reserve, 128);
+    refused(&with("alarm_reserve", 129), "too large");
+    refused(&with("alarm_reserve", 0), "too small");
+    assert_eq!(check(&with("bulk_mib_max", 16)).unwrap().2.bulk_bytes_max, 16 << 20);
+    refused(&with("event_mib_max", 15), "too small");
+    assert_eq!(check(&with("event_linger_ms", 1000)).unwrap().2.event_linger.as_millis(), 1000);
+    refused(&with("event_linger_ms", 1001), "too large");
+    refused(&with("bulk_linger_ms", 10_001), "too large");
 }

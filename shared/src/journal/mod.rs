@@ -3,18 +3,25 @@
 //!
 //! ```text
 //!  prepared ──first append──▶ active ──full──▶ sealed ──all covered by the region──▶ freed ──recycled──▶ prepared
+//!                                                └──what is to stay written again, the rest shed──▲
 //! ```
+//!
+//! `room.rs` says which class may still be written and sees to the files, `clean.rs` makes room where there is none.
 //!
 //! A stopped journal is never continued: each start writes a segment of its own, in a new epoch.
 
+pub mod clean;
+#[cfg(test)]
+mod clean_tests;
 pub mod footer;
 pub mod format;
 pub mod recover;
+pub mod room;
 pub mod segment;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -25,9 +32,10 @@ use crate::ids::{Epoch, SegmentId, Stream, Token};
 use crate::journal::format::{Place, encode, padded};
 use crate::journal::recover::Recovered;
 use crate::journal::segment::Segment;
-use crate::limits::{FOOTER_BYTES, PAGE_BYTES};
+use crate::limits::PAGE_BYTES;
 use crate::outbox::Outbox;
 use crate::ranges::{RangeSet, SeqRange};
+use crate::time::Instant;
 use crate::wire::peer::Run;
 
 /// The state of one board's journal. See the module for the life of a segment.
@@ -39,8 +47,15 @@ pub struct Journal {
     /// Durable here, by stream: the union of what the segments hold.
     held: BTreeMap<Stream, RangeSet>,
     active: Option<SegmentId>,
-    spare: Spare,
+    /// Segments that stand ready, in the order in which they become active.
+    ready: VecDeque<SegmentId>,
+    /// The one that is being made, and whether of a freed file.
+    preparing: Option<(SegmentId, bool)>,
     freed: Vec<SegmentId>,
+    /// The device had no room for a file: when to ask again.
+    no_room: Option<Instant>,
+    /// Something has changed that may ask for room to be made.
+    is_changed: bool,
     next_segment: u64,
     in_flight: Option<InFlight>,
     next_token: u64,
@@ -58,14 +73,6 @@ struct Kept {
     end: u32,
 }
 
-/// The segment that follows the active one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spare {
-    Missing,
-    Preparing(SegmentId),
-    Ready(SegmentId),
-}
-
 #[derive(Debug)]
 struct InFlight {
     token: Token,
@@ -80,8 +87,9 @@ impl Journal {
     pub fn new(config: JournalConfig, epoch: Epoch, recovered: Recovered) -> Self {
         let mut held: BTreeMap<Stream, RangeSet> = BTreeMap::new();
         let mut segments = BTreeMap::new();
-        let mut freed = Vec::new();
-        let next_segment = recovered.segments.keys().next_back().map_or(1, |last| last.0 + 1);
+        let mut freed = recovered.free;
+        let last = recovered.segments.keys().next_back().max(freed.iter().max());
+        let next_segment = last.map_or(1, |last| last.0 + 1);
         for (id, segment) in recovered.segments {
             // A life that wrote nothing leaves its segment empty. Many short lives must not use the space up.
             if segment.end == 0 && !segment.is_broken {
@@ -94,21 +102,26 @@ impl Journal {
             let end = segment.end;
             segments.insert(id, Kept { segment, end });
         }
-        Self {
+        let mut journal = Self {
             config,
             epoch,
             segments,
             held,
             active: None,
-            spare: Spare::Missing,
+            ready: VecDeque::new(),
+            preparing: None,
             freed,
+            no_room: None,
+            is_changed: true,
             next_segment,
             in_flight: None,
             next_token: 1,
             blocks: 0,
             previous: 0,
             poisoned: false,
-        }
+        };
+        journal.drop_doubles();
+        journal
     }
 
     /// Gives the segments of earlier lives the footer that they lack, so that the next start need not scan them. Call once.
@@ -132,57 +145,8 @@ impl Journal {
         }
     }
 
-    /// Asks for the segment that comes next, where there is none and the limit allows one.
-    pub fn prepare(&mut self, out: &mut Outbox<DiskJob>) {
-        if self.spare != Spare::Missing || self.poisoned || self.at_limit() {
-            return;
-        }
-        let segment = SegmentId(self.next_segment);
-        self.next_segment += 1;
-        self.spare = Spare::Preparing(segment);
-        let from = self.freed.pop();
-        out.push(DiskJob::Prepare { segment, from, bytes: self.config.segment_bytes });
-    }
-
-    fn at_limit(&self) -> bool {
-        self.freed.is_empty() && self.segments.len() >= self.config.segments_max as usize
-    }
-
-    /// The segment is there.
-    pub fn handle_prepared(&mut self, segment: SegmentId) {
-        if self.spare == Spare::Preparing(segment) {
-            self.spare = Spare::Ready(segment);
-        }
-    }
-
-    /// Whether no more segment can be had: what is appended now fills the last of the space.
-    pub fn is_full(&self) -> bool {
-        self.poisoned || (self.spare == Spare::Missing && self.at_limit())
-    }
-
-    /// Whether a block with `payload` bytes can be appended now.
-    pub fn can_append(&self, payload: usize) -> bool {
-        if self.poisoned || self.in_flight.is_some() {
-            return false;
-        }
-        let fits_one = block_bytes_at_most(payload) <= self.block_area();
-        self.fits_active(payload) || (fits_one && matches!(self.spare, Spare::Ready(_)))
-    }
-
-    /// Bytes of a segment that blocks may have.
-    const fn block_area(&self) -> usize {
-        (self.config.segment_bytes - FOOTER_BYTES) as usize
-    }
-
-    fn fits_active(&self, payload: usize) -> bool {
-        self.active.is_some_and(|id| {
-            let end = self.segments.get(&id).map_or(0, |kept| kept.end as usize);
-            end + block_bytes_at_most(payload) <= self.block_area()
-        })
-    }
-
     /// Appends `runs` as one block. Call only where [`Journal::can_append`] said yes to their bytes.
-    pub fn append(&mut self, runs: &[Run], out: &mut Outbox<DiskJob>) {
+    pub fn append(&mut self, runs: &[Run], now: Instant, out: &mut Outbox<DiskJob>) {
         let payload = runs.iter().map(|run| run.bytes.len() + RUN_OVERHEAD).sum();
         let full = if self.fits_active(payload) { None } else { self.open_next() };
         let id = self.active.expect("an active segment was chosen above");
@@ -210,17 +174,15 @@ impl Journal {
         if let Some(full) = full {
             self.foot(full, out);
         }
-        self.prepare(out);
+        self.prepare(now, out);
     }
 
     /// The next segment becomes the active one; returns the one that was.
     fn open_next(&mut self) -> Option<SegmentId> {
-        let Spare::Ready(next) = self.spare else {
-            unreachable!("can_append was asked first");
-        };
+        let next = self.ready.pop_front().expect("can_append was asked first");
         let segment = Segment::empty(self.config.segment_bytes);
         self.segments.insert(next, Kept { segment, end: 0 });
-        self.spare = Spare::Missing;
+        self.is_changed = true;
         self.active.replace(next)
     }
 
@@ -236,6 +198,7 @@ impl Journal {
             segment.insert(*stream, *range, *bytes);
             self.held.entry(*stream).or_default().insert(*range);
         }
+        self.is_changed |= self.is_pressed();
         done.runs.into_iter().map(|(stream, range, _)| (stream, range)).collect()
     }
 
@@ -243,6 +206,11 @@ impl Journal {
     pub fn poison(&mut self) {
         self.poisoned = true;
         self.in_flight = None;
+    }
+
+    /// Its size and how the classes share it.
+    pub const fn config(&self) -> &JournalConfig {
+        &self.config
     }
 
     /// Whether a job failed.
@@ -253,31 +221,6 @@ impl Journal {
     /// What is durable here, by stream.
     pub const fn held(&self) -> &BTreeMap<Stream, RangeSet> {
         &self.held
-    }
-
-    /// Frees every sealed segment whose records are all in `covered`; returns them. Their files are recycled; those
-    /// beyond what is soon needed are deleted.
-    pub fn free(&mut self, covered: &BTreeMap<Stream, RangeSet>, out: &mut Outbox<DiskJob>) -> Vec<SegmentId> {
-        let freed: Vec<SegmentId> = self
-            .segments
-            .iter()
-            .filter(|(id, _)| Some(**id) != self.active)
-            .filter(|(_, kept)| kept.segment.is_within(covered))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &freed {
-            self.segments.remove(id);
-            if self.freed.len() < FREED_KEPT {
-                self.freed.push(*id);
-            } else {
-                out.push(DiskJob::Delete { segment: *id });
-            }
-        }
-        if !freed.is_empty() {
-            self.rebuild_held();
-            self.prepare(out);
-        }
-        freed
     }
 
     fn rebuild_held(&mut self) {
@@ -305,11 +248,6 @@ impl Journal {
         })
     }
 
-    /// Segment files in use, out of how many there may be.
-    pub fn fill(&self) -> (usize, usize) {
-        (self.segments.len(), self.config.segments_max as usize)
-    }
-
     /// Asserts what must hold between any two inputs.
     pub fn check(&self) {
         for (id, Kept { segment, end }) in &self.segments {
@@ -320,9 +258,6 @@ impl Journal {
     }
 }
 
-/// Freed files kept for the next segments: writing into old blocks changes no size and no extent (notes: 85 to 20
-/// device bytes per payload byte at one record a commit).
-const FREED_KEPT: usize = 4;
 /// Footers written at a start: a start finds one or two segments without, and hundreds after an update. The others get
 /// theirs at later starts, or are freed before.
 const FOOTED_AT_START: usize = 256;

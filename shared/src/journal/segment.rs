@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Epoch, Stream};
+use crate::ids::{Class, Epoch, Stream};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::wire::peer::Run;
 
@@ -78,6 +78,27 @@ impl Segment {
         self.streams
             .iter()
             .all(|(stream, holding)| gone.get(stream).is_some_and(|have| have.contains_all(&holding.ranges)))
+    }
+
+    /// Bytes of its runs by class that are not in `covered`: of a run in part, in proportion.
+    pub(super) fn live_bytes(&self, covered: &BTreeMap<Stream, RangeSet>) -> [u64; Class::ALL.len()] {
+        let mut live = [0; Class::ALL.len()];
+        for (stream, holding) in &self.streams {
+            live[stream.class as usize] += holding.live_bytes(covered.get(stream));
+        }
+        live
+    }
+}
+
+impl Holding {
+    fn live_bytes(&self, covered: Option<&RangeSet>) -> u64 {
+        covered.map_or(self.bytes, |covered| self.bytes_of(&self.ranges.minus(covered)))
+    }
+
+    /// Bytes of the records `part`, in proportion to their number.
+    pub(super) fn bytes_of(&self, part: &RangeSet) -> u64 {
+        let all = self.ranges.count().max(1);
+        u64::try_from(u128::from(self.bytes) * u128::from(part.count()) / u128::from(all)).unwrap_or(u64::MAX)
     }
 }
 

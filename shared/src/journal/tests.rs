@@ -5,8 +5,11 @@ use super::recover::Recovery;
 use super::*;
 use crate::event::Event;
 use crate::ids::{BoardId, Class, Origin};
+use crate::limits::{FOOTER_BYTES, OWN_SEGMENTS};
 
-fn epoch(boot: u32) -> Epoch {
+pub(super) const NOW: Instant = Instant::ZERO;
+
+pub(super) fn epoch(boot: u32) -> Epoch {
     Epoch { boot, nonce: 77 }
 }
 
@@ -20,24 +23,32 @@ fn run(board: u8, first: u64, count: u32, bytes: usize) -> Run {
 }
 
 fn small() -> JournalConfig {
-    JournalConfig { segment_bytes: 12 * PAGE_BYTES as u32, segments_max: 3 }
+    JournalConfig::sized(12 * PAGE_BYTES as u32, 8)
 }
 
 #[derive(Default)]
-struct Disk {
-    files: BTreeMap<SegmentId, Vec<u8>>,
+pub(super) struct Disk {
+    /// More files than that there is no room for.
+    pub(super) files_max: Option<usize>,
+    pub(super) files: BTreeMap<SegmentId, Vec<u8>>,
+    free: BTreeMap<SegmentId, Vec<u8>>,
     done: Vec<Token>,
 }
 
 impl Disk {
-    fn drain(&mut self, journal: &mut Journal, out: &mut Outbox<DiskJob>) {
+    pub(super) fn drain(&mut self, journal: &mut Journal, out: &mut Outbox<DiskJob>) {
         while let Some(job) = out.pop() {
             match job {
+                DiskJob::Prepare { segment, from: None, .. }
+                    if self.files_max.is_some_and(|max| self.files.len() + self.free.len() >= max) =>
+                {
+                    journal.handle_no_room(segment, NOW, out);
+                }
                 DiskJob::Prepare { segment, from, bytes } => {
-                    let file = from.and_then(|from| self.files.remove(&from));
+                    let file = from.and_then(|from| self.free.remove(&from).or_else(|| self.files.remove(&from)));
                     self.files
                         .insert(segment, file.unwrap_or_else(|| alloc::vec![0; bytes as usize]));
-                    journal.handle_prepared(segment);
+                    journal.handle_prepared(segment, NOW, out);
                 }
                 DiskJob::Append { token, segment, offset, bytes } => {
                     let file = self.files.get_mut(&segment).unwrap();
@@ -51,24 +62,28 @@ impl Disk {
                 DiskJob::Delete { segment } => {
                     self.files.remove(&segment);
                 }
+                DiskJob::Free { segment } => {
+                    let file = self.files.remove(&segment).unwrap();
+                    self.free.insert(segment, file);
+                }
                 DiskJob::Read { .. } | DiskJob::Remember(_) => unreachable!("not asked here"),
             }
         }
     }
 
-    fn append(&mut self, journal: &mut Journal, runs: &[Run]) {
+    pub(super) fn append(&mut self, journal: &mut Journal, runs: &[Run]) {
         let mut out = Outbox::default();
-        journal.prepare(&mut out);
+        journal.prepare(NOW, &mut out);
         self.drain(journal, &mut out);
-        assert!(journal.can_append(runs.iter().map(|run| run.bytes.len() + RUN_OVERHEAD).sum()));
-        journal.append(runs, &mut out);
+        assert!(journal.can_append(runs.iter().map(|run| run.bytes.len() + RUN_OVERHEAD).sum(), room::UPKEEP));
+        journal.append(runs, NOW, &mut out);
         self.drain(journal, &mut out);
         let token = self.done.pop().unwrap();
         assert_eq!(journal.handle_appended(token).len(), runs.len());
         journal.check();
     }
 
-    fn recover(&self) -> Recovered {
+    pub(super) fn recover(&self) -> Recovered {
         self.recover_counting().0
     }
 
@@ -84,6 +99,9 @@ impl Disk {
     /// What is recovered, and how many bytes were read for it.
     fn recover_counting(&self) -> (Recovered, usize) {
         let (mut recovery, mut count) = (Recovery::new(), 0);
+        for id in self.free.keys() {
+            recovery.handle_free(*id);
+        }
         for (id, bytes) in &self.files {
             let length = bytes.len() as u32;
             let at = footer::footer_at(length).unwrap() as usize;
@@ -159,25 +177,36 @@ fn every_flipped_bit_of_a_block_is_noticed() {
 }
 
 #[test]
-fn covered_segments_are_recycled_and_the_limit_holds() {
+fn covered_segments_are_recycled_and_each_class_ends_at_its_floor() {
     let mut disk = Disk::default();
     let mut journal = Journal::new(small(), epoch(1), Recovered::default());
+    let floors = [OWN_SEGMENTS + 1, OWN_SEGMENTS];
+    let mut out = Outbox::default();
+    journal.prepare(NOW, &mut out);
+    disk.drain(&mut journal, &mut out);
     let mut seq = 1;
-    while journal.fill().0 < 3 {
-        disk.append(&mut journal, &[run(1, seq, 1, 20_000)]);
-        seq += 1;
+    for (class, floor) in [Class::Event, Class::Alarm].into_iter().zip(floors) {
+        assert_eq!(journal.floor(class), floor);
+        while journal.can_append(20_000 + RUN_OVERHEAD, floor) {
+            disk.append(&mut journal, &[run(1, seq, 1, 20_000)]);
+            seq += 1;
+        }
+        assert_eq!(journal.available(), floor);
+        assert!(!journal.takes(class));
     }
     assert!(journal.is_full());
-    assert!(!journal.can_append(20_000), "no room past the limit");
+    assert!(journal.can_append(20_000, room::UPKEEP), "the journal's own");
     let mut covered = BTreeMap::new();
     covered.insert(stream(1), RangeSet::from_iter([SeqRange { first: 1, last: seq - 1 }]));
-    let mut out = Outbox::default();
-    let freed = journal.free(&covered, &mut out);
-    assert_eq!(freed.len(), 2, "all but the active one");
+    let freed = journal.free(&covered, NOW, &mut out);
+    assert_eq!(freed.len(), 5, "all but the active one");
     disk.drain(&mut journal, &mut out);
+    assert!(journal.takes(Class::Bulk));
     disk.append(&mut journal, &[run(1, seq, 1, 20_000)]);
-    assert_eq!(disk.recover().segments.len(), disk.files.len());
-    assert_eq!(disk.recover().segments.values().filter(|found| found.end > 0).count(), 2);
+    let found = disk.recover();
+    assert_eq!(found.segments.values().filter(|found| found.end > 0).count(), 2);
+    assert_eq!(found.segments.len() + found.free.len(), disk.files.len() + disk.free.len());
+    assert!(disk.free.len() <= 4, "the others are deleted");
 }
 
 #[test]
@@ -187,14 +216,20 @@ fn segments_that_short_lives_left_empty_are_used_again() {
         let mut journal = Journal::new(small(), epoch(life), disk.recover());
         assert!(!journal.is_full(), "life {life}");
         let mut out = Outbox::default();
-        journal.prepare(&mut out);
+        journal.prepare(NOW, &mut out);
         disk.drain(&mut journal, &mut out);
-        assert!(journal.can_append(100), "life {life}");
+        assert!(journal.can_append(100, journal.floor(Class::Bulk)), "life {life}");
     }
-    assert_eq!(disk.files.len(), 1);
+    assert_eq!(disk.files.len(), 2, "those that stand ready");
     let mut journal = Journal::new(small(), epoch(11), disk.recover());
     disk.append(&mut journal, &[run(1, 1, 1, 100)]);
-    let written = disk.files.keys().next().copied().unwrap();
+    let found = disk.recover();
+    let written = found
+        .segments
+        .iter()
+        .find(|(_, found)| found.end > 0)
+        .map(|(id, _)| *id)
+        .unwrap();
     disk.files.get_mut(&written).unwrap()[format::HEADER_BYTES + 40] ^= 1;
     let found = disk.recover();
     assert!(found.segments[&written].is_broken, "there is a block, and it does not hold");
@@ -252,7 +287,7 @@ fn a_sealed_payload_is_checked_without_its_key_and_opened_with_it() {
 #[test]
 fn a_start_believes_footers_and_scans_only_what_has_none() {
     let mut disk = Disk::default();
-    let config = JournalConfig { segment_bytes: 40 * PAGE_BYTES as u32, segments_max: 8 };
+    let config = JournalConfig::sized(40 * PAGE_BYTES as u32, 16);
     let mut journal = Journal::new(config, epoch(1), Recovered::default());
     let mut seq = 1;
     while journal.fill().0 < 4 {
@@ -261,12 +296,12 @@ fn a_start_believes_footers_and_scans_only_what_has_none() {
     }
     let (footed, read) = disk.recover_counting();
     let segment_bytes = config.segment_bytes as usize;
-    // The last one is still written to, and the next one stands ready.
-    assert_eq!(read, 5 * FOOTER_BYTES as usize + 2 * segment_bytes, "three by their footers");
+    // The last one is still written to, and the next two stand ready.
+    assert_eq!(read, 6 * FOOTER_BYTES as usize + 3 * segment_bytes, "three by their footers");
     // The same is found without: a footer that does not hold is none.
     let mut bare = disk.without_footers();
     let (mut scanned, read) = bare.recover_counting();
-    assert_eq!(read, 5 * (FOOTER_BYTES as usize + segment_bytes));
+    assert_eq!(read, 6 * (FOOTER_BYTES as usize + segment_bytes));
     assert_eq!(scanned.segments.values().filter(|segment| segment.has_footer).count(), 0);
     let mut next = Journal::new(config, epoch(2), scanned.clone());
     for (segment, found) in &mut scanned.segments {
@@ -278,7 +313,7 @@ fn a_start_believes_footers_and_scans_only_what_has_none() {
     next.foot_earlier(&mut out);
     bare.drain(&mut next, &mut out);
     let (again, read) = bare.recover_counting();
-    assert_eq!(read, 5 * FOOTER_BYTES as usize + segment_bytes, "but for the one that holds nothing");
+    assert_eq!(read, 6 * FOOTER_BYTES as usize + 2 * segment_bytes, "but for those that hold nothing");
     assert_eq!(Journal::new(config, epoch(3), again).held(), journal.held());
 }
 

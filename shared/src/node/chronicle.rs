@@ -36,6 +36,7 @@ impl Chronicle {
 const fn is_told(event: &Event) -> bool {
     match event {
         Event::BoardUp { .. }
+        | Event::BoardOlder { .. }
         | Event::BoardDown { .. }
         | Event::BoardImpaired { .. }
         | Event::ObituaryHeard { .. }
@@ -55,6 +56,9 @@ const fn is_told(event: &Event) -> bool {
         | Event::JournalPoisoned => true,
         Event::Degraded { .. }
         | Event::Restored
+        | Event::Shed { .. }
+        | Event::DeviceFull
+        | Event::DeviceRoom
         | Event::JournalFull
         | Event::JournalRoom
         | Event::JournalDamaged { .. }

@@ -334,6 +334,7 @@ impl Node {
                 }
                 membership::Output::Up { board, epoch } | membership::Output::Restarted { board, epoch } => {
                     self.note(Event::BoardUp { board, epoch }, now, out);
+                    self.notice_older(board, epoch, out);
                     changed = true;
                 }
                 membership::Output::Down { board, .. } => {

@@ -7,13 +7,14 @@ use bytes::Bytes;
 
 use crate::action::{Action, Answer, DiskJob, Offer};
 use crate::event::Event;
-use crate::ids::{BoardId, SegmentId, Ticket, Token};
+use crate::ids::{BoardId, Class, SegmentId, Ticket, Token};
 use crate::journal::RUN_OVERHEAD;
 use crate::journal::format::{Found, decode};
+use crate::journal::room::UPKEEP;
 use crate::limits::{COMMIT_BYTES_MAX, PAGE_BYTES, READ_BYTES};
 use crate::node::{Node, Purpose, READ_PERIOD, origins, push_jobs};
 use crate::outbox::Outbox;
-use crate::replicate::keeper::Taken;
+use crate::replicate::keeper::{Taken, carries_gap};
 use crate::replicate::origin::{Committed, Output};
 use crate::time::Instant;
 use crate::uplink::{Cursor, Route};
@@ -25,7 +26,8 @@ impl Node {
     pub fn handle_offers(&mut self, offers: Vec<Offer>, now: Instant, out: &mut Outbox<Action>) {
         let mut refused = Vec::new();
         for offer in &offers {
-            self.admission.handle_offer(offer, &mut refused);
+            self.wall = self.wall.max(offer.record.taken);
+            self.admission.handle_offer(offer, now, &mut refused);
         }
         if !refused.is_empty() {
             out.push(Action::Answer(refused));
@@ -37,44 +39,90 @@ impl Node {
     pub(super) fn pump(&mut self, now: Instant, out: &mut Outbox<Action>) {
         self.write(now, out);
         self.commit(out);
+        self.make_room(now, out);
         self.read(now, out);
         self.seal(now, out);
         self.notice_room(out);
     }
 
-    /// Group commit: whatever has gathered, own records and copies alike, becomes one block and one fdatasync.
-    fn write(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        let (mut runs, mut bytes, mut own_next) = (Vec::new(), 0, true);
+    /// Group commit: whatever has gathered, own records, copies and what is written again alike, becomes one block and one
+    /// fdatasync. It begins once a record has waited as long as its class may; then everything goes along.
+    pub(super) fn write(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        self.linger_until = None;
+        if !self.journal.is_idle() {
+            return;
+        }
+        let due = self.admission.next_deadline();
+        let others = self.keeper.waits() || self.cleaner.next_bytes(0).is_some();
+        if !others && due.at > now {
+            self.linger_until = Some(due).filter(|due| due.at != Instant::NEVER);
+            return;
+        }
+        let mut batch = Batch::default();
         let mut copies = Outbox::default();
-        loop {
-            let (own, copy) = (self.admission.next_bytes(), self.keeper.next_bytes());
-            // Own records and copies take turns, so that neither starves the other.
-            let take_own = own.is_some() && (own_next || copy.is_none());
-            let Some(next) = (if take_own { own } else { copy }) else { break };
-            if bytes + next + RUN_OVERHEAD > COMMIT_BYTES_MAX || !self.journal.can_append(bytes + next + RUN_OVERHEAD) {
-                break;
-            }
-            bytes += next + RUN_OVERHEAD;
-            own_next = !take_own;
-            if !take_own {
-                runs.extend(self.keeper.take_run());
-            } else if let Some(own) = self.admission.take_run() {
-                runs.push(own.run.clone());
-                self.replication.handle_run(own, self.peers(), now, &mut copies);
+        while let Some(pick) = self.pick(&batch) {
+            batch.bytes += pick.bytes;
+            batch.floor = batch.floor.max(pick.floor);
+            match pick.source {
+                Source::Own(class) => {
+                    if let Some(own) = self.admission.take_run(class) {
+                        batch.runs.push(own.run.clone());
+                        self.replication.handle_run(own, self.peers(), now, &mut copies);
+                    }
+                    batch.own_next = false;
+                }
+                Source::Copy(class) => {
+                    batch.runs.extend(self.keeper.take_run(class));
+                    batch.own_next = true;
+                }
+                Source::Again => {
+                    batch.runs.extend(self.cleaner.take_run());
+                    batch.again += pick.bytes;
+                }
             }
         }
         send_copies(&mut copies, out);
-        if !runs.is_empty() {
+        if !batch.runs.is_empty() {
             let mut jobs = Outbox::default();
-            self.journal.append(&runs, &mut jobs);
+            self.journal.append(&batch.runs, now, &mut jobs);
             push_jobs(&mut jobs, out);
         }
+    }
+
+    /// The next run of the block that gathers in `batch`: alarms first, then what frees a segment, then the rest, in which own
+    /// records and copies take turns, so that neither starves the other. Passed over is what the journal has no room for.
+    fn pick(&self, batch: &Batch) -> Option<Pick> {
+        let turns = |class| match batch.own_next {
+            true => [Source::Own(class), Source::Copy(class)],
+            false => [Source::Copy(class), Source::Own(class)],
+        };
+        let [alarm, event, bulk] = Class::ALL.map(turns);
+        let order = alarm.into_iter().chain([Source::Again]).chain(event).chain(bulk);
+        let picks = order.filter_map(|source| {
+            let (bytes, floor) = match source {
+                // With a gap record, and what was numbered before it, room is made.
+                Source::Own(Class::Alarm) if self.admission.has_gap() => {
+                    (self.admission.next_bytes(Class::Alarm)?, UPKEEP)
+                }
+                Source::Own(class) => (self.admission.next_bytes(class)?, self.journal.floor(class)),
+                Source::Copy(Class::Alarm) if self.keeper.has_gap() => (self.keeper.next_bytes(Class::Alarm)?, UPKEEP),
+                Source::Copy(class) => (self.keeper.next_bytes(class)?, self.journal.floor(class)),
+                Source::Again => (self.cleaner.next_bytes(batch.again)?, UPKEEP),
+            };
+            Some(Pick { source, bytes: bytes + RUN_OVERHEAD, floor })
+        });
+        let fits = |pick: &Pick| {
+            let bytes = batch.bytes + pick.bytes;
+            bytes <= COMMIT_BYTES_MAX && self.journal.can_append(bytes, batch.floor.max(pick.floor))
+        };
+        picks.filter(fits).next()
     }
 
     pub(super) fn handle_appended(&mut self, token: Token, now: Instant, out: &mut Outbox<Action>) {
         for (stream, range) in self.journal.handle_appended(token) {
             self.replication.handle_synced(&stream, range);
         }
+        self.cleaner.handle_durable();
         for (to, confirmed) in self.keeper.handle_durable() {
             out.push(Action::Send { to, message: PeerMessage::Durable(confirmed) });
         }
@@ -84,7 +132,9 @@ impl Node {
     /// A peer asks for a copy to be kept.
     pub(super) fn handle_copy(&mut self, from: BoardId, run: Run, out: &mut Outbox<Action>) {
         let (stream, range) = (run.stream, run.range());
-        let welcome = stream.origin.board != self.config.board && !self.journal.is_full();
+        // While room is being made a copy may wait for it.
+        let room = self.journal.takes(stream.class) || self.cleaner.is_busy() || carries_gap(&run);
+        let welcome = stream.origin.board != self.config.board && room && !self.journal.is_poisoned();
         let taken = match welcome {
             true => self.keeper.handle_copy(from, run, self.journal.held()),
             false => Taken::Refused,
@@ -147,6 +197,9 @@ impl Node {
         if self.journal.is_poisoned() {
             return None;
         }
+        if let Some((segment, offset, length)) = self.cleaner.wants_read() {
+            return Some(Purpose::Clean { segment, offset, length });
+        }
         let refill = self
             .refill
             .wants_read(|cursor, wanted| self.journal.next_to_read(cursor, wanted));
@@ -163,15 +216,19 @@ impl Node {
 
     /// Reads on in the journal, for the region or for owed copies.
     fn read(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        if self.reading.is_some() || now < self.read_after {
+        if self.reading.is_some() {
             return;
         }
         let Some(purpose) = self.next_read() else { return };
+        let hurries = matches!(purpose, Purpose::Clean { .. });
+        if now < self.read_after && !hurries {
+            return;
+        }
         let (segment, offset, length) = purpose.place();
         let token = self.token();
         self.reading = Some((token, purpose));
         // A whole helping means a backlog: go on at once. Less means all that is fresh was read: let some gather.
-        if length < READ_BYTES {
+        if length < READ_BYTES && !hurries {
             self.read_after = now + READ_PERIOD;
         }
         let length = length.min(READ_BYTES);
@@ -188,6 +245,7 @@ impl Node {
             out.push(Action::Notice(Event::JournalDamaged { segment, offset }));
         }
         match purpose {
+            Purpose::Clean { segment, .. } => self.cleaner.handle_read(segment, runs, cursor.1, damaged.is_some()),
             Purpose::Uplink(read) => self.uplink.handle_read(&read, runs, cursor),
             Purpose::Refill(read) => {
                 let (targets, runs) = self.refill.handle_read(&read, runs, cursor);
@@ -236,20 +294,15 @@ impl Node {
             out.push(Action::Notice(Event::CoverageWentBack { stream }));
         }
         let mut jobs = Outbox::default();
-        for segment in self.journal.free(self.uplink.covered(), &mut jobs) {
+        for segment in self.journal.free(self.uplink.covered(), now, &mut jobs) {
             out.push(Action::Notice(Event::SegmentFreed { segment }));
+        }
+        if self.cleaner.victim().is_some_and(|victim| !self.journal.has_segment(victim)) {
+            self.cleaner.give_up();
         }
         push_jobs(&mut jobs, out);
         self.uplink.retain(self.journal.held());
         self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
-    }
-
-    fn notice_room(&mut self, out: &mut Outbox<Action>) {
-        let full = self.journal.is_full() && !self.journal.is_poisoned();
-        if full != self.full {
-            self.full = full;
-            out.push(Action::Notice(if full { Event::JournalFull } else { Event::JournalRoom }));
-        }
     }
 }
 
@@ -263,10 +316,42 @@ impl Purpose {
     /// Segment, offset, bytes to its durable end.
     const fn place(&self) -> (SegmentId, u32, u32) {
         match self {
+            Self::Clean { segment, offset, length } => (*segment, *offset, *length),
             Self::Uplink(read) => (read.segment, read.offset, read.length),
             Self::Refill(read) => (read.segment, read.offset, read.length),
         }
     }
+}
+
+/// Where the next run of a block comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// This board's own records.
+    Own(Class),
+    /// Copies that peers sent.
+    Copy(Class),
+    /// What stands in a segment that is to be freed.
+    Again,
+}
+
+/// A run that is to be written next.
+#[derive(Clone, Copy, Debug)]
+struct Pick {
+    source: Source,
+    bytes: usize,
+    /// How many segments have to stay free of it.
+    floor: usize,
+}
+
+/// A block as it gathers.
+#[derive(Debug, Default)]
+struct Batch {
+    runs: Vec<Run>,
+    bytes: usize,
+    /// Of these, bytes that are written again.
+    again: usize,
+    floor: usize,
+    own_next: bool,
 }
 
 /// What a read of durable bytes found.

@@ -12,6 +12,7 @@ mod control;
 mod data;
 mod fitness;
 mod lead;
+mod space;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -25,8 +26,9 @@ use crate::config::NodeConfig;
 use crate::duties::Duties;
 use crate::election::{Election, Life};
 use crate::event::Event;
-use crate::ids::{BoardId, BoardSet, Class, DutyId, Epoch, Origin, Stream, Term, Token, WitnessId};
+use crate::ids::{BoardId, BoardSet, Class, DutyId, Epoch, Origin, SegmentId, Stream, Term, Token, WitnessId};
 use crate::journal::Journal;
+use crate::journal::clean::Cleaner;
 use crate::journal::recover::Recovered;
 use crate::membership::Membership;
 use crate::node::chronicle::Chronicle;
@@ -37,7 +39,7 @@ use crate::replicate::keeper::Keeper;
 use crate::replicate::origin::{Peers, Replication};
 use crate::replicate::refill::{self, Refill};
 use crate::seal::Sealer;
-use crate::time::{Deadline, Instant};
+use crate::time::{Deadline, Instant, WallMillis};
 use crate::uplink::{Origins, Read, Uplink};
 use crate::wire::uplink::BoardReport;
 
@@ -78,6 +80,7 @@ pub struct Node {
     replication: Replication,
     refill: Refill,
     keeper: Keeper,
+    cleaner: Cleaner,
     sealer: Sealer,
     uplink: Uplink,
     membership: Membership,
@@ -111,6 +114,13 @@ pub struct Node {
     /// The fewest copies told of, while records are committed on fewer than k boards.
     degraded: Option<usize>,
     full: bool,
+    device_full: bool,
+    /// Records shed since the start, by class.
+    shed: [u64; Class::ALL.len()],
+    /// A record waits until then for others to be written with.
+    linger_until: Option<Deadline>,
+    /// The latest wall time that a reading came with: a label for gap records.
+    wall: WallMillis,
     stopping: bool,
 }
 
@@ -125,6 +135,12 @@ enum Region {
 /// What a read of the journal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
+    /// To write again what stays of a segment that is to be freed.
+    Clean {
+        segment: SegmentId,
+        offset: u32,
+        length: u32,
+    },
     Uplink(Read),
     Refill(refill::Read),
 }
@@ -137,11 +153,12 @@ impl Node {
         let life = Life { boot: start.epoch.boot, nonce: start.epoch.nonce, memory: start.memory, seed: start.seed };
         let recovery_events = start.recovered.events.clone();
         Self {
-            admission: Admission::new(origin),
+            admission: Admission::new(origin, config.journal),
             journal: Journal::new(config.journal, start.epoch, start.recovered),
             replication: Replication::new(origin, config.peers(), config.copies, timing.hedge_after),
             refill: Refill::default(),
             keeper: Keeper::default(),
+            cleaner: Cleaner::default(),
             sealer: Sealer::new(timing.seal_alarm, timing.seal_event),
             uplink: Uplink::new(&timing, config.boards.len()),
             membership: Membership::new(&config, start.epoch, start.seed, now),
@@ -168,6 +185,10 @@ impl Node {
             grace: Some(now + START_GRACE),
             degraded: None,
             full: false,
+            device_full: false,
+            shed: [0; Class::ALL.len()],
+            linger_until: None,
+            wall: WallMillis::default(),
             stopping: false,
             origin,
             config,
@@ -179,7 +200,11 @@ impl Node {
         for event in core::mem::take(&mut self.recovery_events) {
             out.push(Action::Notice(event));
         }
-        self.prepare_journal(out);
+        self.notice_older(self.config.board, self.origin.epoch, out);
+        self.prepare_journal(now, out);
+        let mut jobs = Outbox::default();
+        self.journal.foot_earlier(&mut jobs);
+        push_jobs(&mut jobs, out);
         self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
         self.tell_voters(now, out);
         self.pump_control(now, out);
@@ -188,7 +213,16 @@ impl Node {
     /// A disk job is done, or failed.
     pub fn handle_disk(&mut self, done: DiskDone, now: Instant, out: &mut Outbox<Action>) {
         match done {
-            DiskDone::Prepared { segment } => self.journal.handle_prepared(segment),
+            DiskDone::Prepared { segment } => {
+                let mut jobs = Outbox::default();
+                self.journal.handle_prepared(segment, now, &mut jobs);
+                push_jobs(&mut jobs, out);
+            }
+            DiskDone::NoRoom { segment } => {
+                let mut jobs = Outbox::default();
+                self.journal.handle_no_room(segment, now, &mut jobs);
+                push_jobs(&mut jobs, out);
+            }
             DiskDone::Appended { token } => self.handle_appended(token, now, out),
             DiskDone::Read { token, bytes } => self.handle_read(token, &bytes, out),
             DiskDone::Remembered(memory) => self.handle_remembered(memory, now, out),
@@ -216,6 +250,9 @@ impl Node {
             self.ask(asks, out);
         }
         self.refill.handle_deadline(now);
+        if now >= self.journal.next_deadline().at {
+            self.prepare_journal(now, out);
+        }
         if self.grace.take_if(|until| now >= *until).is_some() {
             self.replicate_more(now, out);
         }
@@ -239,13 +276,17 @@ impl Node {
 
     /// Whether the shell may offer more records now. It reads no socket while this is false.
     pub fn accepts(&self) -> bool {
-        !self.stopping && !self.journal.is_poisoned() && !self.journal.is_full() && self.admission.has_room()
+        let room = self.journal.takes(Class::Alarm) || self.cleaner.is_busy();
+        !self.stopping && !self.journal.is_poisoned() && room && self.admission.has_room()
     }
 
     /// When to call [`Node::handle_deadline`], and why.
     pub fn next_deadline(&self) -> Deadline {
         let read = match (self.reading, self.next_read()) {
-            (None, Some(_)) => Deadline { at: self.read_after, why: "records to be read" },
+            (None, Some(Purpose::Clean { .. })) => Deadline::NONE,
+            (None, Some(Purpose::Uplink(_) | Purpose::Refill(_))) => {
+                Deadline { at: self.read_after, why: "records to be read" }
+            }
             (Some(_), _) | (None, None) => Deadline::NONE,
         };
         [
@@ -259,6 +300,8 @@ impl Node {
             self.sealer.next_deadline(),
             self.uplink.next_deadline(),
             read,
+            self.journal.next_deadline(),
+            self.linger_until.unwrap_or(Deadline::NONE),
             self.grace
                 .map_or(Deadline::NONE, |at| Deadline { at, why: "the other boards to start" }),
             Deadline { at: self.report_at, why: "the next report" },
@@ -290,10 +333,9 @@ impl Node {
         }
     }
 
-    fn prepare_journal(&mut self, out: &mut Outbox<Action>) {
+    fn prepare_journal(&mut self, now: Instant, out: &mut Outbox<Action>) {
         let mut jobs = Outbox::default();
-        self.journal.prepare(&mut jobs);
-        self.journal.foot_earlier(&mut jobs);
+        self.journal.prepare(now, &mut jobs);
         push_jobs(&mut jobs, out);
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::DutyMode;
 use crate::duties::{Duty, DutyLine};
-use crate::ids::{BoardId, WitnessId};
+use crate::ids::{BoardId, Class, WitnessId};
 use crate::node::{Node, Region};
 use crate::time::{Deadline, Instant};
 use crate::uplink::Route;
@@ -66,6 +66,8 @@ pub struct Status {
     pub hedged: u64,
     /// Records in this board's journal, own and copies, that the region does not cover.
     pub backlog: u64,
+    /// Records shed since the start.
+    pub shed: ShedStatus,
     /// Journal segments in use.
     pub segments: usize,
     /// Journal segments there may be.
@@ -78,6 +80,15 @@ pub struct Status {
     pub deadlines: Vec<DeadlineStatus>,
     /// What happened lately on the control path, the newest first.
     pub history: Vec<HistoryLine>,
+}
+
+/// Records shed because the journal was full, by class; alarms never are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ShedStatus {
+    /// Events.
+    pub event: u64,
+    /// Bulk.
+    pub bulk: u64,
 }
 
 /// Who votes, and what this board's vote does.
@@ -217,6 +228,7 @@ impl Node {
             uncommitted: self.admission.waiting(),
             hedged: committed.hedged,
             backlog: self.uplink.backlog(self.journal.held()),
+            shed: ShedStatus { event: self.shed[Class::Event as usize], bulk: self.shed[Class::Bulk as usize] },
             segments,
             segments_max,
             boards: self.config.boards.iter().map(|board| self.peer_status(board, now)).collect(),
@@ -242,7 +254,7 @@ impl Node {
             committed: committed.committed,
             degraded: committed.degraded,
             unacknowledged: admitted.unacknowledged,
-            shed: 0,
+            shed: self.shed.iter().sum(),
             backlog: self.uplink.backlog(self.journal.held()),
         }
     }

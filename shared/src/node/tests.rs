@@ -51,7 +51,7 @@ fn config(number: u8, boards: u8) -> NodeConfig {
         duties: Vec::new(),
         copies: 2.min(usize::from(boards)),
         timing: Timing::default(),
-        journal: JournalConfig { segment_bytes: 4 * 1024 * 1024, segments_max: 4 },
+        journal: JournalConfig::sized(4 * 1024 * 1024, 8),
         has_region: true,
     }
 }
@@ -143,7 +143,7 @@ impl Town {
                 self.disks.remove(&(at, segment));
                 None
             }
-            DiskJob::Foot { .. } => None,
+            DiskJob::Foot { .. } | DiskJob::Free { .. } => None,
             DiskJob::Remember(memory) => Some(DiskDone::Remembered(memory)),
         }
     }

@@ -4,16 +4,20 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use crate::ids::{BoardId, Stream};
+use crate::ids::{BoardId, Class, Stream};
 use crate::limits::{COPY_QUEUE_BYTES_MAX, RUN_BYTES_MAX, RUN_RECORDS_MAX, STREAMS_MAX};
 use crate::ranges::{RangeSet, SeqRange};
+use crate::record::{Kind, Reading};
 use crate::wire::peer::Run;
 
 /// Copies on their way to the disk.
 #[derive(Debug, Default)]
 pub struct Keeper {
-    queue: VecDeque<(BoardId, Run)>,
+    /// By class, so that an alarm never waits behind records that the journal has no room for.
+    queues: [VecDeque<(BoardId, Run)>; Class::ALL.len()],
     queued_bytes: usize,
+    /// Runs among them that carry a gap record.
+    gaps: usize,
     /// In the block being written: whom to tell, of what.
     writing: Vec<(BoardId, Stream, SeqRange)>,
 }
@@ -44,22 +48,34 @@ impl Keeper {
             return Taken::Refused;
         }
         self.queued_bytes += run.bytes.len();
-        self.queue.push_back((from, run));
+        self.gaps += usize::from(carries_gap(&run));
+        self.queues[run.stream.class as usize].push_back((from, run));
         Taken::Queued
     }
 
-    /// Bytes of the copy that [`Keeper::take_run`] would return; `None` where none waits.
-    pub fn next_bytes(&self) -> Option<usize> {
-        self.queue.front().map(|(_, run)| run.bytes.len())
+    /// Bytes of the copy that [`Keeper::take_run`] would return; `None` where none of `class` waits.
+    pub fn next_bytes(&self, class: Class) -> Option<usize> {
+        self.queues[class as usize].front().map(|(_, run)| run.bytes.len())
     }
 
-    /// The next copy to write.
-    pub fn take_run(&mut self) -> Option<Run> {
-        let (from, run) = self.queue.pop_front()?;
+    /// The next copy of `class` to write.
+    pub fn take_run(&mut self, class: Class) -> Option<Run> {
+        let (from, run) = self.queues[class as usize].pop_front()?;
         self.queued_bytes -= run.bytes.len();
+        self.gaps -= usize::from(carries_gap(&run));
         let range = run.range().expect("handle_copy checks the range");
         self.writing.push((from, run.stream, range));
         Some(run)
+    }
+
+    /// Whether a gap record of a peer waits to be written: with it, and what came before it, room is made there.
+    pub const fn has_gap(&self) -> bool {
+        self.gaps > 0
+    }
+
+    /// Whether any copy waits for the disk.
+    pub fn waits(&self) -> bool {
+        self.queues.iter().any(|queue| !queue.is_empty())
     }
 
     /// The block with the copies taken is durable: who is to be told of what.
@@ -72,6 +88,20 @@ impl Keeper {
     }
 }
 
+/// Whether the run says of some records that they were shed: it is taken where nothing else is, because the board that sent
+/// it can make room only once it is kept.
+pub fn carries_gap(run: &Run) -> bool {
+    let mut rest: &[u8] = &run.bytes;
+    run.stream.class == Class::Alarm
+        && (0..run.count).any(|_| match Reading::decode(rest) {
+            Ok((reading, after)) => {
+                rest = after;
+                reading.kind == Kind::Gap
+            }
+            Err(_) => false,
+        })
+}
+
 fn is_sound(run: &Run) -> bool {
     run.count <= RUN_RECORDS_MAX && run.bytes.len() <= RUN_BYTES_MAX && run.is_intact()
 }
@@ -79,7 +109,7 @@ fn is_sound(run: &Run) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Class, Epoch, Origin};
+    use crate::ids::{Epoch, Origin};
     use bytes::Bytes;
 
     fn from() -> BoardId {
@@ -96,7 +126,7 @@ mod tests {
         let (mut keeper, held) = (Keeper::default(), BTreeMap::new());
         assert_eq!(keeper.handle_copy(from(), copy(1, 3, 9), &held), Taken::Queued);
         assert!(keeper.handle_durable().is_empty(), "nothing was written");
-        let run = keeper.take_run().unwrap();
+        let run = keeper.take_run(Class::Event).unwrap();
         let confirmed = keeper.handle_durable();
         assert_eq!(confirmed[&from()], [(run.stream, SeqRange { first: 1, last: 3 })]);
         assert!(keeper.handle_durable().is_empty(), "told once");
@@ -125,7 +155,7 @@ mod tests {
             first += 1;
         }
         assert_eq!((first - 1) as usize, COPY_QUEUE_BYTES_MAX / RUN_BYTES_MAX);
-        keeper.take_run();
+        keeper.take_run(Class::Event);
         assert_eq!(keeper.handle_copy(from(), copy(first, 1, RUN_BYTES_MAX), &held), Taken::Queued);
     }
 }

@@ -1,0 +1,254 @@
+//! How much more the journal may take, of which class; and the files that come and go. Floors are counted in segments that
+//! are not written to yet:
+//!
+//! ```text
+//!  segments_max ┌──────────────────────────────┐
+//!               │ written: records and copies  │
+//!               ├──────────────────────────────┤ ◀ here bulk and event wait, and older ones are shed
+//!               │ alarm_reserve: alarms alone  │
+//!               ├──────────────────────────────┤ ◀ here alarms wait
+//!               │ OWN_SEGMENTS: gap records,   │
+//!               │ what is written again, and   │
+//!               │ the first segment of a life  │
+//!             0 └──────────────────────────────┘
+//! ```
+//!
+//! Where the device has no room for another file, the files that are there are all there may be, until it has.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Journal, Kept, RUN_OVERHEAD, block_bytes_at_most};
+use crate::action::DiskJob;
+use crate::ids::{Class, SegmentId, Stream};
+use crate::limits::{FOOTER_BYTES, OWN_SEGMENTS, RECORD_BYTES_MAX, RUN_BYTES_MAX};
+use crate::outbox::Outbox;
+use crate::ranges::RangeSet;
+use crate::time::{Deadline, Instant};
+
+/// Freed files kept for the next segments: writing into old blocks changes no size and no extent (notes: 85 to 20
+/// device bytes per payload byte at one record a commit).
+const FREED_KEPT: usize = 4;
+/// Segments that stand ready: one that comes next, and one for the start of the next life, should the device be full then.
+const READY: usize = 2;
+/// Between two tries to make a file on a full device: well within the 10 s in which a board takes records again.
+const ROOM_EVERY: Duration = Duration::from_secs(2);
+
+/// The floor of what the journal does for itself: gap records, and what is written again to free a segment.
+pub const UPKEEP: usize = 0;
+
+impl Journal {
+    /// Asks for the segment that comes next, where too few stand ready and the limit allows one.
+    pub fn prepare(&mut self, now: Instant, out: &mut Outbox<DiskJob>) {
+        // A full device is asked for a new file whether or not one is needed: nothing else says when it has room.
+        let asks_again = self.no_room.is_some_and(|at| now >= at);
+        let waits = self.freed.is_empty() && self.no_room.is_some_and(|at| now < at);
+        let enough = self.ready.len() >= READY || waits;
+        if self.poisoned || !self.may_have_more() || (enough && !asks_again) {
+            return;
+        }
+        let segment = SegmentId(self.next_segment);
+        self.next_segment += 1;
+        let from = if asks_again { None } else { self.freed.pop() };
+        self.preparing = Some((segment, from.is_some()));
+        out.push(DiskJob::Prepare { segment, from, bytes: self.config.segment_bytes });
+    }
+
+    /// The segment is there.
+    pub fn handle_prepared(&mut self, segment: SegmentId, now: Instant, out: &mut Outbox<DiskJob>) {
+        let Some((_, recycled)) = self.preparing.take_if(|(asked, _)| *asked == segment) else {
+            return;
+        };
+        self.ready.push_back(segment);
+        self.is_changed = true;
+        if !recycled {
+            self.no_room = None;
+        }
+        self.prepare(now, out);
+    }
+
+    /// The device has no room for the segment's file. Where files are free, the next segment is made of one.
+    pub fn handle_no_room(&mut self, segment: SegmentId, now: Instant, out: &mut Outbox<DiskJob>) {
+        if self.preparing.take_if(|(asked, _)| *asked == segment).is_some() {
+            self.no_room = Some(now + ROOM_EVERY);
+            self.is_changed = true;
+            self.prepare(now, out);
+        }
+    }
+
+    /// Whether the device has no room for more files, as far as it was asked.
+    pub const fn is_device_full(&self) -> bool {
+        self.no_room.is_some()
+    }
+
+    /// When the device is asked again for room.
+    pub fn next_deadline(&self) -> Deadline {
+        match self.no_room {
+            Some(at) if self.may_have_more() => Deadline { at, why: "the device to have room" },
+            Some(_) | None => Deadline::NONE,
+        }
+    }
+
+    fn may_have_more(&self) -> bool {
+        self.preparing.is_none() && self.segments.len() + self.ready.len() < self.configured()
+    }
+
+    fn configured(&self) -> usize {
+        self.config.segments_max as usize
+    }
+
+    /// Segments that there may be: on a full device those whose files are there.
+    pub(super) fn capacity(&self) -> usize {
+        let files = self.segments.len() + self.ready.len() + self.freed.len() + usize::from(self.preparing.is_some());
+        match self.no_room {
+            Some(_) => self.configured().min(files),
+            None => self.configured(),
+        }
+    }
+
+    /// Segments that may still be begun.
+    pub fn available(&self) -> usize {
+        self.capacity().saturating_sub(self.segments.len())
+    }
+
+    /// Segments for alarms alone: their part of those that there may be.
+    fn reserve(&self) -> usize {
+        (self.config.alarm_reserve as usize * self.capacity() / self.configured()).max(1)
+    }
+
+    /// How many segments stay free of what `class` writes.
+    pub fn floor(&self, class: Class) -> usize {
+        match class {
+            Class::Alarm => OWN_SEGMENTS,
+            Class::Event | Class::Bulk => OWN_SEGMENTS + self.reserve(),
+        }
+    }
+
+    /// Whether records of `class` can be taken in without any being shed first.
+    pub fn takes(&self, class: Class) -> bool {
+        let (available, floor) = (self.available(), self.floor(class));
+        let fits = || self.fits_active(RUN_BYTES_MAX + RECORD_BYTES_MAX + RUN_OVERHEAD);
+        !self.poisoned && (available > floor || (available == floor && fits()))
+    }
+
+    /// Whether not even an alarm can be taken in.
+    pub fn is_full(&self) -> bool {
+        !self.takes(Class::Alarm)
+    }
+
+    /// Whether a block with `payload` bytes can be appended now that leaves `floor` segments to be begun.
+    pub fn can_append(&self, payload: usize, floor: usize) -> bool {
+        if !self.is_idle() {
+            return false;
+        }
+        let available = self.available();
+        if self.fits_active(payload) {
+            return available >= floor;
+        }
+        block_bytes_at_most(payload) <= self.block_area() && !self.ready.is_empty() && available > floor
+    }
+
+    /// Whether a block may be appended at all: none is on its way.
+    pub const fn is_idle(&self) -> bool {
+        !self.poisoned && self.in_flight.is_none()
+    }
+
+    /// Bytes of a segment that blocks may have.
+    pub(super) const fn block_area(&self) -> usize {
+        (self.config.segment_bytes - FOOTER_BYTES) as usize
+    }
+
+    pub(super) fn fits_active(&self, payload: usize) -> bool {
+        block_bytes_at_most(payload) <= self.active_room()
+    }
+
+    /// Bytes left in the active segment.
+    pub(super) fn active_room(&self) -> usize {
+        let kept = self.active.and_then(|id| self.segments.get(&id));
+        kept.map_or(0, |kept| self.block_area().saturating_sub(kept.end as usize))
+    }
+
+    /// Frees every sealed segment whose records are all in `covered`; returns them.
+    pub fn free(
+        &mut self,
+        covered: &BTreeMap<Stream, RangeSet>,
+        now: Instant,
+        out: &mut Outbox<DiskJob>,
+    ) -> Vec<SegmentId> {
+        let is_free = |(id, kept): &(&SegmentId, &Kept)| Some(**id) != self.active && kept.segment.is_within(covered);
+        let freed: Vec<SegmentId> = self.segments.iter().filter(is_free).map(|(id, _)| *id).collect();
+        for id in &freed {
+            self.give_back(*id, out);
+        }
+        if !freed.is_empty() {
+            self.rebuild_held();
+            self.prepare(now, out);
+        }
+        // What is covered need not be kept: room may be made.
+        self.is_changed = true;
+        freed
+    }
+
+    /// Frees one segment: nothing in it is wanted any more.
+    pub(super) fn release(&mut self, id: SegmentId, now: Instant, out: &mut Outbox<DiskJob>) {
+        self.give_back(id, out);
+        self.rebuild_held();
+        self.is_changed = true;
+        self.prepare(now, out);
+    }
+
+    /// The file is kept for a later segment, or deleted where enough are. On a full device it is all there is.
+    fn give_back(&mut self, id: SegmentId, out: &mut Outbox<DiskJob>) {
+        self.segments.remove(&id);
+        if self.freed.len() < FREED_KEPT || self.no_room.is_some() {
+            self.freed.push(id);
+            out.push(DiskJob::Free { segment: id });
+        } else {
+            out.push(DiskJob::Delete { segment: id });
+        }
+    }
+
+    /// A segment whose every record stands in others, too, is what a stopped life was writing again. It is dropped without
+    /// a job: its file is free.
+    pub(super) fn drop_doubles(&mut self) {
+        let mut twice: BTreeMap<Stream, u64> = BTreeMap::new();
+        for kept in self.segments.values() {
+            for (stream, holding) in &kept.segment.streams {
+                *twice.entry(*stream).or_default() += holding.ranges.count();
+            }
+        }
+        twice.retain(|stream, count| self.held.get(stream).is_some_and(|held| held.count() < *count));
+        if twice.is_empty() {
+            return;
+        }
+        for id in self.segments.keys().rev().copied().collect::<Vec<_>>() {
+            let Some(kept) = self.segments.get(&id) else { continue };
+            let streams = &kept.segment.streams;
+            let double = !streams.is_empty()
+                && streams.iter().all(|(stream, holding)| {
+                    twice.contains_key(stream) && self.elsewhere(id, stream).contains_all(&holding.ranges)
+                });
+            if double {
+                self.segments.remove(&id);
+                self.freed.push(id);
+            }
+        }
+    }
+
+    /// What segments other than `id` hold of `stream`.
+    pub(super) fn elsewhere(&self, id: SegmentId, stream: &Stream) -> RangeSet {
+        let mut all = RangeSet::EMPTY;
+        for (_, kept) in self.segments.iter().filter(|(other, _)| **other != id) {
+            if let Some(holding) = kept.segment.streams.get(stream) {
+                all.extend(&holding.ranges);
+            }
+        }
+        all
+    }
+
+    /// Segment files in use, out of how many there may be.
+    pub fn fill(&self) -> (usize, usize) {
+        (self.segments.len(), self.configured())
+    }
+}

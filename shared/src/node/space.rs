@@ -1,0 +1,103 @@
+//! Making room: what is shed, how that is declared, and what a person is told of a disk that fills up. The journal chooses;
+//! here its choice meets the other stages.
+
+use alloc::collections::BTreeMap;
+
+use crate::action::Action;
+use crate::event::Event;
+use crate::ids::{BoardId, Class, Epoch, Seq, Stream};
+use crate::journal::clean::Plan;
+use crate::node::{Node, origins, push_jobs};
+use crate::outbox::Outbox;
+use crate::ranges::RangeSet;
+use crate::time::Instant;
+
+impl Node {
+    /// Frees segments, one after the other, while there is too little room: declares what is shed and has it committed, writes
+    /// again what stays, and only then gives the file back.
+    pub(super) fn make_room(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        if self.journal.is_poisoned() {
+            return;
+        }
+        self.cleaner.handle_committed(self.replication.committed(Class::Alarm));
+        while let Some((victim, is_free)) = self.cleaner.take_done() {
+            if is_free {
+                let mut jobs = Outbox::default();
+                self.journal.finish_cleaning(victim, now, &mut jobs);
+                push_jobs(&mut jobs, out);
+                self.uplink.retain(self.journal.held());
+                self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
+            } else {
+                self.journal.note_damage(victim);
+            }
+            self.begin_cleaning(now, out);
+        }
+        if !self.cleaner.is_busy() {
+            self.begin_cleaning(now, out);
+        }
+    }
+
+    fn begin_cleaning(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        let (origin, replication) = (self.origin, &self.replication);
+        // Of this life's records only those that are committed: nobody has been told of the others yet.
+        let committed = |stream: &Stream| match stream.origin == origin {
+            true => replication.committed(stream.class),
+            false => Seq::MAX,
+        };
+        let Some(plan) = self.journal.plan(self.uplink.covered(), committed) else {
+            return;
+        };
+        let declared = self.declare(&plan, now, out);
+        self.cleaner.begin(plan, declared);
+        self.cleaner.handle_committed(self.replication.committed(Class::Alarm));
+        self.write(now, out);
+    }
+
+    /// Numbers the gap records of `plan`; returns the last one's sequence.
+    fn declare(&mut self, plan: &Plan, now: Instant, out: &mut Outbox<Action>) -> Option<Seq> {
+        if plan.gaps.is_empty() {
+            return None;
+        }
+        let mut lines: BTreeMap<Class, (u64, u64)> = BTreeMap::new();
+        let mut shed: BTreeMap<Stream, RangeSet> = BTreeMap::new();
+        for gap in &plan.gaps {
+            let line = lines.entry(gap.stream.class).or_default();
+            *line = (line.0 + gap.range.count(), line.1 + gap.bytes);
+            shed.entry(gap.stream).or_default().insert(gap.range);
+        }
+        for (stream, ranges) in &shed {
+            // What is shed needs no further copy.
+            self.refill.handle_covered(stream, ranges, now);
+        }
+        for (class, (records, bytes)) in lines {
+            self.shed[class as usize] += records;
+            out.push(Action::Notice(Event::Shed { class, records, bytes }));
+        }
+        Some(self.admission.handle_gaps(&plan.gaps, self.wall, now))
+    }
+
+    /// Tells where `board`, in the life `epoch`, has a disk that is older than what is kept of it here: its disk was restored from
+    /// a copy, or is one. Its records are told apart all the same: each life draws a number of its own.
+    pub(super) fn notice_older(&self, board: BoardId, epoch: Epoch, out: &mut Outbox<Action>) {
+        let of_board = |stream: &&Stream| stream.origin.board == board;
+        let lives = self.journal.held().keys().filter(of_board).map(|stream| stream.origin.epoch);
+        let later = |life: &Epoch| life.boot > epoch.boot || (life.boot == epoch.boot && life.nonce != epoch.nonce);
+        if let Some(seen) = lives.filter(later).max() {
+            out.push(Action::Notice(Event::BoardOlder { board, epoch, seen }));
+        }
+    }
+
+    /// Tells when not even alarms are taken in, when the device has no room for more files, and when that is over.
+    pub(super) fn notice_room(&mut self, out: &mut Outbox<Action>) {
+        let full = self.journal.is_full() && !self.journal.is_poisoned();
+        if full != self.full {
+            self.full = full;
+            out.push(Action::Notice(if full { Event::JournalFull } else { Event::JournalRoom }));
+        }
+        let device_full = self.journal.is_device_full();
+        if device_full != self.device_full {
+            self.device_full = device_full;
+            out.push(Action::Notice(if device_full { Event::DeviceFull } else { Event::DeviceRoom }));
+        }
+    }
+}

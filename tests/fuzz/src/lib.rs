@@ -194,7 +194,7 @@ pub fn recovery(data: &[u8]) {
     let which = script.byte() as usize % segments.len();
     script.damage(&mut segments[which].1);
     let found = recover(&segments);
-    let config = JournalConfig { segment_bytes: 64 * PAGE_BYTES as u32, segments_max: 8 };
+    let config = JournalConfig::sized(64 * PAGE_BYTES as u32, 8);
     let journal = Journal::new(config, Epoch { boot: 300, nonce: 1 }, found);
     for (stream, ranges) in journal.held() {
         let written = holds.get(stream).cloned().unwrap_or_default();

@@ -168,7 +168,7 @@ impl Site {
             duties: Vec::new(),
             copies: self.shape.copies,
             timing: Timing::default(),
-            journal: JournalConfig { segment_bytes: self.shape.segment_bytes, segments_max: self.shape.segments_max },
+            journal: JournalConfig::sized(self.shape.segment_bytes, self.shape.segments_max),
             has_region: self.shape.region,
         }
     }

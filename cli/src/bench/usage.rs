@@ -10,9 +10,8 @@ use crate::demo::group::{processes, standing};
 pub(super) struct Usage {
     /// Bytes of memory in use: resident set sizes added up. Pages that two members share count twice.
     pub(super) resident: u64,
-    /// Bytes handed to write calls since the members started: what boards write to their disks, because sockets are
-    /// served by other calls. The kernel's `write_bytes` counts whole cached folios instead, also where one page of
-    /// them is written and synced: on ext4 with large folios thirty times what reaches the device.
+    /// Bytes of pages that the members made dirty since they started, as the kernel accounts them to whoever does. On ext4
+    /// with large folios it counts whole folios, also where one page of them is written: up to thirty times too much.
     pub(super) written: u64,
 }
 
@@ -22,10 +21,20 @@ pub(super) fn of(groups: &[u32]) -> Vec<Usage> {
     for process in processes() {
         let group = standing(process).map(|standing| standing.group);
         let Some(sum) = group.and_then(|group| sums.get_mut(&group)) else { continue };
-        sum.resident += figure(process, "status", "VmRSS:").unwrap_or(0) * 1024;
-        sum.written += figure(process, "io", "wchar:").unwrap_or(0);
+        sum.resident += resident(process);
+        sum.written += written(process);
     }
     groups.iter().filter_map(|group| sums.get(group).copied()).collect()
+}
+
+/// Bytes of memory in use by `process`; 0 where it is gone.
+pub(super) fn resident(process: u32) -> u64 {
+    figure(process, "status", "VmRSS:").unwrap_or(0) * 1024
+}
+
+/// Bytes of pages that `process` made dirty; 0 where it is gone.
+pub(super) fn written(process: u32) -> u64 {
+    figure(process, "io", "write_bytes:").unwrap_or(0)
 }
 
 fn figure(process: u32, file: &str, key: &str) -> Option<u64> {

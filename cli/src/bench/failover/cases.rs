@@ -12,7 +12,7 @@ use super::dice::Dice;
 use super::figures::Trial;
 use super::judge::{self, Next, Verdict};
 use super::site::{ACTS_WITHIN, Site, Wanted};
-use super::waits;
+use crate::bench::waits;
 use crate::failure::Failure;
 
 /// A site is whole after so long, on a machine that does other things too.

@@ -20,23 +20,21 @@ pub mod emulator;
 mod figures;
 mod files;
 pub mod judge;
-mod kin;
 pub mod lab;
 mod leaders;
-mod leftovers;
 pub mod namespace;
 mod netlink;
 pub mod observer;
 pub(crate) mod performer;
 mod rivals;
 pub mod site;
-mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::arguments::{Against, Failover};
+use super::leftovers;
 use crate::failure::Failure;
 use cases::{Arena, Case};
 use dice::Dice;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use rustix::process::geteuid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::leftovers;
+use crate::bench::leftovers;
 use crate::failure::Failure;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -43,7 +43,7 @@ pub(super) fn ip(arguments: &str) -> Result<(), Failure> {
 }
 
 /// Runs `program` to its good end.
-pub(super) fn run(program: &str, arguments: &[&str]) -> Result<Output, Failure> {
+pub(in crate::bench) fn run(program: &str, arguments: &[&str]) -> Result<Output, Failure> {
     let line = || format!("`{program} {}` failed", arguments.join(" "));
     let output = Command::new(program)
         .args(arguments)

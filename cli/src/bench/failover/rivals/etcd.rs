@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::{Claims, Kind, MEMBERS};
-use crate::bench::failover::kin::Kin;
 use crate::bench::failover::lab::Lab;
+use crate::bench::kin::Kin;
 use crate::failure::Failure;
 
 const CONFIGURATION: &str = include_str!("../../../../assets/rivals/etcd.yml");

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Claims, Kind, MEMBERS};
-use crate::bench::failover::kin::Kin;
 use crate::bench::failover::lab::{Lab, OWN_END};
 use crate::bench::failover::namespace::ip;
 use crate::bench::failover::netlink::Conversation;
 use crate::bench::failover::site::begin;
+use crate::bench::kin::Kin;
 use crate::failure::Failure;
 
 const CONFIGURATION: &str = include_str!("../../../../assets/rivals/keepalived.conf");

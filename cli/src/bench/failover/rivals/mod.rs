@@ -3,7 +3,6 @@
 //! claim. Each claims in its own way, and in the way that serves it best.
 
 mod etcd;
-mod install;
 mod keepalived;
 
 use std::path::Path;
@@ -15,9 +14,9 @@ use rustix::process::Signal;
 use super::beat::Stamp;
 use super::dice::Dice;
 use super::figures::Trial;
-use super::kin::{Kin, send};
 use super::lab::Lab;
-use super::waits;
+use crate::bench::kin::{Kin, send};
+use crate::bench::{install, waits};
 use crate::demo::site::Home;
 use crate::failure::Failure;
 use etcd::Etcd;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::beat::Stamp;
+use super::failover::beat::Stamp;
 use super::leftovers;
 
 /// What was killed is gone after so long: only the kernel's own work can hold it.

@@ -41,6 +41,19 @@ the others are Debian's packages; they are installed where this process may do s
 configurations are in cli/assets/rivals of the source. They run on loopback, in directories of their own, and end with \
 this command.")]
     Ingest(Ingest),
+    /// How fast the journal alone is on this disk, how soon it is ready again, and what a long backlog costs
+    #[command(after_help = "\
+Examples:
+  roadstead bench journal
+  roadstead bench journal --json journal.json
+  roadstead bench journal --backlog-gib 2 --dir /mnt/sd-card
+
+Commits batches of records one after the other, each with one write and one fdatasync, as a board does, without anything \
+around it. Then leaves a backlog behind as a board would, and starts a board on it: ready is when it takes publishes, \
+memory is read while it stands. The longer backlog is made as long as the disk allows.
+
+`cargo xtask bench-journal` measures SQLite, redb and fjall beside it: they are not part of this program.")]
+    Journal(Journal),
     /// How long nobody acts when the board that acts is gone, and that two never do
     #[command(after_help = "\
 Examples:
@@ -126,6 +139,36 @@ pub enum IngestAgainst {
     /// mosquitto, saving at each change: one copy
     #[value(name = "mosquitto")]
     Mosquitto,
+}
+
+/// `roadstead bench journal`.
+#[derive(Debug, Args)]
+pub struct Journal {
+    /// Records of a commit; one measurement each: 1 to 2048.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,16,256",
+          value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub batch: Vec<u32>,
+    /// How long each measurement takes, in seconds: 1 to 600.
+    #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub seconds: u32,
+    /// How often each is made: median and worst are told. 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Bytes of a payload: 16 to 65536.
+    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub payload: u32,
+    /// The longer backlog, in GiB, as far as the disk has room: 0 to leave it out, to 1000.
+    #[arg(long, value_name = "GIB", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub backlog_gib: u32,
+    /// Only commits: no backlog, no board.
+    #[arg(long)]
+    pub commits_only: bool,
+    /// Work in a directory of its own below this one. Default: the system's temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write the figures to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// `roadstead bench ingest`.

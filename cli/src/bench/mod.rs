@@ -7,6 +7,7 @@ pub mod failover;
 mod figures;
 mod ingest;
 mod install;
+mod journal;
 
 mod kin;
 mod leftovers;
@@ -27,6 +28,7 @@ pub(crate) fn run(asked: &BenchCommand) -> Result<ExitCode, Failure> {
     let interrupted = || ExitCode::from(INTERRUPTED);
     match asked {
         BenchCommand::Ingest(asked) => until_interrupted(ingest::measure(asked), interrupted),
+        BenchCommand::Journal(asked) => until_interrupted(journal::measure(asked), interrupted),
         BenchCommand::Failover(asked) => until_interrupted(failover::measure(asked), interrupted),
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use firmware::config::BoardConfig;
 use gateway::config::GatewayConfig;
 use serde::Deserialize;
+use shared::config::JournalConfig;
 use shared::ids::{BoardId, Name};
 
 use super::group::{self, Group, Role};
@@ -160,6 +161,15 @@ impl Site {
     /// Makes a site of `count` boards in `home`. With a gateway its boards dial it at [`Site::uplink`], where nobody
     /// listens yet; without one they keep their records to themselves. Nothing runs yet.
     pub(crate) fn make(home: Home, count: u8, has_gateway: bool) -> Result<Self, Failure> {
+        Self::make_with(home, count, has_gateway, None)
+    }
+
+    /// A site of `count` boards without a gateway, whose journals have this size.
+    pub(crate) fn make_with_journal(home: Home, count: u8, journal: JournalConfig) -> Result<Self, Failure> {
+        Self::make_with(home, count, false, Some(journal))
+    }
+
+    fn make_with(home: Home, count: u8, has_gateway: bool, journal: Option<JournalConfig>) -> Result<Self, Failure> {
         let ports = ports::free(usize::from(count) * 3 + 3)?;
         let (own, of_boards) = ports.split_at(3);
         let [uplink, quic, http] = *own else {
@@ -171,7 +181,7 @@ impl Site {
             .map(|(board, ports)| BoardPlan { board, mesh: ports[0], mqtt: ports[1], http: ports[2] })
             .collect();
         let gateway = GatewayPlan { name: name("region"), quic: uplink, http };
-        let plan = SitePlan { site: name("demo"), boards, gateway, witness: None, journal: None };
+        let plan = SitePlan { site: name("demo"), boards, gateway, witness: None, journal };
         let made = make_site(home.path(), &plan, |_| {})?;
         for config in made.boards.iter().filter(|_| !has_gateway) {
             keep_to_itself(config)?;
@@ -209,6 +219,11 @@ impl Site {
     /// The gateway's data directory.
     pub(crate) fn gateway_data(&self) -> PathBuf {
         self.home.path().join(crate::init::GATEWAY_DIR).join("data")
+    }
+
+    /// The configuration of board `at` (an index).
+    pub(crate) fn config(&self, at: usize) -> &Path {
+        &self.boards[at].config
     }
 
     /// How many boards it has.

@@ -7,8 +7,8 @@
 //!
 //! A site has boards without an uplink, so that the way to the acknowledgement is measured and nothing beside it.
 
-mod client;
-mod dialects;
+pub(super) mod client;
+pub(super) mod dialects;
 mod figures;
 mod rivals;
 

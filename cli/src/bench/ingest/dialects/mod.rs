@@ -2,7 +2,7 @@
 //! only what differs, and reads no more of an answer than says which publish it is for.
 
 pub(super) mod amqp;
-pub(super) mod mqtt;
+pub(in crate::bench) mod mqtt;
 pub(super) mod nats;
 pub(super) mod redis;
 

@@ -1,6 +1,7 @@
 //! MQTT 3.1.1, QoS 1: what boards and mosquitto are published to with.
 
 use std::io;
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -67,6 +68,26 @@ impl Dialect for Mqtt {
 
     fn farewell(&self) -> &'static [u8] {
         &DISCONNECT
+    }
+}
+
+/// Publishes one reading on a connection of its own and waits for its acknowledgement.
+pub(in crate::bench) async fn publish_one(server: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(server).await?;
+    stream.set_nodelay(true)?;
+    let payload = [b'0'; 16];
+    let mut mqtt = Mqtt::new(0, payload.len());
+    mqtt.greet(&mut stream).await?;
+    let mut packet = Vec::new();
+    mqtt.publish(0, &payload, &mut packet);
+    stream.write_all(&packet).await?;
+    let (mut answer, mut done) = ([0; 4], Vec::new());
+    stream.read_exact(&mut answer).await?;
+    mqtt.read(&answer, &mut done, &mut packet)?;
+    if done == [0] {
+        Ok(())
+    } else {
+        Err(broken("another publish was acknowledged"))
     }
 }
 

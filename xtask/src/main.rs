@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Some("powercut") => powercut(&workshop, &words[1..]),
         Some("kills") => kills(&workshop, &words[1..]),
         Some("fuzz") => finish(fuzz(&workshop, &words[1..])),
+        Some("bench-journal") => bench_journal(&workshop, &words[1..]),
         Some("model-check") => finish(tiers::model_check(&workshop)),
         Some("ci") => finish(Step::new("bash .ci/run").run(&workshop)),
         None | Some("help" | "-h" | "--help") => {
@@ -122,6 +123,20 @@ fn options(words: &[String], known: &[&'static str]) -> Result<BTreeMap<&'static
     Ok(said)
 }
 
+/// Builds `roadstead` and the comparison with libraries, which gets `words` as they are and works below the build's folder.
+fn bench_journal(workshop: &Workshop, words: &[String]) -> ExitCode {
+    let run = || {
+        tiers::build_release(workshop, "roadstead")?;
+        tiers::build_release(workshop, "libraries")?;
+        let (roadstead, dir) = (workshop.release("roadstead"), &workshop.target);
+        Step::program(workshop.release("libraries"))
+            .args(["--roadstead".into(), roadstead.to_string_lossy(), "--dir".into(), dir.to_string_lossy()])
+            .args(words)
+            .run(workshop)
+    };
+    finish(run())
+}
+
 fn finish(done: Result<(), Stop>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -153,6 +168,8 @@ fn help() {
                                       coverage-guided, over whatever reads bytes from outside
   cargo xtask race [--hours N] [--boards 3,16,64]
                                       membership against foca: detection, false verdicts, bytes
+  cargo xtask bench-journal [--json F] [--runs N]
+                                      the journal beside SQLite, redb and fjall, on the same disk
   cargo xtask model-check             every state of the election's core within bounds, and each rule broken once
   cargo xtask ci                      what a fresh clone runs: bash .ci/run
   cargo xtask help                    this text

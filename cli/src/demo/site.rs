@@ -100,10 +100,17 @@ pub(crate) struct BoardStatus {
     pub(crate) committed: u64,
     /// Whether fewer than k boards live.
     pub(crate) degraded: bool,
-    /// Journal segments in use.
-    pub(crate) segments: usize,
-    /// Journal segments there may be.
-    pub(crate) segments_max: usize,
+    /// Records shed since the start.
+    pub(crate) shed: Shed,
+}
+
+/// Records that a board has shed.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct Shed {
+    /// Events.
+    pub(crate) event: u64,
+    /// Bulk.
+    pub(crate) bulk: u64,
 }
 
 /// Asks the board whose HTTP face is at `http` how it is; `None` where it does not say.

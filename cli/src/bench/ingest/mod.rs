@@ -360,11 +360,11 @@ fn told(sample: &Sample) -> String {
     )
 }
 
-/// A board without an uplink keeps every record: once its journal is full it takes none, and figures mean nothing.
+/// A board without an uplink keeps every record: once its journal is full it sheds the oldest, and figures mean nothing.
 async fn refuse_full(site: &Site) -> Result<(), Failure> {
     for board in &site.plan().boards {
         let status = ask(board.http).await;
-        if status.is_some_and(|status| status.segments >= status.segments_max) {
+        if status.is_some_and(|status| status.shed.event + status.shed.bulk > 0) {
             let what = format!("the journal of {} is full before the time is up", board.board);
             return Err(
                 Failure::new(what).remedy("without an uplink every record is kept: lower --seconds or --payload")

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use shared::config::JournalConfig;
+use shared::limits::SEGMENT_BYTES;
 
 use super::arguments::Journal;
 use super::device::{self, Meter};
@@ -31,6 +32,8 @@ const BACKLOG_BATCH: u32 = 1024;
 const ROOM_A_BYTE: f64 = 1.5;
 const LEFT_FREE: f64 = 2.0;
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+/// Files that a backlog may fill: as many as a configuration allows.
+const SEGMENTS: u32 = 65_536;
 /// A board that does not take a publish by then hangs.
 const READY_MAX: Duration = Duration::from_secs(120);
 /// Between two tries to publish to a board that starts.
@@ -88,7 +91,7 @@ impl Bench<'_> {
     /// The files of a site of one board, whose journal may grow without a bound that matters here.
     fn site(&self) -> Result<Site, Failure> {
         let home = Home::temporary_in(&self.below, "bench")?;
-        let journal = JournalConfig { segments_max: 65_536, ..JournalConfig::default() };
+        let journal = JournalConfig::sized(SEGMENT_BYTES, SEGMENTS);
         Site::make_with_journal(home, 1, journal)
     }
 

@@ -14,7 +14,7 @@ use link::tables::{self, RawIdentity};
 use link::witness::config::{RawServed, Served};
 use serde::Deserialize;
 use shared::config::NodeConfig;
-use shared::config::site::{RawJournal, RawMembers, RawTiming};
+use shared::config::site::{RawJournal, RawMembers, RawRepair, RawTiming};
 use shared::config::text::{ConfigError, Spanned, Text, check_name};
 use shared::ids::{BoardId, Name, WitnessId};
 use shared::limits::BOARDS_MAX;
@@ -139,6 +139,8 @@ struct RawBoard {
     timing: RawTiming,
     #[serde(default)]
     journal: RawJournal,
+    #[serde(default)]
+    repair: RawRepair,
 }
 
 #[derive(Debug, Deserialize)]
@@ -233,6 +235,7 @@ impl BoardConfig {
                 copies: members.copies,
                 timing: raw.timing.check(&text)?,
                 journal: raw.journal.check(&text)?,
+                repair: raw.repair.check(&text)?,
                 has_region: region.is_some(),
             },
             data_dir: beside.join(&raw.data_dir),

@@ -139,6 +139,7 @@ mod tests {
             degraded_records: 0,
             unacknowledged: 0,
             owed: 0,
+            repair: Default::default(),
             refused: 0,
             uncommitted: 1,
             hedged: 0,

@@ -163,6 +163,12 @@ impl Page<'_> {
         self.counter("records_shed", "Records shed because the journal was full, each in a gap record", shed)?;
         self.gauge("records_uncommitted", "Records that wait for their commit", status.uncommitted as u64)?;
         self.gauge("records_owed", "Records whose missing copies are still to be made", status.owed)?;
+        let repair = &status.repair;
+        self.gauge("records_missing", "Records lost to damage here that are asked for", repair.missing)?;
+        self.counter("records_repaired", "Records lost to damage here that are held again", repair.repaired)?;
+        self.counter("records_gone", "Records lost to damage here that no board has", repair.gone)?;
+        self.counter("journal_verified_bytes", "Bytes of the journal verified on disk", repair.verified_bytes)?;
+        self.gauge("journal_damaged_places", "Damaged places in journal segments", repair.damaged_places as u64)?;
         self.gauge("records_backlog", "Records in the journal that the region does not cover", status.backlog)?;
         self.gauge("journal_segments", "Journal segments in use", status.segments as u64)?;
         self.gauge("journal_segments_max", "Journal segments there may be", status.segments_max as u64)

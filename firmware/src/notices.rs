@@ -37,10 +37,11 @@ impl Notices {
 /// Error: somebody must act. Warning: a promise is weaker than it should be. Information: the site changed.
 const fn level(event: &Event) -> Level {
     match event {
-        Event::JournalPoisoned | Event::JournalDamaged { .. } => Level::ERROR,
+        Event::JournalPoisoned | Event::JournalDamaged { .. } | Event::RecordsGone { .. } => Level::ERROR,
         Event::Degraded { .. }
         | Event::Shed { .. }
         | Event::DeviceFull
+        | Event::RecordsMissing { .. }
         | Event::JournalFull
         | Event::UplinkRefused { .. }
         | Event::CoverageWentBack { .. }
@@ -55,6 +56,7 @@ const fn level(event: &Event) -> Level {
         Event::Restored
         | Event::DeviceRoom
         | Event::JournalRoom
+        | Event::Repaired { .. }
         | Event::TornTail { .. }
         | Event::UplinkOpened { .. }
         | Event::UplinkClosed

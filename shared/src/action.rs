@@ -122,7 +122,8 @@ pub enum DiskJob {
         /// A multiple of the page.
         bytes: Bytes,
     },
-    /// Read `length` bytes at `offset` of `segment`. Answer `Read`.
+    /// Read `length` bytes at `offset` of `segment`. What the disk cannot read is zeros in the answer: nothing whole is found
+    /// there, and a copy stands in. Answer `Read`.
     Read {
         /// Comes back with the answer.
         token: Token,
@@ -131,6 +132,18 @@ pub enum DiskJob {
         /// Where in it.
         offset: u32,
         /// How much; the file is at least so long.
+        length: u32,
+    },
+    /// The same, but what was read or written before may not stand in for the disk: drop it from the page cache first. What
+    /// the disk cannot read is zeros in the answer, which is `Read`, too.
+    Verify {
+        /// Comes back with the answer.
+        token: Token,
+        /// Where.
+        segment: SegmentId,
+        /// Where in it; a multiple of the page.
+        offset: u32,
+        /// How much.
         length: u32,
     },
     /// The segment holds nothing any more: give its file the name of a free one, directory synced, so that no start takes what

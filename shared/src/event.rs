@@ -48,6 +48,25 @@ pub enum Event {
         /// At which byte.
         offset: u32,
     },
+    /// Records that stood in a damaged segment are held here no more, and asked for.
+    RecordsMissing {
+        /// The segment.
+        segment: SegmentId,
+        /// How many the region does not cover.
+        records: u64,
+    },
+    /// What was missing here is held again.
+    Repaired {
+        /// How many records, since the start.
+        records: u64,
+    },
+    /// No board can read these records any more, and the region does not have them.
+    RecordsGone {
+        /// Of which stream.
+        stream: Stream,
+        /// Which.
+        range: SeqRange,
+    },
     /// Recovery cut a torn tail: it was never acknowledged.
     TornTail {
         /// In which segment.
@@ -226,6 +245,9 @@ impl Event {
             Self::JournalRoom => "journal_room",
             Self::JournalPoisoned => "journal_poisoned",
             Self::JournalDamaged { .. } => "journal_damaged",
+            Self::RecordsMissing { .. } => "records_missing",
+            Self::Repaired { .. } => "repaired",
+            Self::RecordsGone { .. } => "records_gone",
             Self::TornTail { .. } => "torn_tail",
             Self::SegmentFreed { .. } => "segment_freed",
             Self::CopyRefused { .. } => "copy_refused",
@@ -277,6 +299,13 @@ impl fmt::Display for Event {
             Self::JournalPoisoned => f.write_str("a write or sync failed: this process acknowledges nothing more"),
             Self::JournalDamaged { segment, offset } => {
                 write!(f, "segment {:x} is damaged at byte {offset}: a copy must stand in", segment.0)
+            }
+            Self::RecordsMissing { segment, records } => {
+                write!(f, "{records} records that stood in segment {:x} are asked for on other boards", segment.0)
+            }
+            Self::Repaired { records } => write!(f, "nothing is missing here any more: {records} records came back"),
+            Self::RecordsGone { stream, range } => {
+                write!(f, "records {} to {} of {stream} can be read on no board any more", range.first, range.last)
             }
             Self::TornTail { segment, offset } => {
                 write!(f, "segment {:x} had a torn tail at byte {offset}: never acknowledged, cut", segment.0)

@@ -61,6 +61,26 @@ pub const UNCOMMITTED_RECORDS_MAX: usize = 64 * 1024;
 /// origin sends them again.
 pub const COPY_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes of runs for missing copies that wait for the disk. At the limit further ones are refused, counted; whoever sent
+/// them sends them again.
+pub const REPAIR_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of such runs that one commit block takes beside what publishers wait for, or else one run: at the 20 MB/s that a
+/// slow eMMC writes, a commit waits some 7 ms longer for them.
+pub const REPAIR_SHARE_BYTES: usize = 128 * 1024;
+/// Bytes that are read at once to verify the journal, or else one whole block: a commit that comes meanwhile waits some
+/// 2 ms for a slow eMMC.
+pub const SCRUB_READ_BYTES: u32 = 128 * 1024;
+/// Damaged places remembered of one segment. Past it a place is told of again whenever it is met.
+pub const DAMAGED_PLACES_MAX: usize = 64;
+/// Ranges that one question for missing records names. More are asked for afterwards.
+pub const FETCH_RANGES_MAX: usize = 64;
+/// Bytes of runs in answer to one such question, or else one run. What is left is asked for again.
+pub const FETCH_BYTES_MAX: usize = 1024 * 1024;
+/// Streams named in one part of an inventory. More make another part.
+pub const INVENTORY_STREAMS_MAX: usize = 64;
+/// Missing ranges that the status page lists. More are counted only.
+pub const HOLES_LISTED_MAX: usize = 16;
+
 /// Bytes of a payload that are searched for the sensor's own time or number. Members behind it are not seen.
 pub const CONTENT_SCAN_BYTES_MAX: usize = 4096;
 /// MQTT connections of one board by default (redundant detectors of a corridor plus a margin). Further ones are refused.
@@ -282,6 +302,12 @@ const _: () = assert!(
 const _: () = assert!(SEGMENTS_LEAST as usize >= OWN_SEGMENTS + 1 + 3, "a full journal has something to free");
 const _: () = assert!(BLOCK_BODY_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a block fits a frame");
 const _: () = assert!(COMMIT_BYTES_MAX + 4096 < FRAME_BYTES_MAX, "a run fits a frame");
+const _: () = assert!(
+    INVENTORY_STREAMS_MAX * (RANGES_MAX * 20 + 32) < FRAME_BYTES_MAX,
+    "a part of an inventory fits a frame"
+);
+const _: () = assert!(REPAIR_SHARE_BYTES * 8 <= COMMIT_BYTES_MAX, "missing copies take an eighth of a write at most");
+const _: () = assert!((SCRUB_READ_BYTES as usize).is_multiple_of(PAGE_BYTES), "a read is made of pages");
 const _: () = assert!(READ_BYTES as usize > COMMIT_BYTES_MAX + 2 * PAGE_BYTES, "a read takes in a whole block");
 const _: () = assert!(DRIFT_PERMILLE < 1000, "a slow clock still runs");
 const _: () = assert!(TERM_COUNTER_MAX <= 1 << 40, "counter, board and revision fit a fencing token");

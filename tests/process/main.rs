@@ -30,6 +30,7 @@ mod failover;
 mod hostile;
 mod kills;
 mod powercut;
+mod repair;
 mod stopping;
 mod weight;
 

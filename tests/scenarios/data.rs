@@ -3,7 +3,7 @@
 use crate::{board, ends_well, millis, reaches, settled};
 
 /// Cuts every board off the region, or mends that.
-fn region_away(world: &mut tests::world::World, boards: u8, away: bool) {
+pub(crate) fn region_away(world: &mut tests::world::World, boards: u8, away: bool) {
     for number in 1..=boards {
         if away {
             world.cut_uplink(board(number), true, true);
@@ -121,25 +121,6 @@ fn a_pair_goes_on_when_one_is_lost() {
     assert_eq!(reaches(&mut world, 8_000, |world| world.is_acknowledged(mark)), Ok(true));
     ends_well(&mut world);
     assert_eq!(world.rows(mark), 1);
-}
-
-#[test]
-fn a_flipped_bit_is_brought_up_from_the_copy() {
-    for seed in 1..=8 {
-        let mut world = settled(seed, 3);
-        let victim = board(1 + (seed % 3) as u8);
-        region_away(&mut world, 3, true);
-        world.steer(0, Some(victim));
-        assert_eq!(world.run_for(millis(2_000)), Ok(()));
-        world.flip_bit(victim);
-        assert_eq!(world.tally().flips, 1);
-        // Read again from disk, by the next life and by the one after.
-        world.cut_power(victim);
-        world.boot(victim);
-        world.steer(0, None);
-        region_away(&mut world, 3, false);
-        ends_well(&mut world);
-    }
 }
 
 #[test]

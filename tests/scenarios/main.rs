@@ -3,6 +3,7 @@
 mod control;
 mod data;
 mod duties;
+mod repair;
 mod uplink;
 
 use std::time::Duration;

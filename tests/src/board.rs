@@ -87,9 +87,7 @@ pub(crate) struct Board {
     pub(crate) life: Life,
     /// Gone for ever, disk and all.
     pub(crate) lost: bool,
-    /// A bit flipped on its disk.
-    pub(crate) flipped: bool,
-    /// Readings that were durable here when the board was lost.
+    /// Readings that were durable here when the board was lost, or its disk replaced.
     pub(crate) took_along: Option<Disk>,
     /// Processes of duties, as the supervisor has them.
     pub(crate) workers: BTreeMap<DutyId, Worker>,

@@ -150,13 +150,13 @@ impl World {
             self.tally.lost_boards += 1;
             self.story.tell(self.now, board, || "is lost for ever");
         }
-        self.excuse_what_only(board);
+        self.excuse_what_only(Some(board));
     }
 
-    /// What was acknowledged visibly degraded and is on `board` alone goes with it.
-    pub(crate) fn excuse_what_only(&mut self, board: BoardId) {
+    /// What was acknowledged visibly degraded and is left nowhere, or on `board` alone, which goes: it goes with it.
+    pub(crate) fn excuse_what_only(&mut self, board: Option<BoardId>) {
         let (boards, store) = (&self.boards, &self.region.store);
-        let elsewhere = |mark| boards.values().any(|host| host.id != board && host.disk.holds(mark));
+        let elsewhere = |mark| boards.values().any(|host| Some(host.id) != board && host.disk.holds(mark));
         self.model.board_lost(|mark| elsewhere(mark) || store.rows_of(mark) > 0);
     }
 

@@ -38,6 +38,17 @@ impl Default for DiskSpeed {
     }
 }
 
+/// What happens to blocks that were durable.
+#[derive(Clone, Debug)]
+pub(crate) enum Rot {
+    /// A bit flips in each of these blocks.
+    Flipped(SegmentId, Vec<usize>),
+    /// These blocks are zeros.
+    Zeroed(SegmentId, Vec<usize>),
+    /// Two files have each other's bytes.
+    Swapped(SegmentId, SegmentId),
+}
+
 /// A disk with everything on it.
 #[derive(Debug, Default)]
 pub struct Disk {
@@ -106,7 +117,7 @@ impl Disk {
                 file.write_footer(bytes);
                 Duration::from_micros(100)
             }
-            DiskJob::Read { length, .. } => {
+            DiskJob::Read { length, .. } | DiskJob::Verify { length, .. } => {
                 dice.span(Duration::from_micros(50), speed.read_max) + Duration::from_micros(u64::from(*length) / 200)
             }
             DiskJob::Free { .. } => sync / 2,
@@ -147,8 +158,14 @@ impl Disk {
     /// Ends the job under way and says what the board is told of it.
     pub fn end(&mut self, dice: &mut Dice, mutant: Option<Mutant>) -> Option<DiskDone> {
         let job = self.running.take()?;
-        let spared =
-            matches!(job, DiskJob::Foot { .. } | DiskJob::Read { .. } | DiskJob::Free { .. } | DiskJob::Delete { .. });
+        let spared = matches!(
+            job,
+            DiskJob::Foot { .. }
+                | DiskJob::Read { .. }
+                | DiskJob::Verify { .. }
+                | DiskJob::Free { .. }
+                | DiskJob::Delete { .. }
+        );
         if self.fails_next && !spared {
             self.fails_next = false;
             return Some(self.fail(&job, dice));
@@ -177,6 +194,18 @@ impl Disk {
                 Some(DiskDone::Read { token, bytes })
             }
             DiskJob::Foot { .. } => None,
+            DiskJob::Verify { token, segment, offset, length } => {
+                let Some(file) = self.files.get(&segment) else {
+                    self.poisoned = true;
+                    return Some(DiskDone::Failed);
+                };
+                let (offset, length) = (offset as usize, length as usize);
+                let bytes = match mutant {
+                    Some(Mutant::CacheVerified) => file.read_cached(offset, length),
+                    _ => file.read(offset, length),
+                };
+                Some(DiskDone::Read { token, bytes: bytes.into() })
+            }
             DiskJob::Free { segment } => {
                 self.set_free(segment, mutant);
                 self.ghosts.clear();
@@ -309,14 +338,77 @@ impl Disk {
         }
     }
 
+    /// Every reading on the device.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Mark> {
+        self.files.values().flat_map(File::all)
+    }
+
+    /// The rot that flips a bit of the block with `mark`.
+    pub(crate) fn flip_of(&self, mark: Mark) -> Option<Rot> {
+        self.files.iter().find_map(|(segment, file)| {
+            let place = file.blocks().find(|place| file.readings(*place).contains(&mark))?;
+            Some(Rot::Flipped(*segment, vec![place]))
+        })
+    }
+
     /// Whether the reading is on the device, whole.
     pub fn holds(&self, mark: Mark) -> bool {
         self.files.values().any(|file| file.holds(mark))
     }
 
-    /// Flips a bit in a page with durable records. False where there is none.
-    pub fn flip(&mut self, dice: &mut Dice) -> bool {
-        self.files.values_mut().any(|file| file.flip(dice))
+    /// What is to rot: some blocks with readings, drawn by `dice`.
+    pub(crate) fn draw_rot(&self, dice: &mut Dice) -> Option<Rot> {
+        let full: Vec<SegmentId> = self
+            .files
+            .iter()
+            .filter(|(_, file)| file.blocks().next().is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        let segment = dice.pick(&full)?;
+        let places: Vec<usize> = self.files[&segment].blocks().collect();
+        Some(match dice.below(8) {
+            0 => Rot::Zeroed(segment, places),
+            1 => Rot::Swapped(segment, dice.pick(&full).filter(|other| *other != segment)?),
+            // An older state of the file, to which the last writes never came.
+            2 => Rot::Zeroed(segment, places[dice.below(places.len() as u64) as usize..].to_vec()),
+            3 => Rot::Flipped(segment, places.iter().copied().filter(|_| dice.coin()).collect()),
+            _ => Rot::Flipped(segment, dice.pick(&places).into_iter().collect()),
+        })
+    }
+
+    /// Readings that would be lost here.
+    pub(crate) fn touched(&self, rot: &Rot) -> Vec<Mark> {
+        let all = |segment: &SegmentId| self.files[segment].blocks().collect();
+        let (segments, places): (Vec<SegmentId>, Vec<Vec<usize>>) = match rot {
+            Rot::Flipped(segment, places) | Rot::Zeroed(segment, places) => (vec![*segment], vec![places.clone()]),
+            Rot::Swapped(one, other) => (vec![*one, *other], vec![all(one), all(other)]),
+        };
+        let files = segments.iter().zip(&places);
+        files
+            .flat_map(|(segment, places)| places.iter().flat_map(|place| self.files[segment].readings(*place)))
+            .copied()
+            .collect()
+    }
+
+    /// Lets it rot, unnoticed.
+    pub(crate) fn rot(&mut self, rot: &Rot, dice: &mut Dice) {
+        match rot {
+            Rot::Flipped(segment, places) => {
+                let Some(file) = self.files.get_mut(segment) else { return };
+                places.iter().for_each(|place| file.flip_in(*place, dice));
+            }
+            Rot::Zeroed(segment, places) => {
+                let Some(file) = self.files.get_mut(segment) else { return };
+                places.iter().for_each(|place| file.zero(*place));
+            }
+            Rot::Swapped(one, other) => {
+                let (Some(mut file), Some(second)) = (self.files.remove(one), self.files.get_mut(other)) else {
+                    return;
+                };
+                file.swap(second);
+                self.files.insert(*one, file);
+            }
+        }
     }
 
     /// Files on it.

@@ -103,10 +103,13 @@ faults! {
     WitnessCut = "a way to the witness is cut" every 2_500,
     /// The process of a user's duty dies.
     DutyDies = "the process of a duty dies" every 2_500,
-    /// A bit of a durable record flips on one board's disk. Counts as the loss of that board: the budget is one.
-    BitFlip = "a bit flips on a disk" every 4_300,
+    /// Durable blocks of one board rot: bits flip, blocks or a file are zeros, two files have each other's bytes. Every
+    /// record in them has another copy, or the region has it.
+    Rot = "blocks on a disk rot" every 1_700,
     /// A board is lost for ever.
     Loss = "a board is lost for ever" every 6_500,
+    /// A board's disk is replaced by an empty one. Every record on it has another copy, or the region has it.
+    Replaced = "a disk is replaced by an empty one" every 6_500,
 }
 
 /// What ends a fault, or carries it on.

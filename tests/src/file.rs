@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::limits::PAGE_BYTES;
 
 use crate::dice::Dice;
-use crate::mark::Mark;
+use crate::mark::{MARK_BYTES, Mark};
 
 /// Bytes that a device writes as one: a power cut tears a page between them.
 const SECTOR_BYTES: usize = 512;
+/// Bytes at the front of a journal's block of which none may change.
+const HEADER_BYTES: u64 = 60;
 
 /// A file. Bytes past the highest one written are zeros.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +22,12 @@ pub struct File {
     dirty: BTreeMap<usize, Vec<u8>>,
     /// Pages whose sync failed: the kernel counts them as clean and shows the new bytes; the device holds these.
     lost: BTreeMap<usize, Vec<u8>>,
-    marks: BTreeSet<Mark>,
+    /// How many sound blocks hold each reading.
+    marks: BTreeMap<Mark, u32>,
+    /// Durable writes that hold readings and are sound, by place: how long, and which.
+    blocks: BTreeMap<usize, (usize, Vec<Mark>)>,
+    /// Sound bytes of blocks that rotted, by place: what a page cache would still show.
+    remembered: BTreeMap<usize, Vec<u8>>,
     marked_pages: BTreeSet<usize>,
     /// What stands at the file's very end, apart from the pages: nothing syncs it.
     footer: Vec<u8>,
@@ -33,6 +40,8 @@ impl File {
         self.length = length;
         self.cache.truncate(length);
         self.marks.clear();
+        self.blocks.clear();
+        self.remembered.clear();
         self.marked_pages.clear();
     }
 
@@ -173,7 +182,10 @@ impl File {
         if found.is_empty() {
             return;
         }
-        self.marks.extend(found);
+        for mark in &found {
+            *self.marks.entry(*mark).or_default() += 1;
+        }
+        self.blocks.insert(offset, (bytes.len(), found));
         self.marked_pages
             .extend(offset / PAGE_BYTES..(offset + bytes.len()).div_ceil(PAGE_BYTES));
     }
@@ -186,19 +198,80 @@ impl File {
 
     /// Whether the reading is on the device.
     pub fn holds(&self, mark: Mark) -> bool {
-        self.marks.contains(&mark)
+        self.marks.contains_key(&mark)
     }
 
-    /// Flips a bit in a page that holds durable records. False where there is none.
-    pub fn flip(&mut self, dice: &mut Dice) -> bool {
-        let pages: Vec<usize> = self.marked_pages.iter().copied().collect();
-        let Some(page) = dice.pick(&pages) else { return false };
-        let at = page * PAGE_BYTES + dice.below(PAGE_BYTES as u64) as usize;
-        match self.cache.get_mut(at) {
-            Some(byte) => *byte ^= 1 << dice.below(8),
-            None => return false,
+    /// Every reading in it.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Mark> {
+        self.marks.keys().copied()
+    }
+
+    /// Places of the sound blocks.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = usize> {
+        self.blocks.keys().copied()
+    }
+
+    /// Readings of the block at `place`.
+    pub(crate) fn readings(&self, place: usize) -> &[Mark] {
+        self.blocks.get(&place).map_or(&[], |(_, marks)| marks)
+    }
+
+    /// The block at `place` is not what was written any more: a bit of its header or of a reading in it has flipped.
+    pub(crate) fn flip_in(&mut self, place: usize, dice: &mut Dice) {
+        let Some((length, _)) = self.forget(place) else { return };
+        let bytes = &self.cache[place..place + length];
+        let readings: Vec<usize> = (0..length.saturating_sub(MARK_BYTES))
+            .filter(|at| Mark::read(&bytes[*at..]).is_some())
+            .collect();
+        let at = match dice.pick(&readings) {
+            Some(reading) if dice.below(4) > 0 => reading + dice.below(MARK_BYTES as u64) as usize,
+            Some(_) | None => dice.below(HEADER_BYTES) as usize,
+        };
+        self.cache[place + at] ^= 1 << dice.below(8);
+    }
+
+    /// The block at `place` is zeros.
+    pub(crate) fn zero(&mut self, place: usize) {
+        if let Some((length, _)) = self.forget(place) {
+            self.cache[place..place + length].fill(0);
         }
-        true
+    }
+
+    fn forget(&mut self, place: usize) -> Option<(usize, Vec<Mark>)> {
+        let block = self.blocks.remove(&place)?;
+        self.remembered.insert(place, self.cache[place..place + block.0].to_vec());
+        for mark in &block.1 {
+            if let Some(count) = self.marks.get_mut(mark) {
+                *count -= 1;
+                if *count == 0 {
+                    self.marks.remove(mark);
+                }
+            }
+        }
+        Some(block)
+    }
+
+    /// What a page cache would show that was not dropped before the read.
+    pub(crate) fn read_cached(&self, offset: usize, count: usize) -> Vec<u8> {
+        let mut bytes = self.read(offset, count);
+        for (place, sound) in &self.remembered {
+            for (at, byte) in (*place..).zip(sound).filter(|(at, _)| (offset..offset + count).contains(at)) {
+                bytes[at - offset] = *byte;
+            }
+        }
+        bytes
+    }
+
+    /// The bytes of both change places; neither holds a sound block any more.
+    pub(crate) fn swap(&mut self, other: &mut Self) {
+        for file in [&mut *self, &mut *other] {
+            let places: Vec<usize> = file.blocks().collect();
+            for place in places {
+                file.forget(place);
+            }
+        }
+        std::mem::swap(&mut self.cache, &mut other.cache);
+        std::mem::swap(&mut self.footer, &mut other.footer);
     }
 }
 

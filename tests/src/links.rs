@@ -8,7 +8,7 @@ use shared::frame::{self, Conversation};
 use shared::ids::BoardId;
 use shared::wire::control::{self, ControlMessage, Packer};
 use shared::wire::election::ElectionMessage;
-use shared::wire::peer::PeerMessage;
+use shared::wire::peer::{Fetched, PeerMessage, Run};
 
 use crate::happening::{Happening, Input};
 use crate::mesh::{Pair, Side};
@@ -111,11 +111,14 @@ impl World {
 
     /// A message leaves `from` on the reliable connection; dropped where none stands.
     pub(crate) fn send(&mut self, from: BoardId, to: BoardId, message: PeerMessage) {
-        if let PeerMessage::Copy(run) = &message {
+        let message = self.lie_about_repair(message);
+        if let PeerMessage::Copy(run) | PeerMessage::Repair(run) = &message {
             if let Err(what) = self.model.run_travels(from, run) {
                 self.broken(what);
             }
-            self.tally.copies += 1;
+            let is_copy = matches!(message, PeerMessage::Copy(_));
+            self.tally.copies += u64::from(is_copy);
+            self.tally.repairs += u64::from(!is_copy);
         }
         let pair = Pair::new(from, to);
         let link = self.mesh.link(pair);
@@ -134,11 +137,31 @@ impl World {
             self.put_in(TICK, Happening::LinkFrame { pair, generation, side: side.other(), message });
             return;
         }
+        if self.lies(Mutant::AbsenceInvented)
+            && let PeerMessage::Fetch { number, wanted } = message
+        {
+            let answer = Fetched { number, absent: wanted, ..Fetched::default() };
+            let message = Box::new(PeerMessage::Fetched(answer));
+            self.put_in(TICK, Happening::LinkFrame { pair, generation, side: side.other(), message });
+            return;
+        }
         self.tally.messages += 1;
         if self.tally.messages.is_multiple_of(SAMPLE) {
             self.sample_message(from, &message);
         }
         self.carry(pair, side, Box::new(message));
+    }
+
+    /// A board serves bytes that it has not verified, or says that it lacks what it was asked for.
+    fn lie_about_repair(&self, message: PeerMessage) -> PeerMessage {
+        match message {
+            PeerMessage::Repair(run) if self.lies(Mutant::UnverifiedServed) => {
+                let mut bytes = run.bytes.to_vec();
+                bytes[0] ^= 1;
+                PeerMessage::Repair(Run::new(run.stream, run.first, run.count, bytes.into()))
+            }
+            message => message,
+        }
     }
 
     fn sample_message(&mut self, from: BoardId, message: &PeerMessage) {
@@ -282,7 +305,10 @@ impl World {
 fn length(message: &PeerMessage) -> usize {
     const REST: usize = 64;
     match message {
-        PeerMessage::Copy(run) => run.bytes.len() + REST,
+        PeerMessage::Copy(run) | PeerMessage::Repair(run) => run.bytes.len() + REST,
+        PeerMessage::Holds { lines, .. } => lines.len() * 48,
+        PeerMessage::Fetch { wanted, .. } => wanted.len() * 20,
+        PeerMessage::Fetched(answer) => (answer.absent.len() + answer.lost.len() + answer.unknown.len()) * 20,
         PeerMessage::Block(block) => block.body.len() + REST,
         PeerMessage::Durable(lines) => lines.len() * 20,
         PeerMessage::Ask(streams) => streams.len() * 16,

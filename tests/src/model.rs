@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::ids::{BoardId, Class, Seq, Stream, Term};
+use shared::ranges::{RangeSet, SeqRange};
 use shared::record::Reading;
 use shared::wire::peer::Run;
 
@@ -154,6 +155,79 @@ impl Model {
         for (mark, fate) in &mut self.fates {
             fate.excused |= fate.acknowledged.is_some() && fate.degraded && !is_left(*mark);
         }
+    }
+
+    /// Everything that was acknowledged.
+    pub(crate) fn acknowledged(&self) -> impl Iterator<Item = Mark> {
+        self.fates
+            .iter()
+            .filter(|(_, fate)| fate.acknowledged.is_some())
+            .map(|(mark, _)| *mark)
+    }
+
+    /// The numbers that the reading was seen under.
+    pub(crate) fn addresses(&self, mark: Mark) -> impl Iterator<Item = (Stream, Seq)> {
+        let found = move |(stream, marks): (&Stream, &BTreeMap<Seq, Mark>)| {
+            let seqs = marks.iter().filter(|(_, found)| **found == mark).map(|(seq, _)| *seq);
+            let stream = *stream;
+            seqs.map(|seq| (stream, seq)).collect::<Vec<_>>()
+        };
+        self.numbered.iter().flat_map(found)
+    }
+
+    /// Excuses what was acknowledged and `is_lost`; how many that are.
+    pub(crate) fn pardon(&mut self, is_lost: impl Fn(Mark) -> bool) -> usize {
+        let lost = self
+            .fates
+            .iter_mut()
+            .filter(|(mark, fate)| fate.acknowledged.is_some() && is_lost(**mark));
+        lost.map(|(_, fate)| fate.excused = true).count()
+    }
+
+    /// Whether losing one holder of `mark` loses what was promised: it was acknowledged on k boards, and `is_left` says
+    /// that nobody else has it.
+    pub(crate) fn needs(&self, mark: Mark, is_left: impl Fn(Mark) -> bool) -> bool {
+        self.fates
+            .get(&mark)
+            .is_some_and(|fate| fate.acknowledged.is_some() && !fate.degraded && !is_left(mark))
+    }
+
+    /// Promise 3: a record is called gone only where nobody has it.
+    pub(crate) fn called_gone(
+        &self,
+        stream: &Stream,
+        range: SeqRange,
+        is_there: impl Fn(Mark) -> Option<String>,
+    ) -> Result<(), String> {
+        let numbered = self
+            .numbered
+            .get(stream)
+            .into_iter()
+            .flat_map(|marks| marks.range(range.first..=range.last));
+        for (seq, mark) in numbered {
+            // A reading that was sent again may be there under its other number.
+            if self.addresses(*mark).count() > 1 {
+                continue;
+            }
+            if let Some(place) = is_there(*mark) {
+                return Err(format!("{seq} of {stream}, {mark}, is called gone and is {place}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Promise 1 at rest: what a board claims to hold it holds.
+    pub(crate) fn claims(&self, held: &BTreeMap<Stream, RangeSet>, has: impl Fn(Mark) -> bool) -> Result<(), String> {
+        for (stream, ranges) in held {
+            let Some(marks) = self.numbered.get(stream) else { continue };
+            for range in ranges.ranges() {
+                let lacks = marks.range(range.first..=range.last).find(|(_, mark)| !has(**mark));
+                if let Some((seq, mark)) = lacks {
+                    return Err(format!("{seq} of {stream}, {mark}, which is not readable there"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Acknowledged readings that are neither in `store` nor declared shed, less those that were excused.

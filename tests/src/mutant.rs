@@ -48,11 +48,17 @@ pub enum Mutant {
     AlarmsAreBulk,
     /// What is written again to free a segment is reported as durable and never reaches the disk.
     FreedBeforeDurable,
+    /// A board sends a run to another that lost it without having verified what it read.
+    UnverifiedServed,
+    /// A disk that is verified answers from the page cache, so that a board claims what it does not hold any more.
+    CacheVerified,
+    /// A board that is asked for what another lost says that it does not have it, whatever it has.
+    AbsenceInvented,
 }
 
 impl Mutant {
     /// Every lie.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::AckBeforeSync,
         Self::CacheTrusted,
         Self::EpochReused,
@@ -74,6 +80,9 @@ impl Mutant {
         Self::GapForgotten,
         Self::AlarmsAreBulk,
         Self::FreedBeforeDurable,
+        Self::UnverifiedServed,
+        Self::CacheVerified,
+        Self::AbsenceInvented,
     ];
 
     /// The lie's name on the command line.
@@ -100,6 +109,9 @@ impl Mutant {
             Self::GapForgotten => "gap-forgotten",
             Self::AlarmsAreBulk => "alarms-are-bulk",
             Self::FreedBeforeDurable => "freed-before-durable",
+            Self::UnverifiedServed => "unverified-served",
+            Self::CacheVerified => "cache-verified",
+            Self::AbsenceInvented => "absence-invented",
         }
     }
 
@@ -120,6 +132,9 @@ impl Mutant {
             Self::DeadManSleeps | Self::ActsBeyondLease => "acts under duty",
             Self::GapForgotten => "acknowledged and",
             Self::AlarmsAreBulk => "an alarm, was shed",
+            Self::UnverifiedServed => " sends ",
+            Self::CacheVerified => " claims ",
+            Self::AbsenceInvented => "is called gone",
             _ => "",
         }
     }
@@ -142,6 +157,7 @@ impl Mutant {
             Self::WitnessForgets => &[Fault::WitnessCrash, Fault::MeshCut],
             Self::GapForgotten | Self::AlarmsAreBulk => &[Fault::RegionAway],
             Self::FreedBeforeDurable => &[Fault::RegionAway, Fault::PowerCut],
+            Self::UnverifiedServed | Self::CacheVerified | Self::AbsenceInvented => &[Fault::Rot, Fault::RegionAway],
         }
     }
 }

@@ -35,7 +35,7 @@ impl World {
 
     /// The next reading is made.
     pub(crate) fn reading(&mut self, id: u8) {
-        if self.now >= self.busy_until {
+        if self.now >= self.busy_until || self.rests {
             return;
         }
         let publisher = self.publisher(id);

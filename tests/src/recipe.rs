@@ -17,8 +17,6 @@ pub struct Recipe {
     pub seed: u64,
     /// Fewest and most boards.
     pub boards: (u8, u8),
-    /// Whether bits flip on disks.
-    pub bit_flips: bool,
     /// The lie that is told.
     pub mutant: Option<Mutant>,
     /// Which of the drawn faults strike, by their numbers; `None`: all.
@@ -37,7 +35,6 @@ impl Recipe {
         Self {
             seed,
             boards,
-            bit_flips: false,
             mutant: None,
             only: None,
             busy: None,
@@ -59,9 +56,6 @@ impl Recipe {
             Some(mutant) => Settings::for_mutant(self.seed, mutant, most.min(Settings::boards_for(mutant))),
             None => Settings::drawn(self.seed, fewest, most),
         };
-        if self.bit_flips {
-            settings = settings.with_bit_flips();
-        }
         settings.only.clone_from(&self.only);
         settings.busy = self.busy.unwrap_or(settings.busy);
         settings.publishers = self.publishers.unwrap_or(settings.publishers);
@@ -88,9 +82,6 @@ impl Recipe {
             line.push(' ');
             let _ = line.write_fmt(text);
         };
-        if self.bit_flips {
-            add(format_args!("--bit-flips"));
-        }
         if let Some(mutant) = self.mutant {
             add(format_args!("--mutant {}", mutant.name()));
         }

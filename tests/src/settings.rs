@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use shared::config::{DutyConfig, DutyMode};
+use shared::config::{DutyConfig, DutyMode, RepairConfig};
 use shared::ids::Name;
 use shared::limits::DRIFT_PERMILLE;
 
@@ -84,6 +84,8 @@ pub struct Settings {
     pub segment_bytes: u32,
     /// Files that a journal may have.
     pub segments_max: u32,
+    /// How the journals are verified, and when copies are made anew: everything often, so that a short run sees it.
+    pub repair: RepairConfig,
     /// Which faults happen, and how far apart on average.
     pub faults: BTreeMap<Fault, Duration>,
     /// Which of the drawn faults strike, by their numbers; `None`: all.
@@ -126,6 +128,11 @@ impl Settings {
             restart: (Duration::from_millis(20), Duration::from_millis(2_000)),
             segment_bytes: 512 * 1024,
             segments_max: 32,
+            repair: RepairConfig {
+                scrub_bytes_per_s: 8 * 1024 * 1024,
+                scrub_every: Duration::from_secs(2),
+                absent_after: Duration::from_secs(600),
+            },
             faults: BTreeMap::new(),
             only: None,
             mutant: None,
@@ -166,11 +173,16 @@ impl Settings {
             drift_ppm: dice.pick(&[0, 500, DRIFT_PPM]).unwrap_or(0),
             segment_bytes: dice.pick(&[64, 128, 512]).unwrap_or(512) * 1024,
             segments_max: dice.between(8, 16) as u32,
+            repair: RepairConfig {
+                scrub_every: Duration::from_millis(dice.between(1_000, 4_000)),
+                absent_after: Duration::from_secs(dice.pick(&[3, 600]).unwrap_or(3)),
+                ..quiet.repair
+            },
             ..quiet
         };
         drawn.draw_control(&mut dice.fork());
         for fault in Fault::ALL {
-            if dice.coin() && fault != Fault::BitFlip {
+            if dice.coin() {
                 drawn
                     .faults
                     .insert(fault, fault.usual_gap().mul_f64(dice.between(5, 20) as f64 / 10.0));
@@ -206,14 +218,6 @@ impl Settings {
             self.duties
                 .push(DutyConfig { name, mode, standby: dice.coin(), is_local: true });
         }
-    }
-
-    /// Bits flip on disks, too. Not drawn by default: records that were never acknowledged and that no board can read
-    /// any more stay a backlog for ever, as nothing reports them yet as a gap.
-    #[must_use]
-    pub fn with_bit_flips(mut self) -> Self {
-        self.faults.insert(Fault::BitFlip, Fault::BitFlip.usual_gap());
-        self
     }
 
     /// Elections all the time: processes die and are back within a lease, and boards cannot hear one another.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use shared::action::{Action, Answer, DiskDone, DiskJob, Evidence, Offer};
 use shared::event::Event;
-use shared::ids::{BoardId, SegmentId, Ticket};
+use shared::ids::{BoardId, SegmentId, Stream, Ticket};
 use shared::journal::format::{Found, decode};
 use shared::node::Node;
 use shared::outbox::Outbox;
+use shared::ranges::SeqRange;
 use shared::record::Record;
 use shared::time::Instant;
 
@@ -226,10 +227,27 @@ impl World {
             Event::JournalPoisoned => performed.ends = true,
             Event::JournalDamaged { .. } => self.tally.damaged += 1,
             Event::TornTail { .. } => self.tally.torn += 1,
+            Event::RecordsMissing { .. } => self.tally.missing += 1,
+            Event::Repaired { .. } => self.tally.repaired += 1,
+            Event::RecordsGone { stream, range } => self.check_gone(board, stream, *range),
             Event::JournalFull => self.tally.full += 1,
             Event::DeviceFull => self.tally.device_full += 1,
             Event::Shed { .. } => self.tally.sheddings += 1,
             _ => {}
+        }
+    }
+
+    /// Promise 3: what a board calls gone is on no disk and not in the region.
+    fn check_gone(&mut self, board: BoardId, stream: &Stream, range: SeqRange) {
+        self.tally.gone += 1;
+        let (boards, store) = (&self.boards, &self.region.store);
+        let place = |mark| {
+            let holder = boards.values().find(|host| !host.lost && host.disk.holds(mark));
+            let stored = (store.rows_of(mark) > 0).then(|| "in the region".to_owned());
+            holder.map(|host| format!("on {}", host.id)).or(stored)
+        };
+        if let Err(what) = self.model.called_gone(stream, range, place) {
+            self.broken(format!("{board}: {what}"));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use shared::ids::{Class, Seq, Stream, Term};
 use shared::ranges::RangeSet;
-use shared::record::{Kind, Reading};
+use shared::record::{Gap, GapReason, Kind, Reading};
 use shared::region::ledger::{Filed, FilingKey, Settled, Stored, Tally, Verdict, file, gap, settle};
 use shared::wire::uplink::Block;
 
@@ -30,6 +30,8 @@ pub struct Store {
     pub gaps: u64,
     /// What gap records declared lost.
     declared: BTreeMap<Stream, RangeSet>,
+    /// What they say.
+    pub gaps_named: Vec<Gap>,
 }
 
 impl Store {
@@ -89,6 +91,9 @@ impl Store {
             match reading.kind {
                 Kind::Gap => {
                     tally.gaps += 1;
+                    if let Ok(gap) = gap(&reading) {
+                        self.gaps_named.push(gap);
+                    }
                     if mutant != Some(Mutant::GapForgotten) {
                         self.declare(&reading, complaints);
                     }
@@ -106,7 +111,7 @@ impl Store {
             complaints.push("a gap record does not read".into());
             return;
         };
-        if gap.stream.class == Class::Alarm {
+        if gap.stream.class == Class::Alarm && gap.reason == GapReason::JournalFull {
             complaints.push(format!("alarms of {} were shed", gap.stream));
         }
         self.declared.entry(gap.stream).or_default().insert(gap.range);

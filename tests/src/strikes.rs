@@ -7,13 +7,17 @@ use shared::action::{Wish, WishAnswer};
 use shared::ids::BoardId;
 
 use crate::dice::Dice;
+use crate::disk::Rot;
 use crate::faults::{Fault, Mend};
 use crate::happening::Happening;
+use crate::mark::Mark;
 use crate::settings::Bursts;
 use crate::world::World;
 
 /// A supervisor kills a process that has not stopped so long after it was asked.
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
+/// Nobody has an empty disk in place before. A voter that has lost its memory must stay away for the longest lease.
+const REPLACED_WITHIN: Duration = Duration::from_secs(6);
 
 impl World {
     pub(crate) fn start_faults(&mut self) {
@@ -57,7 +61,8 @@ impl World {
                 self.put_in(span(&mut dice, 200, 6_000), Happening::Mend(Mend::Room { board }));
             }
             Fault::SlowDisk => self.slow_disk(board, span(&mut dice, 200, 3_000)),
-            Fault::BitFlip => self.flip_if_it_can_be_borne(board),
+            Fault::Rot => self.rot_if_it_can_be_borne(board, &mut dice),
+            Fault::Replaced => self.replace_if_it_can_be_borne(board),
             Fault::OneWayCut
             | Fault::MeshCut
             | Fault::Parting
@@ -288,40 +293,76 @@ impl World {
 
     fn lose_if_it_can_be_borne(&mut self, board: BoardId) {
         let lost = |host: &&crate::board::Board| host.lost;
-        let gone = self.boards.values().filter(|host| host.lost || host.flipped).count();
+        let gone = self.boards.values().filter(lost).count();
         let Some(host) = self.boards.get(&board) else { return };
         let voters = host.config.voters;
         let votes = |board: BoardId| voters.set.contains(board.into());
         let voters_gone = self.boards.values().filter(lost).filter(|host| votes(host.id)).count();
         let majority_left = !votes(board) || voters.set.len() - voters_gone > voters.quorum();
-        let gone_already = usize::from(host.flipped);
-        if gone + 1 - gone_already < self.settings.copies && majority_left {
+        let held: Vec<Mark> = host.disk.all().collect();
+        if gone + 1 < self.settings.copies && majority_left && self.can_be_borne(board, held) {
             self.destroy(board);
         }
     }
 
-    fn flip_if_it_can_be_borne(&mut self, board: BoardId) {
-        let gone = self
-            .boards
-            .values()
-            .filter(|host| host.id != board && (host.lost || host.flipped))
-            .count();
-        if gone + 1 < self.settings.copies {
-            self.flip_bit(board);
+    /// Whether all that was acknowledged of `marks` has a place beside `board`.
+    fn can_be_borne(&self, board: BoardId, marks: impl IntoIterator<Item = Mark>) -> bool {
+        let (boards, store) = (&self.boards, &self.region.store);
+        let elsewhere = |mark| boards.values().any(|host| host.id != board && host.disk.holds(mark));
+        let is_left = |mark| elsewhere(mark) || store.rows_of(mark) > 0;
+        marks.into_iter().all(|mark| !self.model.needs(mark, is_left))
+    }
+
+    fn rot_if_it_can_be_borne(&mut self, board: BoardId, dice: &mut Dice) {
+        let Some(rot) = self.boards.get(&board).and_then(|host| host.disk.draw_rot(dice)) else {
+            return;
+        };
+        let touched = self.boards[&board].disk.touched(&rot);
+        // What is about to be acknowledged counts on what was just written.
+        let is_settled = |mark: &Mark| self.model.is_acknowledged(*mark) || self.region.store.rows_of(*mark) > 0;
+        if touched.iter().all(is_settled) && self.can_be_borne(board, touched) {
+            self.rot(board, &rot, dice);
         }
     }
 
-    /// A bit of a durable record flips on the disk of `board`, unnoticed.
-    pub fn flip_bit(&mut self, board: BoardId) {
+    fn rot(&mut self, board: BoardId, rot: &Rot, dice: &mut Dice) {
         let Some(host) = self.boards.get_mut(&board) else { return };
-        if !host.disk.flip(&mut host.dice) {
-            return;
+        host.disk.rot(rot, dice);
+        self.tally.rots += 1;
+        self.story.tell(self.now, board, || format!("rots: {rot:?}"));
+        // What was acknowledged visibly degraded may have stood nowhere else.
+        self.excuse_what_only(None);
+    }
+
+    /// The reading rots on the disk of `board`, unnoticed: a bit of its block flips. False where it is not there.
+    pub fn flip_bit(&mut self, board: BoardId, mark: Mark) -> bool {
+        let Some(rot) = self.boards.get(&board).and_then(|host| host.disk.flip_of(mark)) else {
+            return false;
+        };
+        self.rot(board, &rot, &mut Dice::new(u64::from(mark.number)));
+        true
+    }
+
+    fn replace_if_it_can_be_borne(&mut self, board: BoardId) {
+        let held: Vec<Mark> = self.boards[&board].disk.all().collect();
+        // With its disk a voter forgets the terms it has used: somebody else must remember.
+        let voters = self.boards[&board].config.voters.set;
+        let votes_alone = voters.len() == 1 && voters.contains(board.into());
+        if !votes_alone && self.can_be_borne(board, held) {
+            self.replace_disk(board);
+            self.put_in(REPLACED_WITHIN, Happening::Boot { board, after: self.boards[&board].life });
         }
-        host.flipped = true;
-        self.tally.flips += 1;
-        self.story.tell(self.now, board, || "a bit flips on disk");
-        // What only this board holds may be what the bit belongs to.
-        self.excuse_what_only(board);
+    }
+
+    /// The board stops, and its disk is replaced by an empty one. It does not start of its own accord.
+    pub fn replace_disk(&mut self, board: BoardId) {
+        self.crash_unseen(board);
+        let Some(host) = self.boards.get_mut(&board) else { return };
+        // An acknowledgement on its way counts on what was there.
+        host.took_along = Some(std::mem::take(&mut host.disk));
+        self.tally.replaced += 1;
+        self.story.tell(self.now, board, || "has an empty disk");
+        self.excuse_what_only(None);
     }
 
     pub(crate) fn mend(&mut self, mend: Mend) {

@@ -50,8 +50,18 @@ tally! {
     power_cuts,
     /// Power cuts of a whole site.
     site_power_cuts,
-    /// Bits flipped on disks.
-    flips,
+    /// Times that blocks on a disk rotted.
+    rots,
+    /// Disks replaced by an empty one.
+    replaced,
+    /// Times that records were found to be missing.
+    missing,
+    /// Times that a board had all again that was missing.
+    repaired,
+    /// Ranges of which no board had a copy any more.
+    gone,
+    /// Copies sent because they were missing.
+    repairs,
     /// Boards lost for ever.
     lost_boards,
     /// Processes that stopped as asked.
@@ -152,16 +162,22 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "disks          {} writes, {} failures, {} bits flipped, {} torn tails, {} damaged places, {} segments freed, {} times shed, {} times full, {} times no room",
+            "disks          {} writes, {} failures, {} times rotten, {} replaced, {} torn tails, {} damaged places, {} segments freed, {} times shed, {} times full, {} times no room",
             self.appends,
             self.poisoned,
-            self.flips,
+            self.rots,
+            self.replaced,
             self.torn,
             self.damaged,
             self.freed,
             self.sheddings,
             self.full,
             self.device_full
+        )?;
+        writeln!(
+            f,
+            "repair         {} times missing, {} times whole again, {} copies made, {} ranges gone",
+            self.missing, self.repaired, self.repairs, self.gone
         )?;
         writeln!(
             f,

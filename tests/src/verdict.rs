@@ -61,6 +61,15 @@ impl World {
             if status.uncommitted > 0 {
                 return Some(format!("{} has {} records uncommitted", host.id, status.uncommitted));
             }
+            if let Err(what) = self.model.claims(process.node.held(), |mark| host.disk.holds(mark)) {
+                return Some(format!("{} claims {what}", host.id));
+            }
+            if status.repair.missing > 0 && self.boards.values().all(|host| !host.lost) {
+                return Some(format!(
+                    "{} misses {} records: {:?}",
+                    host.id, status.repair.missing, status.repair.holes
+                ));
+            }
             if status.backlog > 0 {
                 return Some(format!(
                     "{} has a backlog of {}, uplink {}, region {}, waits for {}",
@@ -98,20 +107,21 @@ impl World {
         if status.accepted != status.committed {
             return Some(format!("{} accepted {}, committed {}", host.id, status.accepted, status.committed));
         }
-        let boot = host.disk.boot;
         let stored: u64 = self
             .region
             .store
             .streams()
-            .filter(|(stream, _)| stream.origin.board == host.id && stream.origin.epoch.boot == boot)
+            .filter(|(stream, _)| stream.origin.board == host.id && stream.origin.epoch.nonce == host.nonce)
             .map(|(_, records)| records.len() as u64)
             .sum();
-        let origin = Origin { board: host.id, epoch: Epoch { boot, nonce: host.nonce } };
+        let origin = Origin { board: host.id, epoch: Epoch { boot: host.disk.boot, nonce: host.nonce } };
         let shed: u64 = Class::ALL
             .into_iter()
             .map(|class| self.region.store.shed(&Stream { origin, class }))
             .sum();
-        (stored + shed != status.accepted).then(|| {
+        // What was acknowledged visibly degraded may have rotted where it stood, with a board away that may have it.
+        let open = status.repair.gone + status.repair.missing;
+        (stored + shed > status.accepted || stored + shed + open < status.accepted).then(|| {
             let accepted = status.accepted;
             format!("{} accepted {accepted} in this life, the region stores {stored} and knows of {shed} shed", host.id)
         })

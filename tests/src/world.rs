@@ -12,6 +12,7 @@ use shared::config::{DutyConfig, JournalConfig, NodeConfig, Timing};
 use shared::hub::HubAction;
 use shared::ids::{BoardId, BoardSet, Name, VoterSet, Voters, WitnessId};
 use shared::outbox::Outbox;
+use shared::record::GapReason;
 
 use crate::agenda::Agenda;
 use crate::board::{Board, Life};
@@ -75,6 +76,8 @@ pub struct World {
     pub(crate) hub_outbox: Outbox<HubAction>,
     /// Publishers publish and faults happen until then.
     pub(crate) busy_until: Moment,
+    /// Publishers publish no more of their own accord.
+    pub(crate) rests: bool,
     /// The first broken promise: the run ends with it.
     pub(crate) violation: Option<Violation>,
 }
@@ -110,6 +113,7 @@ impl World {
             outbox: Outbox::default(),
             hub_outbox: Outbox::default(),
             busy_until: Moment::ZERO + settings.busy,
+            rests: false,
             violation: None,
             settings,
         };
@@ -293,6 +297,46 @@ impl World {
             .map(|board| board.id)
     }
 
+    /// Publishers publish no more of their own accord.
+    pub const fn rest(&mut self) {
+        self.rests = true;
+    }
+
+    /// Boards on whose disk the reading is, whole.
+    pub fn holders(&self, mark: Mark) -> Vec<BoardId> {
+        let holders = self.boards.values().filter(|host| host.disk.holds(mark));
+        holders.map(|host| host.id).collect()
+    }
+
+    /// Everything that was acknowledged.
+    pub fn acknowledged(&self) -> Vec<Mark> {
+        self.model.acknowledged().collect()
+    }
+
+    /// Records that boards miss and ask for.
+    pub fn missing(&self) -> u64 {
+        let processes = self.boards.values().filter_map(|host| Some((host, host.process.as_ref()?)));
+        processes
+            .map(|(host, process)| process.node.status(host.clock.local(self.now)).repair.missing)
+            .sum()
+    }
+
+    /// Why the region was told that the reading is gone, where it was.
+    pub fn gap_of(&self, mark: Mark) -> Option<GapReason> {
+        let (stream, seq) = self.model.addresses(mark).last()?;
+        let gaps = self.region.store.gaps_named.iter();
+        gaps.filter(|gap| gap.stream == stream && gap.range.contains(seq))
+            .map(|gap| gap.reason)
+            .next()
+    }
+
+    /// What is left nowhere is not missed at the end: the story destroyed every copy. How many readings that are.
+    pub fn pardon_lost(&mut self) -> usize {
+        let (boards, store) = (&self.boards, &self.region.store);
+        let is_left = |mark| boards.values().any(|host| host.disk.holds(mark)) || store.rows_of(mark) > 0;
+        self.model.pardon(|mark| !is_left(mark))
+    }
+
     /// Rows of the region's store that carry `mark`.
     pub fn rows(&self, mark: Mark) -> u32 {
         self.region.store.rows_of(mark)
@@ -333,6 +377,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         copies: settings.copies,
         timing: Timing::default(),
         journal: JournalConfig::sized(settings.segment_bytes, settings.segments_max),
+        repair: settings.repair,
         has_region: true,
     };
     let slow = settings.mutant == Some(Mutant::SlowClock) && id.get() == 1;
@@ -348,7 +393,6 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         process: None,
         life: Life::default(),
         lost: false,
-        flipped: false,
         took_along: None,
         workers: BTreeMap::new(),
         nonce: 0,

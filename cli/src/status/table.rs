@@ -26,6 +26,7 @@ pub(super) fn of(answers: &[Answer]) -> String {
         leadership(&mut text, status);
         duties(&mut text, status);
     }
+    repairs(&mut text, answers);
     waits(&mut text, answers);
     for answer in answers.iter().filter(|answer| answer.target.kind == Kind::Gateway) {
         if !text.is_empty() {
@@ -114,6 +115,29 @@ fn duties(text: &mut String, status: &Value) {
         ]);
     }
     text.push_str(&format!("\n{}\n", table.trim_fmt()));
+}
+
+/// What is damaged and missing, and how far each journal is verified.
+fn repairs(text: &mut String, answers: &[Answer]) {
+    let boards = answers.iter().filter(|answer| answer.target.kind != Kind::Gateway);
+    let mut table =
+        plain(&["journal of", "verified", "passes", "damaged", "missing", "came back", "gone", "lack copies"]);
+    for (answer, status) in boards.filter_map(|answer| Some((answer, answer.said.as_ref().ok()?))) {
+        let repair = &status["repair"];
+        if repair.is_null() {
+            continue;
+        }
+        let mib = repair["verified_bytes"].as_u64().unwrap_or(0) / (1024 * 1024);
+        let keys = ["passes", "damaged_places", "missing", "repaired", "gone"].map(|key| word(&repair[key]));
+        let row = [answer.target.name.clone(), format!("{mib} MiB")].into_iter().chain(keys);
+        table.add_row(row.chain([word(&status["owed"])]).collect::<Vec<_>>());
+        for hole in repair["holes"].as_array().into_iter().flatten() {
+            table.add_row(vec![format!("  misses {} to {} of {}", hole["first"], hole["last"], word(&hole["stream"]))]);
+        }
+    }
+    if !table.is_empty() {
+        text.push_str(&format!("\n{}\n", table.trim_fmt()));
+    }
 }
 
 /// What each board's deadlines wait for.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shared::ids::SegmentId;
+use shared::limits::PAGE_BYTES;
 
 use super::DiskError;
 use super::system::{FileSystem, OpenFile, Opening, write_all_at};
@@ -165,7 +166,8 @@ impl Files {
         self.file(segment)?.sync_data().map_err(DiskError::system("sync", &path))
     }
 
-    /// Reads `length` bytes at `offset`.
+    /// Reads `length` bytes at `offset`. Pages that the disk cannot read, and those that the file has lost, are zeros:
+    /// nothing whole is found there, so that a copy stands in.
     pub(super) fn read(&mut self, segment: SegmentId, offset: u32, length: u32) -> Result<Vec<u8>, DiskError> {
         let mut bytes = vec![0; length as usize];
         self.read_into(segment, offset, &mut bytes)?;
@@ -181,12 +183,11 @@ impl Files {
             .map_err(DiskError::system("drop from the cache", &path))
     }
 
-    /// Fills `bytes` from `offset` on.
+    /// Fills `bytes` from `offset` on. Pages that the disk cannot read, and those that the file has lost, are zeros: nothing
+    /// whole is found there, so that a copy stands in.
     pub(super) fn read_into(&mut self, segment: SegmentId, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError> {
         let path = self.segment_path(segment);
-        self.file(segment)?
-            .read_exact_at(bytes, u64::from(offset))
-            .map_err(DiskError::system("read", &path))
+        read_what_can_be(self.file(segment)?, bytes, u64::from(offset)).map_err(DiskError::system("read", &path))
     }
 
     /// Bytes of `segment`'s file: as many as 32 bits count, where there are more.
@@ -218,6 +219,25 @@ impl Files {
         }
         Ok(&**self.open.get(&segment).expect("it was put there just now"))
     }
+}
+
+/// Reads as far as the disk can: where it cannot (a bad sector, a file cut short), page by page. Any other failure is one.
+fn read_what_can_be(file: &dyn OpenFile, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    let is_damage = |error: &io::Error| {
+        error.kind() == io::ErrorKind::UnexpectedEof
+            || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    };
+    match file.read_exact_at(bytes, offset) {
+        Err(error) if is_damage(&error) => {}
+        done => return done,
+    }
+    for (at, page) in (offset..).step_by(PAGE_BYTES).zip(bytes.chunks_mut(PAGE_BYTES)) {
+        match file.read_exact_at(page, at) {
+            Err(error) if is_damage(&error) => page.fill(0),
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 fn parse(path: &Path, ending: &str) -> Option<SegmentId> {

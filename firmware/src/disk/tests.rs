@@ -127,6 +127,27 @@ async fn a_recycled_file_holds_nothing_of_its_earlier_life() {
 }
 
 #[tokio::test]
+async fn what_a_file_has_lost_is_zeros_and_no_failure() {
+    let scratch = Scratch::new();
+    let mut opened = start(&scratch).unwrap();
+    answer(&mut opened.disk, prepare(1, None)).await;
+    answer(&mut opened.disk, append(1, 0, vec![7; 3 * PAGE_BYTES])).await;
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(scratch.0.join("0000000000000001.seg"))
+        .unwrap();
+    file.set_len(2 * PAGE_BYTES as u64 - 1).unwrap();
+    let whole = u32::try_from(3 * PAGE_BYTES).unwrap();
+    let verify = DiskJob::Verify { token: Token(5), segment: SegmentId(1), offset: 0, length: whole };
+    for job in [verify, read(1, 0, whole)] {
+        let mut left = vec![7; PAGE_BYTES];
+        left.resize(3 * PAGE_BYTES, 0);
+        assert_eq!(answer(&mut opened.disk, job).await, DiskDone::Read { token: Token(5), bytes: left.into() });
+    }
+    assert!(!opened.disk.gauge().has_failed());
+}
+
+#[tokio::test]
 async fn the_first_failure_is_final() {
     let scratch = Scratch::new();
     let mut opened = start(&scratch).unwrap();

@@ -87,6 +87,11 @@ impl Volume {
                 let bytes = Bytes::from(self.files.read(segment, offset, length)?);
                 Some(DiskDone::Read { token, bytes })
             }
+            DiskJob::Verify { token, segment, offset, length } => {
+                self.files.forget_cached(segment)?;
+                let bytes = Bytes::from(self.files.read(segment, offset, length)?);
+                Some(DiskDone::Read { token, bytes })
+            }
             DiskJob::Free { segment } => {
                 self.files.free(segment)?;
                 None

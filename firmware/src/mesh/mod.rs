@@ -138,7 +138,10 @@ impl Link {
 fn weight(message: &PeerMessage) -> usize {
     const REST: usize = 64;
     match message {
-        PeerMessage::Copy(run) => REST + run.bytes.len(),
+        PeerMessage::Copy(run) | PeerMessage::Repair(run) => REST + run.bytes.len(),
+        PeerMessage::Holds { lines, .. } => REST + 64 * lines.len(),
+        PeerMessage::Fetch { wanted, .. } => REST + 32 * wanted.len(),
+        PeerMessage::Fetched(answer) => REST + 32 * (answer.absent.len() + answer.lost.len() + answer.unknown.len()),
         PeerMessage::Block(block) => REST + block.body.len(),
         PeerMessage::Durable(ranges) => REST + 32 * ranges.len(),
         PeerMessage::Ask(streams) => REST + 32 * streams.len(),

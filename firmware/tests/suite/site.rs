@@ -11,7 +11,7 @@ use firmware::FirmwareError;
 use firmware::config::{BoardConfig, Listen, Publishers};
 use link::stop::{Stopper, signal};
 use serde_json::Value;
-use shared::config::{JournalConfig, NodeConfig, Timing};
+use shared::config::{JournalConfig, NodeConfig, RepairConfig, Timing};
 use shared::ids::{BoardId, BoardSet, Name, Voters};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -73,6 +73,7 @@ impl Site {
                     copies: 2,
                     timing: Timing::default(),
                     journal: JournalConfig::sized(4 * 1024 * 1024, 8),
+                    repair: RepairConfig::default(),
                     has_region: false,
                 },
                 data_dir: directory.join(board.to_string()),

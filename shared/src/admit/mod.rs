@@ -224,8 +224,7 @@ impl OpenRun {
 mod tests {
     use super::*;
     use crate::ids::{BoardId, Epoch};
-    use crate::record::{Key, Reading, Record, RecordRefusal};
-    use crate::time::WallMillis;
+    use crate::record::{Record, RecordRefusal};
 
     fn admission() -> Admission {
         let origin = Origin { board: BoardId::new(1).unwrap(), epoch: Epoch { boot: 1, nonce: 2 } };

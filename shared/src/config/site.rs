@@ -10,7 +10,7 @@ use core::time::Duration;
 use serde::Deserialize;
 
 use super::text::{ConfigError, Spanned, Text};
-use super::{JournalConfig, Timing};
+use super::{JournalConfig, RepairConfig, Timing};
 use crate::ids::{BoardId, BoardSet, VoterSet, Voters, WitnessId};
 use crate::limits::{COPIES_MAX, LEASE_MAX, SEGMENTS_LEAST, VOTERS_MAX};
 
@@ -216,6 +216,38 @@ impl RawJournal {
             event_linger: linger("journal.event_linger_ms", &self.event_linger_ms, 1000, sized.event_linger)?,
             bulk_linger: linger("journal.bulk_linger_ms", &self.bulk_linger_ms, 10_000, sized.bulk_linger)?,
             ..sized
+        })
+    }
+}
+
+/// The `[repair]` table; see [`RepairConfig`] for meaning and defaults.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRepair {
+    /// 0 to 1 GiB.
+    pub scrub_bytes_per_s: Option<Spanned<u32>>,
+    /// 1 to 2,592,000 (30 days).
+    pub scrub_every_s: Option<Spanned<u64>>,
+    /// 1 to 2,592,000 (30 days).
+    pub absent_after_s: Option<Spanned<u64>>,
+}
+
+impl RawRepair {
+    /// The checked values. Refused: one outside its range.
+    pub fn check(&self, text: &Text<'_>) -> Result<RepairConfig, ConfigError> {
+        const DAYS_30: u64 = 30 * 24 * 3600;
+        let plain = RepairConfig::default();
+        let rate = self.scrub_bytes_per_s.as_ref();
+        let or = plain.scrub_bytes_per_s;
+        let scrub_bytes_per_s = text.within_or("repair.scrub_bytes_per_s", rate, 0..=1024 * MIB, "bytes/s", or)?;
+        let span = |key: &str, given: &Option<Spanned<u64>>, or: Duration| {
+            let seconds = text.within_or(key, given.as_ref(), 1..=DAYS_30, "s", or.as_secs())?;
+            Ok(Duration::from_secs(seconds))
+        };
+        Ok(RepairConfig {
+            scrub_bytes_per_s,
+            scrub_every: span("repair.scrub_every_s", &self.scrub_every_s, plain.scrub_every)?,
+            absent_after: span("repair.absent_after_s", &self.absent_after_s, plain.absent_after)?,
         })
     }
 }

@@ -188,3 +188,30 @@ fn the_journal_on_both_sides() {
     refused(&with("event_linger_ms", 1001), "too large");
     refused(&with("bulk_linger_ms", 10_001), "too large");
 }
+
+#[test]
+fn repair_on_both_sides() {
+    #[derive(serde::Deserialize)]
+    struct File {
+        repair: RawRepair,
+    }
+    let check = |line: &str| {
+        let whole = format!("[repair]\n{line}");
+        let text = Text::from_str("f.toml", &whole).unwrap();
+        text.parse::<File>()
+            .and_then(|file| file.repair.check(&text))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(check(""), Ok(RepairConfig::default()));
+    for (key, low, high) in [
+        ("scrub_bytes_per_s", 0, 1 << 30),
+        ("scrub_every_s", 1, 2_592_000),
+        ("absent_after_s", 1, 2_592_000_u64),
+    ] {
+        check(&format!("{key} = {low}")).unwrap();
+        check(&format!("{key} = {high}")).unwrap();
+        assert!(check(&format!("{key} = {}", high + 1)).unwrap_err().contains("too large"), "{key}");
+        assert!(low == 0 || check(&format!("{key} = {}", low - 1)).unwrap_err().contains("too small"), "{key}");
+    }
+    assert!(check("scrub_evry_s = 5").unwrap_err().contains("did you mean `scrub_every_s`?"));
+}

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::rules::Rule;
 use super::*;
-use crate::config::{DutyConfig, DutyMode, JournalConfig, Timing};
+use crate::config::{DutyConfig, DutyMode, JournalConfig, RepairConfig, Timing};
 use crate::ids::Voters;
 use crate::limits::DRIFT_PERMILLE;
 use crate::wire::duty::DutyMessage;
@@ -194,6 +194,7 @@ pub(super) fn config(own: BoardId, boards: u8) -> NodeConfig {
         copies: 2,
         timing: Timing::default(),
         journal: JournalConfig::default(),
+        repair: RepairConfig::default(),
         has_region: false,
     }
 }

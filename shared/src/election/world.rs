@@ -14,7 +14,7 @@ use super::jitter::Jitter;
 use super::rules::Rules;
 use super::{Election, Life, Output, Standing, View};
 use crate::action::{Memory, WishAnswer};
-use crate::config::{JournalConfig, NodeConfig, Timing};
+use crate::config::{JournalConfig, NodeConfig, RepairConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Name, Term, VoterId, VoterSet, Voters, WitnessId};
 use crate::limits::{DRIFT_PERMILLE, TERMS_RESERVED};
 use crate::outbox::Outbox;
@@ -44,6 +44,7 @@ pub(super) fn config(me: u8, boards: u8, voters: u8) -> NodeConfig {
         copies: 2,
         timing: Timing::default(),
         journal: JournalConfig::default(),
+        repair: RepairConfig::default(),
         has_region: false,
     }
 }

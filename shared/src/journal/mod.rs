@@ -15,13 +15,17 @@ pub mod clean;
 mod clean_tests;
 pub mod footer;
 pub mod format;
+mod holes;
 pub mod recover;
 pub mod room;
+pub mod scrub;
+#[cfg(test)]
+mod scrub_tests;
 pub mod segment;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -71,6 +75,8 @@ struct Kept {
     segment: Segment,
     /// Bytes given to blocks, durable or being written.
     end: u32,
+    /// Places that cannot be read.
+    damaged: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
@@ -90,6 +96,7 @@ impl Journal {
         let mut freed = recovered.free;
         let last = recovered.segments.keys().next_back().max(freed.iter().max());
         let next_segment = last.map_or(1, |last| last.0 + 1);
+        let mut damaged = holes::damaged_places(&recovered.events);
         for (id, segment) in recovered.segments {
             // A life that wrote nothing leaves its segment empty. Many short lives must not use the space up.
             if segment.end == 0 && !segment.is_broken {
@@ -100,7 +107,7 @@ impl Journal {
                 held.entry(*stream).or_default().extend(&holding.ranges);
             }
             let end = segment.end;
-            segments.insert(id, Kept { segment, end });
+            segments.insert(id, Kept { segment, end, damaged: damaged.remove(&id).unwrap_or_default() });
         }
         let mut journal = Self {
             config,
@@ -138,7 +145,9 @@ impl Journal {
 
     /// Writes the footer of a segment whose blocks are all durable and to which none is added any more.
     fn foot(&mut self, id: SegmentId, out: &mut Outbox<DiskJob>) {
-        let Some(kept) = self.segments.get_mut(&id) else { return };
+        let Some(kept) = self.segments.get_mut(&id).filter(|kept| !kept.segment.is_damaged) else {
+            return;
+        };
         if let Some((offset, bytes)) = footer::encode(id, &kept.segment) {
             kept.segment.has_footer = true;
             out.push(DiskJob::Foot { segment: id, offset, bytes: Bytes::from(bytes) });
@@ -181,7 +190,7 @@ impl Journal {
     fn open_next(&mut self) -> Option<SegmentId> {
         let next = self.ready.pop_front().expect("can_append was asked first");
         let segment = Segment::empty(self.config.segment_bytes);
-        self.segments.insert(next, Kept { segment, end: 0 });
+        self.segments.insert(next, Kept { segment, end: 0, damaged: BTreeSet::new() });
         self.is_changed = true;
         self.active.replace(next)
     }
@@ -250,7 +259,7 @@ impl Journal {
 
     /// Asserts what must hold between any two inputs.
     pub fn check(&self) {
-        for (id, Kept { segment, end }) in &self.segments {
+        for (id, Kept { segment, end, .. }) in &self.segments {
             assert!(segment.end <= *end, "segment {id:?} synced past its end");
             assert!(*end <= segment.file_bytes, "segment {id:?} overflows");
             assert!((*end as usize).is_multiple_of(PAGE_BYTES), "segment {id:?} ends off a page");

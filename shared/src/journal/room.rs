@@ -200,8 +200,9 @@ impl Journal {
 
     /// The file is kept for a later segment, or deleted where enough are. On a full device it is all there is.
     fn give_back(&mut self, id: SegmentId, out: &mut Outbox<DiskJob>) {
-        self.segments.remove(&id);
-        if self.freed.len() < FREED_KEPT || self.no_room.is_some() {
+        // A file with a damaged place is never written again.
+        let is_sound = self.segments.remove(&id).is_some_and(|kept| !kept.segment.is_damaged);
+        if is_sound && (self.freed.len() < FREED_KEPT || self.no_room.is_some()) {
             self.freed.push(id);
             out.push(DiskJob::Free { segment: id });
         } else {

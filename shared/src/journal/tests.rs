@@ -13,16 +13,16 @@ pub(super) fn epoch(boot: u32) -> Epoch {
     Epoch { boot, nonce: 77 }
 }
 
-fn stream(board: u8) -> Stream {
+pub(super) fn stream(board: u8) -> Stream {
     let origin = Origin { board: BoardId::new(board).unwrap(), epoch: epoch(1) };
     Stream { origin, class: Class::Event }
 }
 
-fn run(board: u8, first: u64, count: u32, bytes: usize) -> Run {
+pub(super) fn run(board: u8, first: u64, count: u32, bytes: usize) -> Run {
     Run::new(stream(board), first, count, Bytes::from(alloc::vec![board; bytes]))
 }
 
-fn small() -> JournalConfig {
+pub(super) fn small() -> JournalConfig {
     JournalConfig::sized(12 * PAGE_BYTES as u32, 8)
 }
 
@@ -66,7 +66,7 @@ impl Disk {
                     let file = self.files.remove(&segment).unwrap();
                     self.free.insert(segment, file);
                 }
-                DiskJob::Read { .. } | DiskJob::Remember(_) => unreachable!("not asked here"),
+                DiskJob::Read { .. } | DiskJob::Verify { .. } | DiskJob::Remember(_) => unreachable!("not asked here"),
             }
         }
     }

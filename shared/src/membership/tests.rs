@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::{Membership, Output, Why};
 use crate::action::Evidence;
-use crate::config::{JournalConfig, NodeConfig, Timing};
+use crate::config::{JournalConfig, NodeConfig, RepairConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Epoch, Name, Term, Voters};
 use crate::limits::{BEAT_PERIOD_LEAST, BEAT_PERIOD_MOST};
 use crate::outbox::Outbox;
@@ -46,6 +46,7 @@ fn config(number: u8, boards: u8) -> NodeConfig {
         copies: 2,
         timing: Timing::default(),
         journal: JournalConfig::default(),
+        repair: RepairConfig::default(),
         has_region: false,
     }
 }

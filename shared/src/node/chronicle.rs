@@ -72,6 +72,9 @@ const fn is_told(event: &Event) -> bool {
         | Event::BadFrame { .. }
         | Event::SessionOpened { .. }
         | Event::SessionRefused { .. }
+        | Event::RecordsMissing { .. }
+        | Event::Repaired { .. }
+        | Event::RecordsGone { .. }
         | Event::Overlap { .. } => false,
     }
 }

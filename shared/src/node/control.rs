@@ -36,6 +36,7 @@ impl Node {
             self.linked.remove(peer);
             self.replication.handle_link_down(peer);
         }
+        self.upkeep_link(peer, up, now, out);
         let mut outputs = Outbox::default();
         self.membership.handle_link(peer, up, now, &mut outputs);
         self.handle_membership(&mut outputs, now, out);
@@ -82,6 +83,7 @@ impl Node {
                 for (stream, range) in lines {
                     self.replication.handle_durable(from, &stream, range);
                     self.refill.handle_durable(from, &stream, range, now);
+                    self.upkeep.census.handle_durable(from, &stream, range);
                 }
             }
             PeerMessage::UplinkOpen { term } => self.handle_uplink_open(from, term, now, out),
@@ -106,6 +108,10 @@ impl Node {
                     self.reports.insert(from, report);
                 }
             }
+            PeerMessage::Holds { life, lines, last } => self.handle_holds((from, life), lines, last, now),
+            PeerMessage::Fetch { number, wanted } => self.handle_fetch(from, number, &wanted),
+            PeerMessage::Repair(run) => self.handle_repair(from, run, out),
+            PeerMessage::Fetched(answer) => self.upkeep.repair.handle_fetched(from, &answer),
         }
         self.pump(now, out);
     }
@@ -161,6 +167,7 @@ impl Node {
         self.config.boards = boards;
         self.linked = self.linked.iter().filter(|board| boards.contains(*board)).collect();
         self.replication.handle_peers(self.config.peers());
+        self.upkeep.census.handle_peers(self.config.peers(), now);
         self.uplink.handle_boards(boards.len());
         let mut outputs = Outbox::default();
         self.membership.handle_boards(boards, now, &mut outputs);
@@ -225,6 +232,7 @@ impl Node {
             .uplink
             .handle_route(route, origins(&self.config, &self.membership, &self.journal), now);
         self.ask(asks, out);
+        self.ask_about_holes(out);
     }
 
     pub(super) fn ask(&self, asks: Vec<Vec<Stream>>, out: &mut Outbox<Action>) {

@@ -12,6 +12,7 @@ use crate::journal::RUN_OVERHEAD;
 use crate::journal::format::{Found, decode};
 use crate::journal::room::UPKEEP;
 use crate::limits::{COMMIT_BYTES_MAX, PAGE_BYTES, READ_BYTES};
+use crate::node::upkeep::confirm;
 use crate::node::{Node, Purpose, READ_PERIOD, origins, push_jobs};
 use crate::outbox::Outbox;
 use crate::replicate::keeper::{Taken, carries_gap};
@@ -40,6 +41,7 @@ impl Node {
         self.write(now, out);
         self.commit(out);
         self.make_room(now, out);
+        self.keep_up(now, out);
         self.read(now, out);
         self.seal(now, out);
         self.notice_room(out);
@@ -53,7 +55,7 @@ impl Node {
             return;
         }
         let due = self.admission.next_deadline();
-        let others = self.keeper.waits() || self.cleaner.next_bytes(0).is_some();
+        let others = self.keeper.waits() || self.keeper.next_repair().is_some() || self.cleaner.next_bytes(0).is_some();
         if !others && due.at > now {
             self.linger_until = Some(due).filter(|due| due.at != Instant::NEVER);
             return;
@@ -82,6 +84,7 @@ impl Node {
             }
         }
         send_copies(&mut copies, out);
+        self.take_repairs(&mut batch.runs, batch.bytes, batch.floor);
         if !batch.runs.is_empty() {
             let mut jobs = Outbox::default();
             self.journal.append(&batch.runs, now, &mut jobs);
@@ -121,6 +124,7 @@ impl Node {
     pub(super) fn handle_appended(&mut self, token: Token, now: Instant, out: &mut Outbox<Action>) {
         for (stream, range) in self.journal.handle_appended(token) {
             self.replication.handle_synced(&stream, range);
+            self.note_kept(&stream, range, now, out);
         }
         self.cleaner.handle_durable();
         for (to, confirmed) in self.keeper.handle_durable() {
@@ -139,14 +143,7 @@ impl Node {
             true => self.keeper.handle_copy(from, run, self.journal.held()),
             false => Taken::Refused,
         };
-        match (taken, range) {
-            (Taken::Queued, _) => {}
-            (Taken::Held, Some(range)) => {
-                let message = PeerMessage::Durable(alloc::vec![(stream, range)]);
-                out.push(Action::Send { to: from, message });
-            }
-            (Taken::Held, None) | (Taken::Refused, _) => out.push(Action::Notice(Event::CopyRefused { from })),
-        }
+        confirm(from, stream, range, taken, out);
     }
 
     /// Sends what lacks a copy.
@@ -192,11 +189,31 @@ impl Node {
         }
     }
 
-    /// What is to be read next, owed copies before the uplink's blocks.
-    pub(super) fn next_read(&self) -> Option<Purpose> {
+    /// What is to be read next, and when: owed copies before answers to boards that lost records, these before the
+    /// uplink's blocks, and verification where nothing else is to be read, or where it has waited for long.
+    pub(super) fn next_read(&self, now: Instant) -> Option<(Purpose, Instant)> {
         if self.journal.is_poisoned() {
             return None;
         }
+        let wanted = self.next_wanted().map(|purpose| {
+            // What frees a segment is waited for.
+            let hurries = matches!(purpose, Purpose::Clean { .. });
+            (purpose, if hurries { Instant::ZERO } else { self.read_after })
+        });
+        let scrub = self.next_scrub().map(|(read, due)| (Purpose::Scrub(read), due));
+        match (wanted, scrub) {
+            (Some((_, after)), Some((scrub, due)))
+                if now >= due && (now < after || self.scrub_goes_first(due, now)) =>
+            {
+                Some((scrub, due))
+            }
+            (Some((wanted, after)), Some((_, due))) => Some((wanted, if now < after { after.min(due) } else { after })),
+            (wanted, scrub) => wanted.or(scrub),
+        }
+    }
+
+    /// What somebody waits for.
+    fn next_wanted(&self) -> Option<Purpose> {
         if let Some((segment, offset, length)) = self.cleaner.wants_read() {
             return Some(Purpose::Clean { segment, offset, length });
         }
@@ -206,6 +223,13 @@ impl Node {
         if let Some(read) = refill {
             return Some(Purpose::Refill(read));
         }
+        let answer = self
+            .upkeep
+            .answering
+            .wants_read(|cursor, wanted| self.journal.next_to_read(cursor, wanted));
+        if let Some(read) = answer {
+            return Some(Purpose::Answer(read));
+        }
         let region = self.config.has_region;
         let uplink = || {
             self.uplink
@@ -214,19 +238,23 @@ impl Node {
         region.then(uplink).flatten().map(Purpose::Uplink)
     }
 
-    /// Reads on in the journal, for the region or for owed copies.
+    /// Reads on in the journal. One read at a time, so that a commit waits for one at most.
     fn read(&mut self, now: Instant, out: &mut Outbox<Action>) {
         if self.reading.is_some() {
             return;
         }
-        let Some(purpose) = self.next_read() else { return };
-        let hurries = matches!(purpose, Purpose::Clean { .. });
-        if now < self.read_after && !hurries {
+        let Some((purpose, _)) = self.next_read(now).filter(|(_, at)| now >= *at) else {
             return;
-        }
+        };
+        let hurries = matches!(purpose, Purpose::Clean { .. });
         let (segment, offset, length) = purpose.place();
         let token = self.token();
         self.reading = Some((token, purpose));
+        if let Purpose::Scrub(read) = purpose {
+            self.upkeep.scrub.handle_reading(&read, &self.journal, now);
+            out.push(Action::Disk(DiskJob::Verify { token, segment, offset, length }));
+            return;
+        }
         // A whole helping means a backlog: go on at once. Less means all that is fresh was read: let some gather.
         if length < READ_BYTES && !hurries {
             self.read_after = now + READ_PERIOD;
@@ -235,14 +263,17 @@ impl Node {
         out.push(Action::Disk(DiskJob::Read { token, segment, offset, length }));
     }
 
-    pub(super) fn handle_read(&mut self, token: Token, bytes: &Bytes, out: &mut Outbox<Action>) {
+    pub(super) fn handle_read(&mut self, token: Token, bytes: &Bytes, now: Instant, out: &mut Outbox<Action>) {
         let Some((_, purpose)) = self.reading.take_if(|(asked, _)| *asked == token) else {
             return;
         };
         let (segment, offset, _) = purpose.place();
+        if let Purpose::Scrub(read) = purpose {
+            return self.handle_verified(&read, bytes, now, out);
+        }
         let Blocks { runs, cursor, damaged } = blocks_in(segment, offset, bytes);
         if let Some(offset) = damaged {
-            out.push(Action::Notice(Event::JournalDamaged { segment, offset }));
+            self.meet_damage(segment, offset, out);
         }
         match purpose {
             Purpose::Clean { segment, .. } => self.cleaner.handle_read(segment, runs, cursor.1, damaged.is_some()),
@@ -250,9 +281,15 @@ impl Node {
             Purpose::Refill(read) => {
                 let (targets, runs) = self.refill.handle_read(&read, runs, cursor);
                 for (to, run) in targets.iter().flat_map(|to| runs.iter().map(move |run| (to, run.clone()))) {
-                    out.push(Action::Send { to, message: PeerMessage::Copy(run) });
+                    out.push(Action::Send { to, message: PeerMessage::Repair(run) });
                 }
             }
+            Purpose::Answer(read) => {
+                for (to, run) in self.upkeep.answering.handle_read(&read, runs, cursor) {
+                    out.push(Action::Send { to, message: PeerMessage::Repair(run) });
+                }
+            }
+            Purpose::Scrub(_) => {}
         }
     }
 
@@ -282,6 +319,7 @@ impl Node {
 
     /// The region's word on what it has stored.
     pub(super) fn handle_coverage(&mut self, lines: Vec<Coverage>, now: Instant, out: &mut Outbox<Action>) {
+        self.cover_holes(&lines, now);
         let fresh = self.uplink.handle_coverage(lines, self.journal.held(), now);
         for stream in fresh {
             if let Some(covered) = self.uplink.covered().get(&stream) {
@@ -294,7 +332,9 @@ impl Node {
             out.push(Action::Notice(Event::CoverageWentBack { stream }));
         }
         let mut jobs = Outbox::default();
-        for segment in self.journal.free(self.uplink.covered(), now, &mut jobs) {
+        let freed = self.journal.free(self.uplink.covered(), now, &mut jobs);
+        self.upkeep.scrub.handle_freed(&freed);
+        for segment in freed {
             out.push(Action::Notice(Event::SegmentFreed { segment }));
         }
         if self.cleaner.victim().is_some_and(|victim| !self.journal.has_segment(victim)) {
@@ -319,6 +359,8 @@ impl Purpose {
             Self::Clean { segment, offset, length } => (*segment, *offset, *length),
             Self::Uplink(read) => (read.segment, read.offset, read.length),
             Self::Refill(read) => (read.segment, read.offset, read.length),
+            Self::Answer(read) => (read.segment, read.offset, read.length),
+            Self::Scrub(read) => (read.segment, read.offset, read.length),
         }
     }
 }

@@ -5,7 +5,8 @@
 //! outbox to empty, performing actions in order; then the next input. All inputs that are ready are handled before a
 //! deadline is. `next_deadline` says when to call `handle_deadline`, and why.
 //!
-//! `data.rs` is the data path from offer to region, `control.rs` the control path, `status.rs` what a person sees.
+//! `data.rs` is the data path from offer to region, `upkeep.rs` what keeps copies whole, `control.rs` the control path,
+//! `status.rs` what a person sees.
 
 mod chronicle;
 mod control;
@@ -16,6 +17,7 @@ mod space;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
@@ -30,11 +32,15 @@ use crate::ids::{BoardId, BoardSet, Class, DutyId, Epoch, Origin, SegmentId, Str
 use crate::journal::Journal;
 use crate::journal::clean::Cleaner;
 use crate::journal::recover::Recovered;
+use crate::journal::scrub;
 use crate::membership::Membership;
 use crate::node::chronicle::Chronicle;
 use crate::node::fitness::OwnFitness;
 use crate::node::lead::{Cause, GivingUp};
+use crate::node::upkeep::Upkeep;
 use crate::outbox::Outbox;
+use crate::ranges::RangeSet;
+use crate::replicate::fetch;
 use crate::replicate::keeper::Keeper;
 use crate::replicate::origin::{Peers, Replication};
 use crate::replicate::refill::{self, Refill};
@@ -81,6 +87,7 @@ pub struct Node {
     refill: Refill,
     keeper: Keeper,
     cleaner: Cleaner,
+    upkeep: Upkeep,
     sealer: Sealer,
     uplink: Uplink,
     membership: Membership,
@@ -143,6 +150,8 @@ enum Purpose {
     },
     Uplink(Read),
     Refill(refill::Read),
+    Answer(fetch::Read),
+    Scrub(scrub::Read),
 }
 
 impl Node {
@@ -152,9 +161,11 @@ impl Node {
         let timing = config.timing;
         let life = Life { boot: start.epoch.boot, nonce: start.epoch.nonce, memory: start.memory, seed: start.seed };
         let recovery_events = start.recovered.events.clone();
+        let journal = Journal::new(config.journal, start.epoch, start.recovered);
         Self {
             admission: Admission::new(origin, config.journal),
-            journal: Journal::new(config.journal, start.epoch, start.recovered),
+            upkeep: Upkeep::new(&config, origin, &journal, now),
+            journal,
             replication: Replication::new(origin, config.peers(), config.copies, timing.hedge_after),
             refill: Refill::default(),
             keeper: Keeper::default(),
@@ -224,7 +235,7 @@ impl Node {
                 push_jobs(&mut jobs, out);
             }
             DiskDone::Appended { token } => self.handle_appended(token, now, out),
-            DiskDone::Read { token, bytes } => self.handle_read(token, &bytes, out),
+            DiskDone::Read { token, bytes } => self.handle_read(token, &bytes, now, out),
             DiskDone::Remembered(memory) => self.handle_remembered(memory, now, out),
             DiskDone::Failed => {
                 self.journal.poison();
@@ -280,13 +291,17 @@ impl Node {
         !self.stopping && !self.journal.is_poisoned() && room && self.admission.has_room()
     }
 
+    /// What is durable here, by stream.
+    pub const fn held(&self) -> &BTreeMap<Stream, RangeSet> {
+        self.journal.held()
+    }
+
     /// When to call [`Node::handle_deadline`], and why.
     pub fn next_deadline(&self) -> Deadline {
-        let read = match (self.reading, self.next_read()) {
-            (None, Some(Purpose::Clean { .. })) => Deadline::NONE,
-            (None, Some(Purpose::Uplink(_) | Purpose::Refill(_))) => {
-                Deadline { at: self.read_after, why: "records to be read" }
-            }
+        let read = match (self.reading, self.next_read(Instant::ZERO)) {
+            (None, Some((Purpose::Clean { .. }, _))) => Deadline::NONE,
+            (None, Some((Purpose::Scrub(_), at))) => Deadline { at, why: "the journal to be verified" },
+            (None, Some((_, at))) => Deadline { at, why: "records to be read" },
             (Some(_), _) | (None, None) => Deadline::NONE,
         };
         [
@@ -299,6 +314,7 @@ impl Node {
             self.refill.next_deadline(),
             self.sealer.next_deadline(),
             self.uplink.next_deadline(),
+            self.upkeep_deadline(),
             read,
             self.journal.next_deadline(),
             self.linger_until.unwrap_or(Deadline::NONE),
@@ -321,6 +337,7 @@ impl Node {
         self.election.check();
         self.journal.check();
         self.replication.check();
+        self.upkeep.repair.check(self.journal.held());
         for class in Class::ALL {
             let stream = Stream { origin: self.origin, class };
             let appended = self.admission.last(class);

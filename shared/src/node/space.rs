@@ -24,11 +24,13 @@ impl Node {
             if is_free {
                 let mut jobs = Outbox::default();
                 self.journal.finish_cleaning(victim, now, &mut jobs);
+                self.upkeep.scrub.handle_freed(&[victim]);
                 push_jobs(&mut jobs, out);
                 self.uplink.retain(self.journal.held());
                 self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
             } else {
                 self.journal.note_damage(victim);
+                self.upkeep.scrub.suspect(victim);
             }
             self.begin_cleaning(now, out);
         }

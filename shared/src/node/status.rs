@@ -8,7 +8,9 @@ use serde::Serialize;
 use crate::config::DutyMode;
 use crate::duties::{Duty, DutyLine};
 use crate::ids::{BoardId, Class, WitnessId};
+use crate::limits::HOLES_LISTED_MAX;
 use crate::node::{Node, Region};
+use crate::ranges::SeqRange;
 use crate::time::{Deadline, Instant};
 use crate::uplink::Route;
 use crate::wire::uplink::BoardReport;
@@ -56,8 +58,10 @@ pub struct Status {
     pub degraded_records: u64,
     /// Records that nobody waits for (QoS 0) since the start.
     pub unacknowledged: u64,
-    /// Records committed on fewer than k boards whose missing copies are still to be made.
+    /// Records held here that lack copies which this board is to make.
     pub owed: u64,
+    /// How the journal is verified, and what of it is damaged and missing.
+    pub repair: RepairStatus,
     /// Publishes refused for what they are since the start.
     pub refused: u64,
     /// Records that wait for their commit.
@@ -89,6 +93,38 @@ pub struct ShedStatus {
     pub event: u64,
     /// Bulk.
     pub bulk: u64,
+}
+
+/// How the journal is verified, and what of it is damaged and missing. Counters run from the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RepairStatus {
+    /// Bytes of the journal verified.
+    pub verified_bytes: u64,
+    /// Passes over the whole journal.
+    pub passes: u64,
+    /// The segment that is verified next or now, while a pass is under way.
+    pub verifying: Option<u64>,
+    /// Damaged places in segments that are still there.
+    pub damaged_places: usize,
+    /// Records missing here that the region is not known to cover: they are asked for.
+    pub missing: u64,
+    /// Which these are, the first few ranges.
+    pub holes: Vec<HoleStatus>,
+    /// Records that were missing and are held again.
+    pub repaired: u64,
+    /// Records that no board can read any more.
+    pub gone: u64,
+}
+
+/// Records that are missing here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HoleStatus {
+    /// Of which stream.
+    pub stream: String,
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
 }
 
 /// Who votes, and what this board's vote does.
@@ -224,6 +260,7 @@ impl Node {
             degraded_records: committed.degraded,
             unacknowledged: admitted.unacknowledged,
             owed: self.refill.owed(),
+            repair: self.repair_status(),
             refused: admitted.refused,
             uncommitted: self.admission.waiting(),
             hedged: committed.hedged,
@@ -239,6 +276,25 @@ impl Node {
                 .lines()
                 .map(|(at, what)| HistoryLine { ago_ms: millis(now, at), what: what.to_string() })
                 .collect(),
+        }
+    }
+
+    fn repair_status(&self) -> RepairStatus {
+        let (verified, repair) = (self.upkeep.scrub.counts(), &self.upkeep.repair);
+        let holes = repair.holes().iter().flat_map(|(stream, ranges)| {
+            let line =
+                |range: &SeqRange| HoleStatus { stream: stream.to_string(), first: range.first, last: range.last };
+            ranges.ranges().iter().map(line)
+        });
+        RepairStatus {
+            verified_bytes: verified.bytes,
+            passes: verified.passes,
+            verifying: self.upkeep.scrub.at().map(|segment| segment.0),
+            damaged_places: self.journal.damaged_places(),
+            missing: repair.missing(),
+            holes: holes.take(HOLES_LISTED_MAX).collect(),
+            repaired: repair.counts().filled,
+            gone: repair.counts().gone,
         }
     }
 
@@ -313,6 +369,8 @@ impl Node {
             self.replication.next_deadline(),
             self.sealer.next_deadline(),
             self.uplink.next_deadline(),
+            self.refill.next_deadline(),
+            self.upkeep_deadline(),
         ]
         .into_iter()
         .filter(|deadline| deadline.at != Instant::NEVER)

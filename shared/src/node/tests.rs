@@ -7,14 +7,15 @@ use bytes::Bytes;
 
 use super::{Node, Start};
 use crate::action::{Action, Answer, DiskDone, DiskJob, Memory, Offer};
-use crate::config::{JournalConfig, NodeConfig, Timing};
-use crate::ids::{BoardId, BoardSet, Class, Epoch, Name, SegmentId, Stream, Ticket, Voters};
+use crate::config::{JournalConfig, NodeConfig, RepairConfig, Timing};
+use crate::ids::{BoardId, BoardSet, Class, Epoch, Name, Origin, SegmentId, Stream, Ticket, Voters};
+use crate::limits::{PAGE_BYTES, REPAIR_SHARE_BYTES};
 use crate::outbox::Outbox;
 use crate::ranges::RangeSet;
 use crate::record::{Key, Record};
 use crate::time::{Instant, WallMillis};
 use crate::wire::control::ControlMessage;
-use crate::wire::peer::{Coverage, PeerMessage};
+use crate::wire::peer::{Coverage, PeerMessage, Run};
 use crate::wire::uplink::{FromRegion, ToRegion};
 
 fn board(number: u8) -> BoardId {
@@ -29,6 +30,8 @@ struct Town {
     answered: Vec<Ticket>,
     covered: BTreeMap<Stream, RangeSet>,
     dialling: Option<BoardId>,
+    /// Bytes of the longest write.
+    longest: usize,
 }
 
 enum Input {
@@ -52,6 +55,7 @@ fn config(number: u8, boards: u8) -> NodeConfig {
         copies: 2.min(usize::from(boards)),
         timing: Timing::default(),
         journal: JournalConfig::sized(4 * 1024 * 1024, 8),
+        repair: RepairConfig::default(),
         has_region: true,
     }
 }
@@ -66,6 +70,7 @@ impl Town {
             answered: Vec::new(),
             covered: BTreeMap::new(),
             dialling: None,
+            longest: 0,
         };
         for number in 1..=boards {
             let epoch = Epoch { boot: 1, nonce: u64::from(number) };
@@ -132,9 +137,10 @@ impl Town {
             DiskJob::Append { token, segment, offset, bytes } => {
                 let file = self.disks.get_mut(&(at, segment)).unwrap();
                 file[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
+                self.longest = self.longest.max(bytes.len());
                 Some(DiskDone::Appended { token })
             }
-            DiskJob::Read { token, segment, offset, length } => {
+            DiskJob::Read { token, segment, offset, length } | DiskJob::Verify { token, segment, offset, length } => {
                 let file = &self.disks[&(at, segment)];
                 let bytes = Bytes::copy_from_slice(&file[offset as usize..(offset + length) as usize]);
                 Some(DiskDone::Read { token, bytes })
@@ -289,6 +295,37 @@ fn one_board_left_goes_on_degraded_and_says_so() {
     let status = town.nodes[&board(3)].status(town.now);
     assert_eq!((status.degraded, status.degraded_records, status.owed), (true, 5, 5));
     assert_eq!(town.leader(), None, "no majority, no lease");
+}
+
+#[test]
+fn missing_copies_take_a_small_share_of_each_write_and_all_arrive() {
+    let mut town = Town::new(2);
+    town.pass(2500);
+    let origin = Origin { board: board(2), epoch: Epoch { boot: 9, nonce: 9 } };
+    let stream = Stream { origin, class: Class::Event };
+    for number in 1..=30 {
+        let run = Run::new(stream, number, 1, Bytes::from(alloc::vec![7; 60_000]));
+        town.inputs
+            .push_back((board(1), Input::Message(board(2), PeerMessage::Repair(run))));
+    }
+    town.longest = 0;
+    town.publish(board(1), 1, 10);
+    town.pass(100);
+    assert_eq!(town.nodes[&board(1)].held()[&stream].count(), 30);
+    assert_eq!(town.answered.len(), 10);
+    assert!(town.longest <= REPAIR_SHARE_BYTES + 4 * PAGE_BYTES, "a write of {} bytes", town.longest);
+}
+
+#[test]
+fn nobody_brings_a_board_records_of_its_own_life_that_it_has_not_lost() {
+    let mut town = Town::new(2);
+    town.pass(2500);
+    let epoch = Epoch { boot: 1, nonce: 1 };
+    let stream = Stream { origin: Origin { board: board(1), epoch }, class: Class::Event };
+    let run = Run::new(stream, 5, 1, Bytes::from_static(b"?"));
+    town.input(board(1), |node, now, out| node.handle_message(board(2), PeerMessage::Repair(run), now, out));
+    town.pass(100);
+    assert!(!town.nodes[&board(1)].held().contains_key(&stream));
 }
 
 #[test]

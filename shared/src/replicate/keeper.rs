@@ -1,11 +1,12 @@
-//! The keeper's side: copies from peers wait here for the next group commit, and are confirmed once durable.
+//! The keeper's side: copies from peers wait here for the next group commit, and are confirmed once durable. Copies that
+//! publishers wait for stand before those that only lack a copy (repairs).
 //! Bounded: past the limit a copy is refused and its origin sends it again or elsewhere.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::ids::{BoardId, Class, Stream};
-use crate::limits::{COPY_QUEUE_BYTES_MAX, RUN_BYTES_MAX, RUN_RECORDS_MAX, STREAMS_MAX};
+use crate::limits::{COPY_QUEUE_BYTES_MAX, REPAIR_QUEUE_BYTES_MAX, RUN_BYTES_MAX, RUN_RECORDS_MAX, STREAMS_MAX};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::record::{Kind, Reading};
 use crate::wire::peer::Run;
@@ -18,6 +19,9 @@ pub struct Keeper {
     queued_bytes: usize,
     /// Runs among them that carry a gap record.
     gaps: usize,
+    /// Copies that are missing, for which nobody waits.
+    repairs: VecDeque<(BoardId, Run)>,
+    repair_bytes: usize,
     /// In the block being written: whom to tell, of what.
     writing: Vec<(BoardId, Stream, SeqRange)>,
 }
@@ -36,13 +40,8 @@ pub enum Taken {
 impl Keeper {
     /// Takes in a copy that `from` sent. `held` is what is durable here.
     pub fn handle_copy(&mut self, from: BoardId, run: Run, held: &BTreeMap<Stream, RangeSet>) -> Taken {
-        let Some(range) = run.range().filter(|_| is_sound(&run)) else {
-            return Taken::Refused;
-        };
-        match held.get(&run.stream) {
-            Some(have) if have.contains_range(range) => return Taken::Held,
-            None if held.len() >= STREAMS_MAX => return Taken::Refused,
-            Some(_) | None => {}
+        if let Some(taken) = judge(&run, held) {
+            return taken;
         }
         if self.queued_bytes + run.bytes.len() > COPY_QUEUE_BYTES_MAX {
             return Taken::Refused;
@@ -51,6 +50,37 @@ impl Keeper {
         self.gaps += usize::from(carries_gap(&run));
         self.queues[run.stream.class as usize].push_back((from, run));
         Taken::Queued
+    }
+
+    /// Takes in a copy that `from` sent because it is missing, and that nobody waits for.
+    pub fn handle_repair(&mut self, from: BoardId, run: Run, held: &BTreeMap<Stream, RangeSet>) -> Taken {
+        if let Some(taken) = judge(&run, held) {
+            return taken;
+        }
+        if self.repair_bytes + run.bytes.len() > REPAIR_QUEUE_BYTES_MAX {
+            return Taken::Refused;
+        }
+        self.repair_bytes += run.bytes.len();
+        self.repairs.push_back((from, run));
+        Taken::Queued
+    }
+
+    /// Bytes and class of the copy that [`Keeper::take_repair`] would return; `None` where none waits.
+    pub fn next_repair(&self) -> Option<(usize, Class)> {
+        self.repairs.front().map(|(_, run)| (run.bytes.len(), run.stream.class))
+    }
+
+    /// The next missing copy to write.
+    pub fn take_repair(&mut self) -> Option<Run> {
+        let (from, run) = self.repairs.pop_front()?;
+        self.repair_bytes -= run.bytes.len();
+        Some(self.write(from, run))
+    }
+
+    fn write(&mut self, from: BoardId, run: Run) -> Run {
+        let range = run.range().expect("what is taken in has a range");
+        self.writing.push((from, run.stream, range));
+        run
     }
 
     /// Bytes of the copy that [`Keeper::take_run`] would return; `None` where none of `class` waits.
@@ -63,9 +93,7 @@ impl Keeper {
         let (from, run) = self.queues[class as usize].pop_front()?;
         self.queued_bytes -= run.bytes.len();
         self.gaps -= usize::from(carries_gap(&run));
-        let range = run.range().expect("handle_copy checks the range");
-        self.writing.push((from, run.stream, range));
-        Some(run)
+        Some(self.write(from, run))
     }
 
     /// Whether a gap record of a peer waits to be written: with it, and what came before it, room is made there.
@@ -73,9 +101,19 @@ impl Keeper {
         self.gaps > 0
     }
 
-    /// Whether any copy waits for the disk.
+    /// Whether any copy waits for the disk that a publisher waits for.
     pub fn waits(&self) -> bool {
         self.queues.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Whether records of `range` are on their way to the disk.
+    pub fn is_coming(&self, stream: &Stream, range: SeqRange) -> bool {
+        let queued = self.queues.iter().flatten().chain(&self.repairs);
+        let queued = queued.filter_map(|(_, run)| Some((run.stream, run.range()?)));
+        let writing = self.writing.iter().map(|(_, stream, range)| (*stream, *range));
+        queued
+            .chain(writing)
+            .any(|(of, part)| of == *stream && part.intersection(range).is_some())
     }
 
     /// The block with the copies taken is durable: who is to be told of what.
@@ -85,6 +123,18 @@ impl Keeper {
             confirm.entry(to).or_default().push((stream, range));
         }
         confirm
+    }
+}
+
+/// What becomes of the run whatever else waits; `None` where it is to be written.
+fn judge(run: &Run, held: &BTreeMap<Stream, RangeSet>) -> Option<Taken> {
+    let Some(range) = run.range().filter(|_| is_sound(run)) else {
+        return Some(Taken::Refused);
+    };
+    match held.get(&run.stream) {
+        Some(have) if have.contains_range(range) => Some(Taken::Held),
+        None if held.len() >= STREAMS_MAX => Some(Taken::Refused),
+        Some(_) | None => None,
     }
 }
 
@@ -157,5 +207,24 @@ mod tests {
         assert_eq!((first - 1) as usize, COPY_QUEUE_BYTES_MAX / RUN_BYTES_MAX);
         keeper.take_run(Class::Event);
         assert_eq!(keeper.handle_copy(from(), copy(first, 1, RUN_BYTES_MAX), &held), Taken::Queued);
+        let mut repairs = 0;
+        while keeper.handle_repair(from(), copy(first, 1, RUN_BYTES_MAX), &held) == Taken::Queued {
+            repairs += 1;
+        }
+        assert_eq!(repairs, REPAIR_QUEUE_BYTES_MAX / RUN_BYTES_MAX, "a queue of their own");
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_the_disk_is_known_to_be() {
+        let (mut keeper, held) = (Keeper::default(), BTreeMap::new());
+        let run = copy(5, 2, 4);
+        let about = |keeper: &Keeper, first, last| keeper.is_coming(&run.stream, SeqRange { first, last });
+        keeper.handle_repair(from(), run.clone(), &held);
+        assert!(about(&keeper, 1, 5) && about(&keeper, 6, 9) && !about(&keeper, 7, 9));
+        assert!(!keeper.waits(), "nobody waits for it");
+        assert_eq!(keeper.take_repair(), Some(run.clone()));
+        assert!(about(&keeper, 6, 6), "it is being written");
+        keeper.handle_durable();
+        assert!(!about(&keeper, 6, 6));
     }
 }

@@ -52,6 +52,28 @@ impl Refill {
         self.owed.entry(stream).or_default().insert(range);
     }
 
+    /// These are all the records that lack copies, as far as anybody has said what it holds.
+    pub fn handle_lacking(&mut self, lacking: BTreeMap<Stream, RangeSet>) {
+        let is_known = |(stream, ranges): (&Stream, &RangeSet)| {
+            self.owed.get(stream).is_some_and(|owed| owed.contains_all(ranges))
+        };
+        if !lacking.iter().all(is_known) {
+            // What is new may stand before the place where reading is now.
+            self.cursor = (SegmentId(0), 0);
+            self.lap += 1;
+        }
+        self.sent.retain(|stream, sent| {
+            *sent = lacking
+                .get(stream)
+                .map_or(RangeSet::EMPTY, |lacking| sent.intersection(lacking));
+            !sent.is_empty()
+        });
+        if self.sent.is_empty() {
+            self.sent_bytes = 0;
+        }
+        self.owed = lacking;
+    }
+
     /// The boards to which copies are owed now: k-1 usable ones, or none while there are fewer.
     pub fn handle_targets(&mut self, targets: BoardSet, now: Instant) {
         if targets != self.targets {
@@ -208,6 +230,33 @@ mod tests {
         refill.handle_durable(board(3), &stream(), range(4, 4), Instant::ZERO);
         assert_eq!(refill.owed(), 0);
         assert_eq!(refill.next_deadline(), Deadline::NONE);
+    }
+
+    #[test]
+    fn what_is_found_to_lack_copies_is_read_from_the_beginning() {
+        let mut refill = Refill::default();
+        refill.handle_degraded(stream(), range(5, 9));
+        refill.handle_targets([board(2)].into_iter().collect(), Instant::ZERO);
+        let held = RangeSet::from_iter([range(1, 9)]);
+        let next = |refill: &Refill| {
+            let place = |from, wanted: &dyn Fn(&Stream, &RangeSet) -> bool| {
+                wanted(&stream(), &held).then_some((core::cmp::max(from, (SegmentId(1), 0)).0, 0, 4096))
+            };
+            refill.wants_read(place)
+        };
+        let read = next(&refill).unwrap();
+        refill.handle_read(&read, Vec::new(), (SegmentId(3), 4096));
+        assert_eq!(next(&refill).unwrap().segment, SegmentId(3));
+        refill.handle_lacking(BTreeMap::from([(stream(), RangeSet::from_iter([range(6, 9)]))]));
+        assert_eq!((refill.owed(), next(&refill).unwrap().segment), (4, SegmentId(3)), "nothing is new");
+        refill.handle_lacking(BTreeMap::from([(stream(), RangeSet::from_iter([range(2, 9)]))]));
+        assert_eq!((refill.owed(), next(&refill).unwrap().segment), (8, SegmentId(1)));
+        let run = Run::new(stream(), 2, 8, Bytes::from_static(b"a"));
+        let read = next(&refill).unwrap();
+        refill.handle_read(&read, alloc::vec![run], (SegmentId(1), 4096));
+        assert!(refill.next_deadline().at < Instant::NEVER);
+        refill.handle_lacking(BTreeMap::new());
+        assert_eq!((refill.owed(), refill.next_deadline()), (0, Deadline::NONE), "it is waited for no more");
     }
 
     #[test]

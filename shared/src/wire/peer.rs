@@ -38,6 +38,43 @@ pub enum PeerMessage {
     Coverage(Vec<Coverage>),
     /// How I am. To the holder, once a second.
     Report(BoardReport),
+    /// What is durable here: a part of an inventory, at most `INVENTORY_STREAMS_MAX` streams. To every board when a
+    /// connection begins, now and then, and at once where something was lost. Parts of one inventory follow each other; one
+    /// that is lost is replaced by the next inventory.
+    Holds {
+        /// The life of the sender that says so.
+        life: Epoch,
+        /// What is held, by stream.
+        lines: Vec<(Stream, RangeSet)>,
+        /// Whether it is the last part: what no part named is not held.
+        last: bool,
+    },
+    /// Send me what you hold of these records, each run as a `Repair`, and then say `Fetched`: at most
+    /// `FETCH_RANGES_MAX` ranges. Asked again where no answer comes.
+    Fetch {
+        /// Comes back with the answer.
+        number: u64,
+        /// What is missing here.
+        wanted: Vec<(Stream, SeqRange)>,
+    },
+    /// Keep a copy of these records, which lack one: in the background, after what publishers wait for. Answered by
+    /// `Durable`; sent again where it is not.
+    Repair(Run),
+    /// The end of the answer to a `Fetch`.
+    Fetched(Fetched),
+}
+
+/// What became of the ranges of a question. What was neither sent nor is named here is left for another question.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Of the question.
+    pub number: u64,
+    /// Not here.
+    pub absent: Vec<(Stream, SeqRange)>,
+    /// They were here and cannot be read any more: this board asks around, too.
+    pub lost: Vec<(Stream, SeqRange)>,
+    /// This board cannot say: they are on their way to its disk, or its disk is in doubt.
+    pub unknown: Vec<(Stream, SeqRange)>,
 }
 
 /// Who opens the connection. The certificate has the last word on `board`.

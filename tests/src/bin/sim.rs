@@ -55,9 +55,6 @@ struct Arguments {
     /// Leave duties out.
     #[arg(long)]
     without_duties: bool,
-    /// Flip bits on disks, too.
-    #[arg(long)]
-    bit_flips: bool,
     /// Tell this lie: a world in which the checks must find something.
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
@@ -97,7 +94,6 @@ impl Arguments {
             numbers.filter_map(|word| word.parse().ok()).collect()
         });
         Recipe {
-            bit_flips: self.bit_flips,
             mutant: self.mutant,
             only,
             busy: self.busy_ms.map(Duration::from_millis),

@@ -1,6 +1,6 @@
 //! The membership that ships, as a detector.
 
-use shared::config::{JournalConfig, NodeConfig, Timing};
+use shared::config::{JournalConfig, NodeConfig, RepairConfig, Timing};
 use shared::ids::{BoardId, BoardSet, Epoch, Name, Term, Voters};
 use shared::membership::{Membership, Output};
 use shared::outbox::Outbox;
@@ -50,6 +50,7 @@ impl Detector for Ours {
             copies: 2,
             timing: *tuning,
             journal: JournalConfig::default(),
+            repair: RepairConfig::default(),
             has_region: false,
         };
         let epoch = Epoch { boot: seat.life, nonce: seat.seed };

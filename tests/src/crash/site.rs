@@ -14,7 +14,7 @@ use firmware::disk::volume::{Found, Volume};
 use shared::action::{Action, Answer, DiskDone, DiskJob, Offer};
 use shared::block::unpack;
 use shared::config::site::default_voters;
-use shared::config::{JournalConfig, NodeConfig, Timing};
+use shared::config::{JournalConfig, NodeConfig, RepairConfig, Timing};
 use shared::event::Event;
 use shared::ids::{BoardId, BoardSet, Class, Epoch, Name, SegmentId, Stream, Ticket, Token, VoterSet, Voters};
 use shared::journal::format::{Found as Block, decode};
@@ -169,6 +169,7 @@ impl Site {
             copies: self.shape.copies,
             timing: Timing::default(),
             journal: JournalConfig::sized(self.shape.segment_bytes, self.shape.segments_max),
+            repair: RepairConfig::default(),
             has_region: self.shape.region,
         }
     }

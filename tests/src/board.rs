@@ -99,6 +99,8 @@ pub(crate) struct Board {
     pub(crate) machine: u64,
     /// Its processors are overrun until then.
     pub(crate) starved_until: Moment,
+    /// It does not start before: a voter whose disk is empty stays away for the longest lease.
+    pub(crate) not_before: Moment,
     /// Held down by a scenario: no boot that is due happens.
     pub(crate) kept_down: bool,
 }

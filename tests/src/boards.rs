@@ -24,6 +24,10 @@ impl World {
         if host.process.is_some() || host.lost {
             return;
         }
+        if now < host.not_before {
+            let (after, wait) = (host.life, host.not_before.since(now));
+            return self.put_in(wait, Happening::Boot { board, after });
+        }
         host.life = Life(host.life.0 + 1);
         let mut recovery = Recovery::new();
         host.disk.recover(lies, &mut recovery);

@@ -348,9 +348,10 @@ impl World {
         // With its disk a voter forgets the terms it has used: somebody else must remember.
         let voters = self.boards[&board].config.voters.set;
         let votes_alone = voters.len() == 1 && voters.contains(board.into());
-        if !votes_alone && self.can_be_borne(board, held) {
+        let is_first = self.tally.replaced == 0;
+        if is_first && !votes_alone && self.can_be_borne(board, held) {
             self.replace_disk(board);
-            self.put_in(REPLACED_WITHIN, Happening::Boot { board, after: self.boards[&board].life });
+            self.boot_later(board);
         }
     }
 
@@ -358,6 +359,7 @@ impl World {
     pub fn replace_disk(&mut self, board: BoardId) {
         self.crash_unseen(board);
         let Some(host) = self.boards.get_mut(&board) else { return };
+        host.not_before = self.now + REPLACED_WITHIN;
         // An acknowledgement on its way counts on what was there.
         host.took_along = Some(std::mem::take(&mut host.disk));
         self.tally.replaced += 1;

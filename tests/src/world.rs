@@ -399,6 +399,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         restarts: 0,
         machine: 0,
         starved_until: Moment::ZERO,
+        not_before: Moment::ZERO,
         kept_down: false,
     }
 }

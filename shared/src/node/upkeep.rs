@@ -29,9 +29,9 @@ const SURVEY_PERIOD: Duration = Duration::from_secs(1);
 const INVENTORY_PERIOD_BOARD: Duration = Duration::from_millis(500);
 /// Between two inventories at least.
 const INVENTORY_PERIOD_LEAST: Duration = Duration::from_secs(5);
-/// Segments that must be free beyond what a class leaves to others: a board that is about to shed takes no copies for which
-/// nobody waits, or what it sheds would come back.
-const REPAIR_ROOM: usize = 1;
+/// A journal that is filled beyond so many quarters makes and takes no copies for which nobody waits: it may soon shed, and
+/// what it sheds would come back.
+const REPAIR_QUARTERS: usize = 2;
 /// Verification that was due for so long goes before other reads, one piece at a time.
 const SCRUB_WAITS_MAX: Duration = Duration::from_secs(10);
 
@@ -135,12 +135,7 @@ impl Node {
             linked: self.linked,
         };
         // Where room is short here it is short elsewhere, and what a board has shed is not brought back to it.
-        if let Some(lacking) = self
-            .upkeep
-            .census
-            .lacking(here, now)
-            .filter(|_| self.journal.takes(Class::Bulk))
-        {
+        if let Some(lacking) = self.upkeep.census.lacking(here, now).filter(|_| self.has_room_for_copies()) {
             self.refill.handle_lacking(lacking);
         }
     }
@@ -219,14 +214,21 @@ impl Node {
     pub(super) fn handle_repair(&mut self, from: BoardId, run: Run, out: &mut Outbox<Action>) {
         let (stream, range) = (run.stream, run.range());
         let held = self.journal.held();
-        // Records of this life come from its admission and from nowhere else, but for those that it has lost.
-        let may_come = stream.origin != self.origin
-            || range.is_some_and(|range| self.upkeep.repair.may_take(&stream, range, held.get(&stream)));
-        let taken = match may_come && self.journal.available() > self.journal.floor(stream.class) + REPAIR_ROOM {
+        let is_lost = range.is_some_and(|range| self.upkeep.repair.may_take(&stream, range, held.get(&stream)));
+        // Records of this life come from its admission and from nowhere else, but for those that it has lost; and what is lost
+        // is taken as long as anything is.
+        let may_come = stream.origin != self.origin || is_lost;
+        let has_room = self.has_room_for_copies() || (is_lost && self.journal.takes(stream.class));
+        let taken = match may_come && has_room {
             true => self.keeper.handle_repair(from, run, held),
             false => Taken::Refused,
         };
         confirm(from, stream, range, taken, out);
+    }
+
+    fn has_room_for_copies(&self) -> bool {
+        let (used, max) = self.journal.fill();
+        used * 4 <= max * REPAIR_QUARTERS && self.journal.takes(Class::Bulk)
     }
 
     /// Copies that nobody waits for go along with a block: a small share of it, or one run.

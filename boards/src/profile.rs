@@ -39,6 +39,22 @@ pub struct Storage {
     pub erase_block_bytes: Option<u32>,
     /// Terabytes (10^12 bytes) that may be written in its life, by its maker's word.
     pub endurance_tbw: Option<u32>,
+    /// How often each of its cells may be written, where its maker says that instead; at least 1.
+    pub endurance_cycles: Option<u32>,
+    /// Bytes that it writes inside for each byte it is given, rounded up; at least 1. It goes with `endurance_cycles`.
+    pub write_amplification: Option<u32>,
+}
+
+impl Storage {
+    /// Bytes that may be written to it in its life: what its maker says, else its size times its cells' cycles over what it
+    /// writes inside for each byte. `None` where a part of that is not known.
+    pub fn endurance(&self) -> Option<u64> {
+        if let Some(terabytes) = self.endurance_tbw {
+            return Some(u64::from(terabytes) * 1_000_000_000_000);
+        }
+        let inside = self.bytes?.saturating_mul(self.endurance_cycles?.into());
+        inside.checked_div(self.write_amplification?.into())
+    }
 }
 
 /// A sort of storage.
@@ -128,6 +144,15 @@ impl Profile {
             (self.cores == Some(0), "`cores` is at least 1"),
             (self.memory_bytes.is_some_and(|bytes| bytes < MEMORY_BYTES_MIN), "`memory_bytes` is at least 64 MiB"),
             (erase_block.is_some_and(|bytes| !bytes.is_power_of_two()), "`erase_block_bytes` is a power of two"),
+            (storage.is_some_and(|storage| storage.endurance_tbw == Some(0)), "`endurance_tbw` is at least 1"),
+            (
+                storage.is_some_and(|storage| storage.endurance_cycles == Some(0)),
+                "`endurance_cycles` is at least 1",
+            ),
+            (
+                storage.is_some_and(|storage| storage.write_amplification == Some(0)),
+                "`write_amplification` is at least 1",
+            ),
             (watchdog.is_some_and(|dog| !dog.device.starts_with("/dev/")), "`device` is a file below /dev"),
             (watchdog.is_some_and(|dog| dog.timeout_s_max == Some(0)), "`timeout_s_max` is at least 1"),
             (self.limits.journal_bytes_max < JOURNAL_BYTES_MIN, "`journal_bytes_max` is at least 32 MiB"),
@@ -152,6 +177,8 @@ kind = "emmc"
 bytes = 33_554_432
 erase_block_bytes = 4096
 endurance_tbw = 10
+endurance_cycles = 1
+write_amplification = 1
 [watchdog]
 device = "/dev/watchdog"
 timeout_s_max = 1
@@ -174,6 +201,20 @@ journal_bytes_max = 33_554_432
     }
 
     #[test]
+    fn endurance_is_the_makers_word_or_reckoned_from_all_its_parts() {
+        let storage = |text: &str| Profile::parse(text).unwrap().storage.unwrap();
+        assert_eq!(storage(WHOLE).endurance(), Some(10_000_000_000_000));
+        // A 32 GB part of 3,000 cycles that writes 4 bytes for one: 24 TB.
+        let reckoned = WHOLE
+            .replace("endurance_tbw = 10\n", "")
+            .replace("bytes = 33_554_432\n", "bytes = 32_000_000_000\n")
+            .replace("endurance_cycles = 1", "endurance_cycles = 3000")
+            .replace("write_amplification = 1", "write_amplification = 4");
+        assert_eq!(storage(&reckoned).endurance(), Some(24_000_000_000_000));
+        assert_eq!(storage(&reckoned.replace("write_amplification = 4\n", "")).endurance(), None);
+    }
+
+    #[test]
     fn values_past_their_limits_are_refused() {
         for (good, bad) in [
             ("\"a-1\"", "\"A 1\""),
@@ -182,6 +223,9 @@ journal_bytes_max = 33_554_432
             ("cores = 1", "cores = 0"),
             ("67_108_864", "67_108_863"),
             ("= 4096", "= 4095"),
+            ("endurance_tbw = 10", "endurance_tbw = 0"),
+            ("endurance_cycles = 1", "endurance_cycles = 0"),
+            ("write_amplification = 1", "write_amplification = 0"),
             ("/dev/watchdog", "watchdog"),
             ("timeout_s_max = 1", "timeout_s_max = 0"),
             ("journal_bytes_max = 33_554_432", "journal_bytes_max = 33_554_431"),

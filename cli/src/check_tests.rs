@@ -81,13 +81,14 @@ fn whole_files_are_summed_up() {
 fn every_default_in_a_comment_is_the_default() {
     let (board, _) = whole();
     let plain = check(Path::new("f.toml"), board.as_bytes()).unwrap();
-    // Every commented key of the clockwork and the journal, made real.
+    // Every commented key of the clockwork and the journal, made real, but for those whose default is no value.
     let (head, tail) = board.split_once("[timing]").unwrap();
     let spoken = head.to_owned()
         + "[timing]"
         + &tail
             .replace("\n# renew", "\nrenew")
             .lines()
+            .filter(|line| !line.contains("Default: "))
             .map(uncommented)
             .collect::<String>();
     assert!(spoken.contains("\nheartbeat_ms = 100"), "{spoken}");

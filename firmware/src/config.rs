@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use boards::Profile;
 use link::sites::gateway_name;
 use link::tables::{self, RawIdentity};
 use link::witness::config::{RawServed, Served};
@@ -35,6 +36,12 @@ pub struct BoardConfig {
     pub node: NodeConfig,
     /// Where state and journal live; made where it does not exist.
     pub data_dir: PathBuf,
+    /// Bytes that may be written to the medium of `data_dir` in its life: what the configuration says, else what the profile
+    /// of the hardware says. `None`: not known.
+    pub endurance: Option<u64>,
+    /// File with the keys that the journal is encrypted with, unless a service manager gives one of its name; `None` where
+    /// the journal is plain.
+    pub journal_key: Option<PathBuf>,
     /// Where it listens.
     pub listen: Listen,
     /// Who may publish.
@@ -117,6 +124,7 @@ struct RawBoard {
     site: Spanned<String>,
     board: Spanned<u8>,
     data_dir: PathBuf,
+    profile: Option<Spanned<String>>,
     voters: Option<Spanned<Vec<Spanned<u8>>>>,
     copies: Option<Spanned<u8>>,
     priority: Option<u8>,
@@ -239,13 +247,11 @@ impl BoardConfig {
                 has_region: region.is_some(),
             },
             data_dir: beside.join(&raw.data_dir),
+            endurance: endurance(&text, raw.profile.as_ref(), &raw.journal)?,
+            journal_key: journal_key(&text, raw.journal.key.as_ref(), beside)?,
             listen,
             publishers,
-            identity: IdentityFiles {
-                certificate: beside.join(&raw.identity.certificate),
-                key: beside.join(&raw.identity.key),
-                ca: beside.join(&raw.identity.ca),
-            },
+            identity: identity_files(&raw.identity, beside),
             witness: raw
                 .witness
                 .as_ref()
@@ -256,6 +262,14 @@ impl BoardConfig {
             bridge,
             processes,
         })
+    }
+}
+
+fn identity_files(raw: &RawIdentity, beside: &Path) -> IdentityFiles {
+    IdentityFiles {
+        certificate: beside.join(&raw.certificate),
+        key: beside.join(&raw.key),
+        ca: beside.join(&raw.ca),
     }
 }
 
@@ -373,6 +387,39 @@ fn check_served(
 /// What the board shares its fate with; by default something of its own: nothing is said.
 fn domain(text: &Text<'_>, raw: Option<&Spanned<String>>) -> Result<Name, ConfigError> {
     raw.map_or(Ok(Name::new()), |domain| text.name("domain", domain))
+}
+
+fn journal_key(text: &Text<'_>, key: Option<&Spanned<String>>, beside: &Path) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(key) = key else { return Ok(None) };
+    if key.get_ref().is_empty() {
+        return Err(text
+            .refuse(key.span(), "`journal.key` is empty: it names no file")
+            .suggest("make one with `roadstead journal key new`, or take the key out: then the journal is plain"));
+    }
+    Ok(Some(beside.join(key.get_ref())))
+}
+
+/// How much may be written to the medium. The part that was bought knows best; a profile knows where the board comes with one.
+fn endurance(
+    text: &Text<'_>,
+    profile: Option<&Spanned<String>>,
+    journal: &RawJournal,
+) -> Result<Option<u64>, ConfigError> {
+    let profile = profile.map(|name| find_profile(text, name)).transpose()?;
+    if let Some(given) = &journal.endurance_tbw {
+        let terabytes = text.within("journal.endurance_tbw", given, 1..=1_000_000, "TB")?;
+        return Ok(Some(u64::from(terabytes) * 1_000_000_000_000));
+    }
+    Ok(profile.and_then(|profile| profile.storage?.endurance()))
+}
+
+fn find_profile(text: &Text<'_>, name: &Spanned<String>) -> Result<Profile, ConfigError> {
+    boards::find(name.get_ref()).ok_or_else(|| {
+        let message = format!("`profile` is \"{}\", which no board has", name.get_ref());
+        let names: Vec<&str> = boards::names().collect();
+        text.refuse(name.span(), message)
+            .suggest(format!("write one of {}, or leave it out", names.join(", ")))
+    })
 }
 
 fn check_region(text: &Text<'_>, raw: &Spanned<RawRegion>, beside: &Path) -> Result<Region, ConfigError> {

@@ -332,3 +332,26 @@ fn witnesses_that_cannot_be_are_refused() {
         has(&with_witness(from, to).unwrap_err().to_string(), why);
     }
 }
+
+#[test]
+fn endurance_is_what_the_file_says_else_what_the_profile_says() {
+    assert_eq!(parse(FULL).unwrap().endurance, None);
+    let tbw = |value: &str| format!("segments_max = 8\nendurance_tbw = {value}");
+    assert_eq!(changed("segments_max = 8", &tbw("24")).endurance, Some(24_000_000_000_000));
+    assert_eq!(changed("segments_max = 8", &tbw("1000000")).endurance, Some(1_000_000_000_000_000_000));
+    for bad in ["0", "1000001"] {
+        assert!(refused("segments_max = 8", &tbw(bad)).contains("journal.endurance_tbw"), "{bad}");
+    }
+    // No board is sold with a medium whose endurance its maker says.
+    assert_eq!(changed("copies = 2", "copies = 2\nprofile = \"raspberry-pi-5\"").endurance, None);
+    let refusal = refused("copies = 2", "copies = 2\nprofile = \"raspberry-pi-9\"");
+    assert!(refusal.contains("no board has") && refusal.contains("raspberry-pi-5"), "{refusal}");
+}
+
+#[test]
+fn the_file_of_keys_stands_beside_the_configuration() {
+    assert_eq!(parse(FULL).unwrap().journal_key, None);
+    let config = changed("segments_max = 8", "segments_max = 8\nkey = \"journal.key\"");
+    assert_eq!(config.journal_key, Some(PathBuf::from("site/board-1/journal.key")));
+    assert!(refused("segments_max = 8", "segments_max = 8\nkey = \"\"").contains("names no file"));
+}

@@ -13,12 +13,14 @@ use link::clock;
 use link::http::Refused;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use serde_json::json;
 use shared::node::status::Status;
 use tokio::sync::watch;
 
 use crate::drive::Snapshot;
 use crate::page;
+use crate::wear::{WearGauge, WearStatus};
 
 /// A node that has published nothing for so long hangs: it does so every 50 ms. Long enough for a slow disk's stall.
 const HUNG_AFTER: Duration = Duration::from_secs(10);
@@ -29,11 +31,17 @@ pub(crate) struct Pages {
     pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     /// Set once everything that is measured has started.
     pub(crate) registry: Arc<OnceLock<Registry>>,
+    /// Set once the disk is open.
+    pub(crate) wear: Arc<OnceLock<WearGauge>>,
 }
 
 impl Pages {
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.snapshots.borrow().clone()
+    }
+
+    fn wear(&self) -> Option<WearStatus> {
+        self.wear.get().map(WearGauge::status)
     }
 }
 
@@ -84,15 +92,24 @@ fn not_ready(why: &[&str]) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "error": why.join("; ") }))).into_response()
 }
 
+/// What the node says, and what its medium has borne.
+#[derive(Debug, Serialize)]
+struct BoardStatus<'s> {
+    #[serde(flatten)]
+    status: &'s Status,
+    wear: Option<WearStatus>,
+}
+
 async fn status(State(pages): State<Pages>) -> Response {
     match pages.snapshot() {
-        Some(snapshot) => Json(&snapshot.status).into_response(),
+        Some(snapshot) => Json(BoardStatus { status: &snapshot.status, wear: pages.wear() }).into_response(),
         None => Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the journal is being read").into_response(),
     }
 }
 
 async fn people(State(pages): State<Pages>) -> Html<String> {
-    Html(page::render(pages.snapshot().as_deref().map(|snapshot| &snapshot.status)))
+    let wear = pages.wear();
+    Html(page::render(pages.snapshot().as_deref().map(|snapshot| &snapshot.status), wear.as_ref()))
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {
@@ -173,7 +190,7 @@ mod tests {
         let age = |age: Duration| {
             let at = shared::time::Instant::from_micros(clock::now().micros() - age.as_micros() as u64);
             let (_, snapshots) = watch::channel(Some(Arc::new(Snapshot { status: status(), at })));
-            Pages { snapshots, registry: Arc::default() }
+            Pages { snapshots, registry: Arc::default(), wear: Arc::default() }
         };
         assert_eq!(live(State(age(HUNG_AFTER / 2))).await.status(), StatusCode::OK);
         assert_eq!(live(State(age(HUNG_AFTER))).await.status(), StatusCode::SERVICE_UNAVAILABLE);

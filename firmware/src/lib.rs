@@ -18,6 +18,7 @@ mod drive;
 pub mod front_door;
 mod health;
 mod http;
+pub mod keys;
 mod mesh;
 mod metrics;
 mod notices;
@@ -27,6 +28,7 @@ pub mod secrets;
 mod start;
 pub mod supervise;
 mod uplink;
+mod wear;
 mod witness;
 mod workloads;
 

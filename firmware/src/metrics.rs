@@ -23,6 +23,7 @@ use crate::front_door::{DoorCount, DoorCounters};
 use crate::mesh::MeshCounts;
 use crate::notices::Notices;
 use crate::uplink::UplinkCounts;
+use crate::wear::{WearGauge, WearStatus};
 use crate::witness::WitnessCounts;
 
 /// Where the numbers stand.
@@ -31,6 +32,7 @@ pub(crate) struct Sources {
     pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(crate) notices: Arc<Notices>,
     pub(crate) disk: Arc<DiskGauge>,
+    pub(crate) wear: WearGauge,
     pub(crate) mesh: Arc<MeshCounts>,
     pub(crate) mesh_admissions: Arc<Admissions>,
     pub(crate) mesh_strays: Arc<Strays>,
@@ -57,6 +59,7 @@ impl Collector for Sources {
         }
         page.events(&self.notices)?;
         page.disk(&self.disk)?;
+        page.wear(&self.wear.status())?;
         self.connections(&mut page)?;
         page.door(&self.door)?;
         match &self.bridge {
@@ -225,6 +228,22 @@ impl Page<'_> {
         encoder.encode_histogram::<NoLabelSet>(times.total.as_secs_f64(), count, &buckets, None)?;
         self.counter("journal_synced_bytes", "Bytes made durable in the journal", times.bytes)?;
         self.gauge("journal_failed", "Whether the disk has failed", disk.has_failed().into())
+    }
+
+    /// Over the board's whole life, so that a restart does not set them back.
+    fn wear(&mut self, wear: &WearStatus) -> fmt::Result {
+        self.counter("wear_written_bytes", "Bytes written to the medium", wear.written_bytes)?;
+        self.counter("wear_syncs", "Syncs of files and of the directory", wear.syncs)?;
+        self.counter("wear_payload_bytes", "Bytes of records among those written", wear.payload_bytes)?;
+        self.gauge("wear_observed_seconds", "Time over which that was", wear.observed_s)?;
+        if let Some(endurance) = wear.endurance_bytes {
+            self.gauge("wear_endurance_bytes", "Bytes that may be written to the medium in its life", endurance)?;
+        }
+        let Some(days) = wear.days_left else { return Ok(()) };
+        let gauge = ConstGauge::new(days);
+        let help = "How long the medium lasts at this rate, at most";
+        let encoder = self.0.encode_descriptor("wear_days_left", help, None, gauge.metric_type())?;
+        gauge.encode(encoder)
     }
 
     fn bridge(&mut self, bridge: &BridgeCounters) -> fmt::Result {

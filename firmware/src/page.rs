@@ -5,6 +5,8 @@ use std::fmt::{Display, Write};
 use shared::ids::Term;
 use shared::node::status::Status;
 
+use crate::wear::WearStatus;
+
 /// Lines of what happened lately that the page shows.
 const HISTORY_LINES: usize = 20;
 
@@ -16,16 +18,16 @@ td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #dd
 .bad{color:#a00}.good{color:#060}</style>";
 
 /// The page; without a status the board is still starting.
-pub(crate) fn render(status: Option<&Status>) -> String {
+pub(crate) fn render(status: Option<&Status>, wear: Option<&WearStatus>) -> String {
     let mut page = String::from(HEAD);
     match status {
-        Some(status) => facts(&mut page, status),
+        Some(status) => facts(&mut page, status, wear),
         None => page.push_str("<h1>This board is starting</h1><p>It reads its journal."),
     }
     page
 }
 
-fn facts(page: &mut String, status: &Status) {
+fn facts(page: &mut String, status: &Status, wear: Option<&WearStatus>) {
     put(page, format_args!("<h1>Board {} of site {}</h1>", status.board, escape(&status.site)));
     let (class, word) = if status.accepts {
         ("good", "takes records in")
@@ -49,6 +51,13 @@ fn facts(page: &mut String, status: &Status) {
     row(page, "Not yet in the region", status.backlog);
     row(page, "Shed, events and bulk", format_args!("{} and {}", status.shed.event, status.shed.bulk));
     row(page, "Journal segments", format_args!("{} of {}", status.segments, status.segments_max));
+    if let Some(wear) = wear {
+        row(page, "Written to the medium", format_args!("{} bytes, {} syncs", wear.written_bytes, wear.syncs));
+        match wear.days_left {
+            Some(days) => row(page, "Its life at this rate", format_args!("{days:.0} days more, at most")),
+            None => row(page, "Its life at this rate", wear.no_estimate_because.unwrap_or("unknown")),
+        }
+    }
     row(page, "Waits for", status.waits_for);
     page.push_str("</table>");
     duties(page, status);

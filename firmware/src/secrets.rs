@@ -146,11 +146,21 @@ impl Secrets {
 }
 
 fn in_file<T>(path: &Path, parse: fn(&[u8]) -> Result<T, SecretFault>) -> Result<T, SecretError> {
-    parse(&read(path)?).map_err(|source| SecretError::Text { path: path.to_owned(), source })
+    parse(&owned(path)?).map_err(|source| SecretError::Text { path: path.to_owned(), source })
 }
 
 /// The bytes of the regular file `path`, which its owner alone may open.
-fn read(path: &Path) -> Result<Vec<u8>, SecretError> {
+pub(crate) fn owned(path: &Path) -> Result<Vec<u8>, SecretError> {
+    read(path, NOT_THE_OWNER)
+}
+
+/// The bytes of the regular file `path`, which something else guards.
+pub(crate) fn guarded(path: &Path) -> Result<Vec<u8>, SecretError> {
+    read(path, 0)
+}
+
+/// The bytes of the regular file `path`, which has none of the permission bits `refused`.
+fn read(path: &Path, refused: u32) -> Result<Vec<u8>, SecretError> {
     let owned = || path.to_owned();
     let failed = |source| SecretError::Read { path: owned(), source };
     // Without waiting: a pipe that nobody writes to would hold up the start for ever.
@@ -162,7 +172,7 @@ fn read(path: &Path) -> Result<Vec<u8>, SecretError> {
         return Err(SecretError::Irregular { path: owned() });
     }
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & NOT_THE_OWNER != 0 {
+    if mode & refused != 0 {
         return Err(SecretError::Exposed { path: owned(), mode });
     }
     let mut bytes = Vec::new();

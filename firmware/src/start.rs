@@ -30,6 +30,7 @@ use crate::drive::{Driver, Effects, Ended, Inputs, Snapshot};
 use crate::front_door::{DoorAnswers, DoorConfig, DoorError, DoorUser, FrontDoor};
 use crate::health;
 use crate::http::{Pages, router};
+use crate::keys::{KeyError, Keys, locate};
 use crate::mesh::Mesh;
 use crate::metrics::{Sources, registry};
 use crate::notices::Notices;
@@ -37,6 +38,7 @@ use crate::reload::{self, Reloader};
 use crate::secrets::{SecretError, Secrets};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
+use crate::wear::WearGauge;
 use crate::witness::{WitnessInput, WitnessLine};
 use crate::workloads::{self, Workloads};
 
@@ -63,6 +65,9 @@ pub enum FirmwareError {
     /// A file of passwords cannot be used.
     #[error("this board's passwords cannot be used")]
     Secrets(#[from] SecretError),
+    /// The file with the journal's keys cannot be used.
+    #[error("this board's journal cannot be encrypted")]
+    Keys(#[from] KeyError),
     /// A QUIC endpoint cannot be opened.
     #[error("this board cannot reach its peers")]
     Endpoint(#[from] EndpointError),
@@ -99,12 +104,17 @@ impl FirmwareError {
             Self::Poisoned { .. } => EXIT_POISONED.into(),
             Self::Identity(_)
             | Self::Secrets(_)
+            | Self::Keys(_)
             | Self::Endpoint(EndpointError::Identity(_) | EndpointError::Suite(_))
             | Self::Disk(
-                DiskError::StateDamaged { .. } | DiskError::StateMissing { .. } | DiskError::AnotherBoard { .. },
+                DiskError::StateDamaged { .. }
+                | DiskError::StateMissing { .. }
+                | DiskError::AnotherBoard { .. }
+                | DiskError::Encrypted { .. }
+                | DiskError::WrongKey { .. },
             ) => EXIT_UNUSABLE.into(),
             Self::Endpoint(EndpointError::Bind { .. })
-            | Self::Disk(DiskError::System { .. } | DiskError::Locked { .. })
+            | Self::Disk(DiskError::System { .. } | DiskError::Locked { .. } | DiskError::Unsealed { .. })
             | Self::Door(_)
             | Self::Http { .. }
             | Self::System(_) => ExitCode::FAILURE,
@@ -161,15 +171,17 @@ pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareEr
     let secrets = Secrets::read(&config)?;
     let (stop_shell, shell_stopped) = signal();
     let (snapshots, seen) = watch::channel(None);
-    let pages = Pages { snapshots: seen, registry: Arc::default() };
+    let pages = Pages { snapshots: seen, registry: Arc::default(), wear: Arc::default() };
     let serving = serve_pages(config.listen.http, &pages, shell_stopped.clone()).await?;
     let opened = tokio::select! {
         opened = open_disk(&config) => opened?,
         // Nothing was accepted in this life.
         () = stop.stopped() => return Ok(()),
     };
+    let wear = WearGauge { disk: opened.disk.gauge(), endurance: config.endurance };
+    let wear = pages.wear.get_or_init(|| wear).clone();
     let Board { driver, mesh, stop_door, sources } =
-        assemble(&config, (identity, secrets), opened, snapshots, &shell_stopped)?;
+        assemble(&config, (identity, secrets), (opened, wear), snapshots, &shell_stopped)?;
     pages.registry.get_or_init(|| registry(sources));
     let (ended, inputs, effects) = driver.run(stop).await;
     tracing::info!(?ended, "the node has ended");
@@ -220,7 +232,12 @@ async fn open_disk(config: &BoardConfig) -> Result<Opened, FirmwareError> {
     let (data_dir, site, board) = (config.data_dir.clone(), config.node.site.clone(), config.node.board);
     // Supervised, the life's number is the supervisor's: it attests the end of that life.
     let nonce = workloads::life().map_or_else(random, Ok)?;
-    let opening = tokio::task::spawn_blocking(move || disk::open(&data_dir, &site, board, nonce));
+    let keys = config
+        .journal_key
+        .as_deref()
+        .map(|path| Keys::load(&locate(path)))
+        .transpose()?;
+    let opening = tokio::task::spawn_blocking(move || disk::open_with(&data_dir, (&site, board), nonce, keys));
     Ok(opening.await.expect("opening the disk does not panic")?)
 }
 
@@ -253,7 +270,7 @@ struct Board {
 fn assemble(
     config: &BoardConfig,
     (identity, secrets): (Identity, Secrets),
-    opened: Opened,
+    (opened, wear): (Opened, WearGauge),
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     stop: &Stop,
 ) -> Result<Board, FirmwareError> {
@@ -283,6 +300,7 @@ fn assemble(
         snapshots: snapshots.subscribe(),
         notices: Arc::clone(&notices),
         disk: opened.disk.gauge(),
+        wear,
         mesh: Arc::clone(&mesh.counts),
         mesh_admissions: Arc::clone(&mesh.admissions),
         mesh_strays: Arc::clone(&mesh.listening.strays),

@@ -53,6 +53,18 @@ pub const LINGER_BYTES_MAX: usize = 32 * 1024;
 /// Distinct streams a journal may hold: 64 boards x 3 classes x some epochs. At the limit runs of new streams are refused.
 pub const STREAMS_MAX: usize = 1024;
 
+/// Names of a directory that an inspection looks at: more than a journal has segments (65,536). Further ones are unseen.
+pub const INSPECTED_NAMES_MAX: usize = 128 * 1024;
+/// Places that an inspection lists as damaged, or as torn. Further ones are counted.
+pub const INSPECTED_FINDINGS_MAX: usize = 1024;
+/// Damaged places whose records an inspection looks for. Of further ones it says that it cannot tell.
+pub const INSPECTED_HOLES_MAX: usize = 64;
+/// Disjoint ranges of one stream that an inspection keeps. Beyond them the highest are forgotten: it counts too few.
+pub const INSPECTED_SPANS_MAX: usize = 64 * 1024;
+
+/// Generations of keys in a journal's file of keys: one a month for 20 years. More are refused.
+pub const KEY_GENERATIONS_MAX: usize = 256;
+
 /// Bytes of accepted records that wait for their commit. At the limit the front door stops reading sockets.
 pub const UNCOMMITTED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Records that wait for their commit. At the limit the front door stops reading sockets.

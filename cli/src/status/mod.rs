@@ -16,6 +16,7 @@ use crate::check::{self, Checked};
 use crate::failure::Failure;
 use crate::init::{BOARD_DIR_PREFIX, BOARD_FILE, GATEWAY_DIR, GATEWAY_FILE};
 use client::NoAnswer;
+pub(crate) use table::plain;
 
 /// What a process is, as far as we know before it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,11 +135,13 @@ fn of_site(dir: &Path) -> Result<Vec<Target>, Failure> {
 
 fn of_config(path: &Path) -> Result<Target, Failure> {
     Ok(match check::load(path)? {
-        Checked::Board(config) => {
-            Target { kind: Kind::Board, name: config.node.board.to_string(), url: url(config.listen.http) }
-        }
+        Checked::Board(config) => Target {
+            kind: Kind::Board,
+            name: config.node.board.to_string(),
+            url: listens_at(config.listen.http),
+        },
         Checked::Gateway(config) => {
-            Target { kind: Kind::Gateway, name: "gateway".to_owned(), url: url(config.listen_http) }
+            Target { kind: Kind::Gateway, name: "gateway".to_owned(), url: listens_at(config.listen_http) }
         }
         Checked::Witness(_) => {
             return Err(Failure::new(format!("{} is a witness's, which has no page", path.display()))
@@ -148,7 +151,7 @@ fn of_config(path: &Path) -> Result<Target, Failure> {
 }
 
 /// Where a process that listens at `listen` is reached from its own machine.
-fn url(mut listen: std::net::SocketAddr) -> String {
+pub(crate) fn listens_at(mut listen: std::net::SocketAddr) -> String {
     if listen.ip().is_unspecified() {
         listen.set_ip(match listen.ip() {
             std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),

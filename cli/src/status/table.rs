@@ -28,6 +28,7 @@ pub(super) fn of(answers: &[Answer]) -> String {
     }
     repairs(&mut text, answers);
     waits(&mut text, answers);
+    wear(&mut text, answers);
     for answer in answers.iter().filter(|answer| answer.target.kind == Kind::Gateway) {
         if !text.is_empty() {
             text.push('\n');
@@ -155,7 +156,40 @@ fn waits(text: &mut String, answers: &[Answer]) {
     }
 }
 
-fn plain(columns: &[&str]) -> Table {
+/// What each board has written to its medium, and how long that lasts.
+fn wear(text: &mut String, answers: &[Answer]) {
+    let boards = answers.iter().filter(|answer| answer.target.kind != Kind::Gateway);
+    let mut table = plain(&["board", "written", "syncs", "for each byte of records", "its medium lasts"]);
+    for (answer, status) in boards.filter_map(|answer| Some((answer, answer.said.as_ref().ok()?))) {
+        let wear = &status["wear"];
+        let Some(written) = wear["written_bytes"].as_u64() else { continue };
+        let each = wear["bytes_per_payload_byte"].as_f64();
+        let lasts = match wear["days_left"].as_f64() {
+            Some(days) => format!("{days:.0} days more, at most"),
+            None => word(&wear["no_estimate_because"]),
+        };
+        table.add_row(vec![
+            answer.target.name.clone(),
+            bytes(written),
+            word(&wear["syncs"]),
+            each.map_or("-".to_owned(), |each| format!("{each:.2}")),
+            lasts,
+        ]);
+    }
+    if !table.is_empty() {
+        text.push_str(&format!("\n{}\n", table.trim_fmt()));
+    }
+}
+
+/// Bytes as makers of media count them.
+fn bytes(count: u64) -> String {
+    let units = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
+    let fits = units.into_iter().find(|(_, size)| count as f64 >= *size);
+    fits.map_or(format!("{count} B"), |(unit, size)| format!("{:.1} {unit}", count as f64 / size))
+}
+
+/// A table without lines between its cells.
+pub(crate) fn plain(columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(columns.iter().copied());
     table

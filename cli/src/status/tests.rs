@@ -44,6 +44,23 @@ fn a_board_is_one_row() {
 }
 
 #[test]
+fn what_was_written_and_how_long_the_medium_lasts_is_a_row() {
+    let wear = json!({
+        "written_bytes": 1_340_000_000_000_u64, "syncs": 7, "bytes_per_payload_byte": 1.255, "days_left": 3999.6,
+    });
+    let shown = table::of(&[board(&[("wear", wear)])]);
+    let row = shown.lines().last().unwrap();
+    assert!(
+        row.contains("board-1") && row.contains("1.3 TB") && row.contains("4000 days more, at most"),
+        "{shown}"
+    );
+    let unknown = json!({ "written_bytes": 999, "syncs": 7, "days_left": null, "no_estimate_because": "too short" });
+    let shown = table::of(&[board(&[("wear", unknown)])]);
+    assert!(shown.lines().last().unwrap().contains("999 B") && shown.contains("too short"), "{shown}");
+    assert!(!table::of(&[board(&[])]).contains("medium"), "a board of another version says nothing of it");
+}
+
+#[test]
 fn the_worst_is_said_first() {
     let state = |with: &[(&str, Value)]| cells(&board(with))[1].clone();
     assert_eq!(state(&[("lease_remaining_ms", json!(100))]), "leads");
@@ -103,9 +120,9 @@ fn a_site_directory_names_all_its_processes() {
 
 #[test]
 fn who_listens_everywhere_is_asked_here() {
-    assert_eq!(url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
-    assert_eq!(url("[::]:80".parse().unwrap()), "http://[::1]:80");
-    assert_eq!(url("10.0.0.1:80".parse().unwrap()), "http://10.0.0.1:80");
+    assert_eq!(listens_at("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
+    assert_eq!(listens_at("[::]:80".parse().unwrap()), "http://[::1]:80");
+    assert_eq!(listens_at("10.0.0.1:80".parse().unwrap()), "http://10.0.0.1:80");
 }
 
 /// Answers every request with `found` for pages that exist, 404 for others.

@@ -43,13 +43,11 @@ impl Files {
         self.segment_path(segment).with_extension(FREE)
     }
 
-    /// The segments that are there and the files that are free, each in rising order. Removes what a crash left half-made.
+    /// The segments that are there and the files that are free, each in rising order.
     pub(super) fn list(&self) -> Result<(Vec<SegmentId>, Vec<SegmentId>), DiskError> {
         let (mut segments, mut free) = (Vec::new(), Vec::new());
         for path in self.system.entries(&self.path).map_err(DiskError::system("read", &self.path))? {
-            if path.extension().is_some_and(|ending| ending == UNFINISHED) {
-                self.system.remove(&path).map_err(DiskError::system("remove", &path))?;
-            } else if let Some(segment) = parse(&path, SEGMENT) {
+            if let Some(segment) = parse(&path, SEGMENT) {
                 segments.push(segment);
             } else if let Some(segment) = parse(&path, FREE) {
                 free.push(segment);
@@ -58,6 +56,16 @@ impl Files {
         segments.sort_unstable();
         free.sort_unstable();
         Ok((segments, free))
+    }
+
+    /// Removes what a crash left half-made.
+    pub(super) fn remove_unfinished(&self) -> Result<(), DiskError> {
+        for path in self.system.entries(&self.path).map_err(DiskError::system("read", &self.path))? {
+            if path.extension().is_some_and(|ending| ending == UNFINISHED) {
+                self.system.remove(&path).map_err(DiskError::system("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes what was made, renamed and removed in the directory durable.
@@ -238,6 +246,11 @@ fn read_what_can_be(file: &dyn OpenFile, bytes: &mut [u8], offset: u64) -> io::R
         }
     }
     Ok(())
+}
+
+/// The segment whose file is called like this.
+pub(crate) fn parse_segment(path: &Path) -> Option<SegmentId> {
+    parse(path, SEGMENT)
 }
 
 fn parse(path: &Path, ending: &str) -> Option<SegmentId> {

@@ -6,6 +6,7 @@
 //! <data_dir>/              0700, this board's alone
 //!   lock                   held (flock) as long as the process lives
 //!   state                  two slots of one page: start counter, nonce, reserved election terms
+//!   wear                   two slots of one page: what was written in the board's whole life
 //!   NNNNNNNNNNNNNNNN.seg   a journal segment, its number in hexadecimal
 //!   NNNNNNNNNNNNNNNN.free  a file that was one, holds nothing, and becomes another
 //! ```
@@ -15,6 +16,7 @@ mod recover;
 mod state;
 pub mod system;
 pub mod volume;
+mod wear;
 mod worker;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -28,8 +30,10 @@ use shared::action::Memory;
 use shared::ids::{BoardId, Epoch, Name};
 use shared::journal::recover::Recovered;
 
+use crate::keys::Keys;
 use system::System;
 use volume::{Found, Volume};
+pub use wear::{Wear, Worn};
 pub(crate) use worker::SYNC_BUCKETS_MICROS;
 pub use worker::{Disk, DiskGauge};
 
@@ -81,6 +85,34 @@ pub enum DiskError {
         /// Of which site.
         site: String,
     },
+    /// There are encrypted blocks, and no keys are configured. Nothing was changed.
+    #[error("the journal in {data_dir} is encrypted under key {key}, and the configuration names no file of keys: say \
+             `key` in [journal]", data_dir = data_dir.display())]
+    Encrypted {
+        /// The directory.
+        data_dir: PathBuf,
+        /// The key's name.
+        key: String,
+    },
+    /// There are blocks encrypted under a key that is not among those at hand. Nothing was changed.
+    #[error("the journal in {data_dir} is encrypted under key {key}, which is not in {file} (it has {known}): give the \
+             file that this board had before", data_dir = data_dir.display(), file = file.display())]
+    WrongKey {
+        /// The directory.
+        data_dir: PathBuf,
+        /// The key's name.
+        key: String,
+        /// The file of keys.
+        file: PathBuf,
+        /// Names of the keys in it.
+        known: String,
+    },
+    /// A block could not be encrypted; it was not written.
+    #[error("a block cannot be encrypted with the keys of {path}", path = path.display())]
+    Unsealed {
+        /// The file of keys.
+        path: PathBuf,
+    },
 }
 
 impl DiskError {
@@ -112,13 +144,23 @@ pub struct Opened {
 /// Opens `data_dir` for `board` of `site`, making it where it does not exist: takes the lock, reads the journal,
 /// makes what was read durable, and begins a new life of the journal with `nonce`. Blocks until the disk has done it.
 pub fn open(data_dir: &Path, site: &Name, board: BoardId, nonce: u64) -> Result<Opened, DiskError> {
+    open_with(data_dir, (site, board), nonce, None)
+}
+
+/// The same of a journal that is encrypted with `keys`.
+pub fn open_with(
+    data_dir: &Path,
+    owner: (&Name, BoardId),
+    nonce: u64,
+    keys: Option<Keys>,
+) -> Result<Opened, DiskError> {
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
         .create(data_dir)
         .map_err(DiskError::system("make the directory", data_dir))?;
     let lock = lock(data_dir)?;
-    let Found { epoch, memory, recovered, volume } = Volume::open(Arc::new(System), data_dir, (site, board), nonce)?;
+    let Found { epoch, memory, recovered, volume } = Volume::open_with(Arc::new(System), data_dir, owner, nonce, keys)?;
     Ok(Opened { epoch, memory, recovered, disk: Disk::start(volume, lock) })
 }
 

@@ -29,21 +29,26 @@ const VOTERS_AT: usize = 88;
 
 /// The part that changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Starts of the board so far.
-    pub(super) boot: u32,
+    pub(crate) boot: u32,
     /// Drawn at the last start.
-    pub(super) nonce: u64,
+    pub(crate) nonce: u64,
     /// What the voter must not forget.
-    pub(super) memory: Memory,
+    pub(crate) memory: Memory,
 }
 
+/// One copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Slot {
-    change: u64,
-    state: State,
-    board: BoardId,
-    site: Name,
+pub(crate) struct Slot {
+    /// Number of the change, rising.
+    pub(crate) change: u64,
+    /// What it says.
+    pub(crate) state: State,
+    /// Whose directory it is.
+    pub(crate) board: BoardId,
+    /// Of which site.
+    pub(crate) site: Name,
 }
 
 /// The file with both copies.
@@ -68,7 +73,7 @@ impl StateFile {
         let path = directory.join("state");
         let file = system.open(&path, Opening::Kept).map_err(DiskError::system("open", &path))?;
         let length = file.length().map_err(DiskError::system("look at", &path))?;
-        let copies = [read(&*file, 0), read(&*file, 1)];
+        let copies = copies(&*file);
         let changes = copies.each_ref().map(|copy| copy.as_ref().map(|slot| slot.change));
         let order = if changes[0] > changes[1] { [1, 0] } else { [0, 1] };
         let newest = copies.into_iter().flatten().max_by_key(|slot| slot.change);
@@ -134,6 +139,11 @@ fn encode(slot: &Slot) -> Vec<u8> {
     let crc = crc32c(&page[..CRC_AT]);
     page[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     page
+}
+
+/// Both copies in `file` as they stand; `None` for one that does not hold. Changes nothing.
+pub(crate) fn copies(file: &dyn OpenFile) -> [Option<Slot>; 2] {
+    [read(file, 0), read(file, 1)]
 }
 
 fn read(file: &dyn OpenFile, slot: u64) -> Option<Slot> {

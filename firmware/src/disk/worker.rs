@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use link::logging::whole_story;
 use shared::action::{DiskDone, DiskJob};
 use tokio::sync::mpsc;
 
 use super::volume::Volume;
+use super::wear::{SAVE_PERIOD, Wear};
 
 /// Jobs that may wait. The node has a handful on their way: at the limit it has a bug.
 const JOBS_MAX: usize = 4096;
@@ -20,10 +21,11 @@ pub(crate) const SYNC_BUCKETS_MICROS: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 3_000_000];
 
 /// How the disk does: read by `/metrics`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DiskGauge {
     failed: AtomicBool,
     syncs: Mutex<SyncTimes>,
+    wear: Arc<Wear>,
 }
 
 /// Times of fdatasync since the start.
@@ -38,6 +40,15 @@ pub(crate) struct SyncTimes {
 }
 
 impl DiskGauge {
+    pub(super) fn new(wear: Wear) -> Self {
+        Self { failed: AtomicBool::new(false), syncs: Mutex::default(), wear: Arc::new(wear) }
+    }
+
+    /// What was written, in this life and before.
+    pub fn wear(&self) -> Arc<Wear> {
+        Arc::clone(&self.wear)
+    }
+
     /// Whether a job has failed: nothing is written any more.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
@@ -70,7 +81,7 @@ impl Disk {
         let (jobs, waiting) = sync_channel(JOBS_MAX);
         let (answers, done) = mpsc::channel(JOBS_MAX);
         let gauge = volume.gauge();
-        let worker = Worker { volume, gauge: Arc::clone(&gauge), _lock: lock };
+        let worker = Worker { volume, gauge: Arc::clone(&gauge), saves_wear: true, _lock: lock };
         let thread = std::thread::Builder::new()
             .name("disk".into())
             .stack_size(256 * 1024)
@@ -125,12 +136,24 @@ impl Drop for Disk {
 struct Worker {
     volume: Volume,
     gauge: Arc<DiskGauge>,
+    /// Until it failed: then it is left alone.
+    saves_wear: bool,
     _lock: File,
 }
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<DiskJob>, answers: &mpsc::Sender<DiskDone>) {
-        while let Ok(job) = jobs.recv() {
+        let mut save_at = Instant::now() + SAVE_PERIOD;
+        loop {
+            if Instant::now() >= save_at {
+                self.save_wear();
+                save_at = Instant::now() + SAVE_PERIOD;
+            }
+            let job = match jobs.recv_timeout(save_at.saturating_duration_since(Instant::now())) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             let done = match self.volume.perform(job) {
                 Ok(None) => continue,
                 Ok(Some(done)) => done,
@@ -142,8 +165,19 @@ impl Worker {
                 }
             };
             if answers.blocking_send(done).is_err() {
-                return;
+                break;
             }
+        }
+        self.save_wear();
+    }
+
+    fn save_wear(&mut self) {
+        if !self.saves_wear {
+            return;
+        }
+        if let Err(error) = self.volume.save_wear() {
+            tracing::warn!(error = whole_story(&error), "the counts of what was written are kept no more");
+            self.saves_wear = false;
         }
     }
 }

@@ -77,6 +77,8 @@ impl Site {
                     has_region: false,
                 },
                 data_dir: directory.join(board.to_string()),
+                endurance: None,
+                journal_key: None,
                 listen: Listen { mesh: meshes[&board], mqtt: free_tcp(), http: free_tcp() },
                 publishers: Publishers::default(),
                 identity: authority.board("north", board),

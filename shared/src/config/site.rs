@@ -180,6 +180,11 @@ pub struct RawJournal {
     pub event_linger_ms: Option<Spanned<u64>>,
     /// 0 to 10,000.
     pub bulk_linger_ms: Option<Spanned<u64>>,
+    /// Terabytes (10^12 bytes) that may be written to the medium in its life, by its maker's word: 1 to 1,000,000. For the
+    /// shell: the node decides nothing by it.
+    pub endurance_tbw: Option<Spanned<u32>>,
+    /// File with the keys that the journal is encrypted with. For the shell.
+    pub key: Option<Spanned<String>>,
 }
 
 impl RawJournal {

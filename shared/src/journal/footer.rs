@@ -7,7 +7,7 @@
 //! footer        | header 32 B | index | zeros |
 //!
 //!  0    4      6     8       16     20     24    28     32
-//!  |RSJF|format|spare|segment|length|index |spare|header|
+//!  |RSJF|format|spare|segment|length|index | key |header|
 //!  |    |u16   |u16  |u64    |u32   |crc32c|u32  |crc32c|
 //! ```
 
@@ -24,6 +24,7 @@ use crate::limits::{FOOTER_BYTES, STREAMS_MAX};
 const MAGIC: [u8; 4] = *b"RSJF";
 const FORMAT: u16 = 1;
 const HEADER_BYTES: usize = 32;
+const KEY_AT: usize = 24;
 const HEADER_CRC_AT: usize = 28;
 
 /// The index of a segment: postcard.
@@ -60,6 +61,25 @@ pub(super) fn encode(id: SegmentId, segment: &Segment) -> Option<(u32, Vec<u8>)>
     footer[HEADER_CRC_AT..HEADER_BYTES].copy_from_slice(&header_crc.to_le_bytes());
     footer.resize(FOOTER_BYTES as usize, 0);
     Some((at, footer))
+}
+
+/// Says in `footer` that the blocks of its segment are sealed under `key`.
+pub fn set_key(footer: &mut [u8], key: u32) {
+    // One that is taken back is zeros, and stays so.
+    if let Some(header) = footer.get_mut(..HEADER_BYTES).filter(|header| header[..4] == MAGIC) {
+        header[KEY_AT..KEY_AT + 4].copy_from_slice(&key.to_le_bytes());
+        let checksum = crc32c(&header[..HEADER_CRC_AT]);
+        header[HEADER_CRC_AT..].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// Under which key the blocks of a segment are sealed, by its footer in `bytes`; `None` where they are plain, or no footer
+/// holds.
+pub fn key(bytes: &[u8]) -> Option<u32> {
+    let header = bytes.get(..HEADER_BYTES)?;
+    let word = |at: usize| header.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+    let holds = header[..4] == MAGIC && word(HEADER_CRC_AT)? == crc32c(&header[..HEADER_CRC_AT]);
+    word(KEY_AT).filter(|key| holds && *key != 0)
 }
 
 /// What the footer in `bytes` says of segment `id`, whose file has `file_bytes` bytes; `None` where it is none of this

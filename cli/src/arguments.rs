@@ -10,6 +10,7 @@ use shared::ids::Name;
 
 use crate::bench::arguments::Bench;
 use crate::demo::arguments::Demo;
+use crate::journal::arguments::Journal;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 the command line was not understood.
@@ -51,6 +52,8 @@ pub enum Command {
     Config(Config),
     /// Ask boards and gateways how they are
     Status(Status),
+    /// Look into a board's journal, whether the board runs or not
+    Journal(Journal),
     /// Who leads a site: give the leadership to another board
     Leader(Leader),
     /// Change who votes for the leader, while the site runs
@@ -125,6 +128,9 @@ pub struct Init {
     /// A machine of its own at this address is the witness, not the gateway.
     #[arg(long, value_name = "IP")]
     pub witness_host: Option<IpAddr>,
+    /// Encrypt the boards' journals: each gets a file of keys, journal.key. One that is there already stays.
+    #[arg(long)]
+    pub encrypt: bool,
     /// Write into a directory that is not empty, replacing the keys and passwords in it. Boards beyond N lose their
     /// keys and configurations, and keep their records.
     #[arg(long)]

@@ -10,6 +10,7 @@ pub mod demo;
 mod failure;
 mod files;
 pub mod init;
+mod journal;
 mod new_site;
 mod orientation;
 mod process;
@@ -66,6 +67,7 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         Some(Command::Config(config)) => match config.command {
             ConfigCommand::Check { files } => check::run(&files),
         },
+        Some(Command::Journal(asked)) => journal::run(&asked),
         Some(Command::Status(asked)) => status::run(&asked),
         Some(Command::Leader(asked)) => wishes::leader(&asked),
         Some(Command::Voters(asked)) => wishes::voters(&asked),

@@ -8,7 +8,7 @@ use crate::arguments::Init;
 use crate::failure::Failure;
 use crate::files;
 use crate::init::plan::{Places, SitePlan};
-use crate::init::{SiteFiles, make_site};
+use crate::init::{SiteFiles, encrypt, make_site};
 use crate::progress::Progress;
 
 /// Makes the site that was asked for.
@@ -30,7 +30,16 @@ pub(crate) fn run(init: &Init) -> Result<ExitCode, Failure> {
     let mut progress = Progress::begin("making keys and files", u64::from(init.boards) + 1);
     let made = make_site(&init.dir, &plan, |done| progress.at(done as u64));
     progress.end();
-    eprint!("{}", next_steps(&init.dir, &plan, &made?));
+    let made = made?;
+    let mut steps = next_steps(&init.dir, &plan, &made);
+    if init.encrypt {
+        encrypt(&made.boards)?;
+        steps.push_str(
+            "Each board's journal is encrypted with the keys in its journal.key: who loses that file loses the board's \
+             records.\n",
+        );
+    }
+    eprint!("{steps}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,6 +19,7 @@ fn site(dir: &Path, host: &str, boards: u8) -> Init {
         witness: false,
         no_witness: false,
         witness_host: None,
+        encrypt: false,
         force: true,
     }
 }
@@ -64,6 +65,29 @@ fn a_directory_with_something_in_it_needs_force() {
     let refused = run(&Init { force: false, ..asked }).unwrap_err().to_string();
     assert!(refused.contains("is not empty") && refused.contains("--force"), "{refused}");
     assert!(!scratch.path().join("ca").exists());
+}
+
+#[test]
+fn an_encrypted_site_has_keys_for_each_board_and_keeps_those_that_are_there() {
+    let scratch = Scratch::new("steps-encrypt");
+    let asked = Init { encrypt: true, ..site(scratch.path(), "127.0.0.1", 2) };
+    run(&asked).unwrap();
+    let keys = |board: u8| std::fs::read(scratch.path().join(format!("board-{board}/journal.key"))).unwrap();
+    let (first, second) = (keys(1), keys(2));
+    assert_ne!(first, second, "each board has keys of its own");
+    for board in [1, 2] {
+        let path = scratch.path().join(format!("board-{board}/board.toml"));
+        let config = firmware::config::BoardConfig::parse(&path, &std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(config.journal_key, Some(path.with_file_name("journal.key")));
+        firmware::keys::Keys::load(&path.with_file_name("journal.key")).unwrap();
+    }
+    run(&asked).unwrap();
+    assert_eq!((keys(1), keys(2)), (first, second), "records may be encrypted with them");
+    let plain = site(scratch.path(), "127.0.0.1", 2);
+    run(&plain).unwrap();
+    let path = scratch.path().join("board-1/board.toml");
+    let config = firmware::config::BoardConfig::parse(&path, &std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(config.journal_key, None);
 }
 
 #[test]

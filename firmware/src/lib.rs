@@ -18,6 +18,7 @@ mod drive;
 pub mod front_door;
 mod health;
 mod http;
+pub mod inspect;
 pub mod keys;
 mod mesh;
 mod metrics;

@@ -28,6 +28,7 @@ mod disk;
 mod duplicates;
 mod failover;
 mod hostile;
+mod journal;
 mod kills;
 mod powercut;
 mod repair;

@@ -6,12 +6,14 @@
 //!                site-ca.pem region-ca.pem
 //! DIR/board-1/   board.toml certificate.pem key.pem site-ca.pem region-ca.pem
 //!                mqtt-users                         where it takes sensors on other hosts
+//!                journal.key                        where its journal is encrypted; 0600
 //! DIR/gateway/   gateway.toml certificate.pem key.pem region-ca.pem sites/<site>.pem
 //! DIR/witness/   witness.toml and the same           where the witness is a machine of its own
 //! ```
 
 pub mod certificates;
 mod configurations;
+mod encryption;
 mod outdated;
 pub mod plan;
 mod sensors;
@@ -26,6 +28,7 @@ use link::witness::config::WitnessConfig;
 use crate::failure::Failure;
 use crate::files::{self, Readers};
 use certificates::{Authority, Credential};
+pub use encryption::encrypt;
 use plan::{BoardPlan, SitePlan, WitnessPlan};
 
 /// Name of a board's configuration in its directory.

@@ -31,6 +31,8 @@ use shared::ids::{BoardId, Epoch, Name};
 use shared::journal::recover::Recovered;
 
 use crate::keys::Keys;
+pub(crate) use files::parse_segment;
+pub(crate) use state::copies as state_copies;
 use system::System;
 use volume::{Found, Volume};
 pub use wear::{Wear, Worn};

@@ -193,6 +193,9 @@ pub struct Ingest {
     /// Bytes of a payload: 16 to 65536.
     #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub payload: u32,
+    /// Encrypt the boards' journals.
+    #[arg(long)]
+    pub encrypt: bool,
     /// Publish to all boards. Default: all clients publish to board 1.
     #[arg(long)]
     pub spread: bool,

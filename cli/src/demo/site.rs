@@ -17,8 +17,8 @@ use super::group::{self, Group, Role};
 use super::ports;
 use crate::failure::Failure;
 use crate::files;
-use crate::init::make_site;
 use crate::init::plan::{BoardPlan, GatewayPlan, SitePlan};
+use crate::init::{encrypt, make_site};
 use crate::status::client;
 
 /// A site has a leader after so long.
@@ -206,6 +206,12 @@ impl Site {
             gateway,
             home,
         })
+    }
+
+    /// Gives every board an encrypted journal, before it is started.
+    pub(crate) fn encrypt(&self) -> Result<(), Failure> {
+        let configs: Vec<PathBuf> = self.boards.iter().map(|board| board.config.clone()).collect();
+        encrypt(&configs)
     }
 
     /// Names and addresses; the gateway's are those where it listens itself.

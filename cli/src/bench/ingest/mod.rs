@@ -235,6 +235,9 @@ impl Bench<'_> {
     async fn site(&mut self, in_flight: u32) -> Result<Sample, Failure> {
         let home = Home::temporary_in(&self.below, "bench")?;
         let mut site = Site::make(home, self.asked.boards, false)?;
+        if self.asked.encrypt {
+            site.encrypt()?;
+        }
         site.start_all()?;
         site.ready().await?;
         tokio::time::sleep(REST).await;

@@ -316,10 +316,9 @@ impl fmt::Display for Event {
             Self::UplinkClosed => f.write_str("the uplink is closed"),
             Self::UplinkRefused { reason } => write!(f, "the region refused the session: {reason}"),
             Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
-            Self::BoardOlder { board, epoch, seen } => write!(
-                f,
-                "{board} starts as {epoch} with an older disk, restored or cloned: records of its life {seen} are held"
-            ),
+            Self::BoardOlder { board, epoch, seen } => {
+                write!(f, "{board} starts as {epoch} with an older or cloned disk: records of its life {seen} are held")
+            }
             Self::BoardUp { board, epoch } => write!(f, "{board} is up, in its life {epoch}"),
             Self::BoardDown { board } => write!(f, "{board} is down"),
             Self::BoardImpaired { board } => write!(f, "{board} is heard by some boards and not by others"),

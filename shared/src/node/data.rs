@@ -101,7 +101,7 @@ impl Node {
         };
         let [alarm, event, bulk] = Class::ALL.map(turns);
         let order = alarm.into_iter().chain([Source::Again]).chain(event).chain(bulk);
-        let picks = order.filter_map(|source| {
+        let mut picks = order.filter_map(|source| {
             let (bytes, floor) = match source {
                 // With a gap record, and what was numbered before it, room is made.
                 Source::Own(Class::Alarm) if self.admission.has_gap() => {
@@ -118,7 +118,7 @@ impl Node {
             let bytes = batch.bytes + pick.bytes;
             bytes <= COMMIT_BYTES_MAX && self.journal.can_append(bytes, batch.floor.max(pick.floor))
         };
-        picks.filter(fits).next()
+        picks.find(fits)
     }
 
     pub(super) fn handle_appended(&mut self, token: Token, now: Instant, out: &mut Outbox<Action>) {

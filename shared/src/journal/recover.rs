@@ -176,8 +176,11 @@ impl Recovery {
     }
 
     fn end_segment(&mut self, segment: SegmentId, found: Segment, torn: Option<u32>) {
+        // Of a segment in which nothing is found it is still known what would have come next.
+        let before = self.tail.filter(|tail| tail.segment.0 + 1 == segment.0);
         self.cut();
         let next = found.blocks.map(|blocks| (blocks.epoch, blocks.next));
+        let next = next.or(before.and_then(|tail| tail.next));
         self.tail = Some(Tail { segment, end: found.end, torn, next });
         self.recovered.segments.insert(segment, found);
     }

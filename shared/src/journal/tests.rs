@@ -354,3 +354,26 @@ fn a_segment_with_more_streams_than_fit_has_no_footer_and_is_scanned() {
     }
     assert!(boots > 450, "{boots} streams fit");
 }
+
+#[test]
+fn a_segment_that_was_zeroed_or_swapped_in_the_middle_of_a_life_is_damage() {
+    let mut disk = Disk::default();
+    let mut journal = Journal::new(small(), epoch(1), Recovered::default());
+    for seq in 1..=4 {
+        disk.append(&mut journal, &[run(1, seq, 1, 20_000)]);
+    }
+    let ids: Vec<SegmentId> = disk.files.keys().copied().collect();
+    let damaged = Event::JournalDamaged { segment: ids[1], offset: 0 };
+    assert!(disk.recover().events.is_empty());
+    let mut zeroed = Disk { files: disk.files.clone(), ..Disk::default() };
+    zeroed.files.get_mut(&ids[1]).unwrap().fill(0);
+    assert_eq!(zeroed.recover().events, core::slice::from_ref(&damaged));
+    let mut swapped = Disk { files: disk.files.clone(), ..Disk::default() };
+    let other = disk.files[&ids[0]].clone();
+    swapped.files.insert(ids[1], other);
+    assert_eq!(swapped.recover().events, core::slice::from_ref(&damaged));
+    // A segment that is freed and one that no life has written to are no damage.
+    let mut freed = Disk { files: disk.files.clone(), ..Disk::default() };
+    freed.files.remove(&ids[1]);
+    assert!(freed.recover().events.is_empty());
+}

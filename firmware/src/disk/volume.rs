@@ -121,8 +121,9 @@ impl Volume {
             }
             DiskJob::Verify { token, segment, offset, length } => {
                 self.files.forget_cached(segment)?;
-                let bytes = Bytes::from(self.files.read(segment, offset, length)?);
-                Some(DiskDone::Read { token, bytes })
+                let mut bytes = self.files.read(segment, offset, length)?;
+                self.unseal(segment, offset, &mut bytes);
+                Some(DiskDone::Read { token, bytes: Bytes::from(bytes) })
             }
             DiskJob::Free { segment } => {
                 self.files.free(segment)?;

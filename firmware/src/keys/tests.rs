@@ -188,6 +188,11 @@ fn what_is_on_disk_says_nothing_and_what_is_read_is_what_was_written() {
         let both = writer.read(1, 0, 2 * 4096);
         assert_eq!(runs_at(&both, 1, 0), [run(1)]);
         assert_eq!(runs_at(&both[4096..], 1, 4096), [run(2)]);
+        let verify = DiskJob::Verify { token: Token(3), segment: SegmentId(1), offset: 0, length: 4096 };
+        let Some(DiskDone::Read { bytes, .. }) = writer.found.volume.perform(verify).unwrap() else {
+            panic!("it is read");
+        };
+        assert_eq!(runs_at(&bytes, 1, 0), [run(1)], "what is verified is opened, too");
         // A read that ends within a block leaves its front as it is.
         assert_eq!(decode(SegmentId(1), 4096, &writer.read(1, 4096, 64)), Found::Nothing);
     }

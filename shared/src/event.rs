@@ -289,9 +289,7 @@ impl fmt::Display for Event {
                 write!(f, "records are committed on {copies} of {wanted} boards: too few live")
             }
             Self::Restored => f.write_str("records are committed on as many boards as they should be again"),
-            Self::Shed { class, records, bytes } => {
-                write!(f, "{records} records of class {}, {bytes} bytes, were shed to make room", class.as_str())
-            }
+            Self::Shed { class, records, bytes } => write!(f, "{class:?} shed: {records} records, {bytes} bytes"),
             Self::DeviceFull => f.write_str("the device has no room for another journal segment"),
             Self::DeviceRoom => f.write_str("the device has room for journal segments again"),
             Self::JournalFull => f.write_str("the journal is full: nothing more is accepted until the region has some"),
@@ -316,9 +314,7 @@ impl fmt::Display for Event {
             Self::UplinkClosed => f.write_str("the uplink is closed"),
             Self::UplinkRefused { reason } => write!(f, "the region refused the session: {reason}"),
             Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
-            Self::BoardOlder { board, epoch, seen } => {
-                write!(f, "{board} starts as {epoch} with an older or cloned disk: records of its life {seen} are held")
-            }
+            Self::BoardOlder { board, seen, .. } => write!(f, "{board} has an older disk than in its life {seen}"),
             Self::BoardUp { board, epoch } => write!(f, "{board} is up, in its life {epoch}"),
             Self::BoardDown { board } => write!(f, "{board} is down"),
             Self::BoardImpaired { board } => write!(f, "{board} is heard by some boards and not by others"),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::ids::{BoardId, Class, Seq, Stream, Term};
 use shared::ranges::{RangeSet, SeqRange};
-use shared::record::Reading;
+use shared::record::{Kind, Reading};
+use shared::region::ledger::gap;
 use shared::wire::peer::Run;
 
 use crate::board::Life;
@@ -43,6 +44,8 @@ pub struct Model {
     fates: BTreeMap<Mark, Fate>,
     /// Which reading has which number, as the origin's runs said on their way.
     numbered: BTreeMap<Stream, BTreeMap<Seq, Mark>>,
+    /// What gap records that were written declare shed.
+    declared: BTreeMap<Stream, RangeSet>,
     /// Runs seen on their way, by first sequence: how many and which checksum.
     runs: BTreeMap<(Stream, Seq), (u32, u32)>,
     highest_session: Term,
@@ -56,6 +59,7 @@ impl Model {
             copies,
             fates: BTreeMap::new(),
             numbered: BTreeMap::new(),
+            declared: BTreeMap::new(),
             runs: BTreeMap::new(),
             highest_session: Term::ZERO,
             highest_lease: (Term::ZERO, (BoardId::new(1).expect("there is a board 1"), Life::default())),
@@ -79,6 +83,10 @@ impl Model {
         if holders >= promised.max(1) || is_stored {
             return Ok(());
         }
+        // A keeper may have shed its copy, and declared that, before its confirmation was heard.
+        if holders > 0 && self.is_declared(mark) {
+            return Ok(());
+        }
         Err(format!("{mark} is acknowledged, is durable on {holders} boards, and {promised} were promised"))
     }
 
@@ -98,11 +106,26 @@ impl Model {
             return Err(format!("{from} sends a run of {stream} that does not read"));
         };
         for (seq, reading) in (first..).zip(readings) {
+            if let Some(gap) = (reading.kind == Kind::Gap).then(|| gap(&reading)) {
+                let Ok(gap) = gap else {
+                    return Err(format!("{from} sends a gap record that does not read"));
+                };
+                self.declared.entry(gap.stream).or_default().insert(gap.range);
+                continue;
+            }
             if let Some(mark) = Mark::read(reading.payload) {
                 self.number(stream, seq, mark)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a gap record was written that stands for `mark`.
+    fn is_declared(&self, mark: Mark) -> bool {
+        self.declared.iter().any(|(stream, ranges)| {
+            let marks = self.numbered.get(stream).into_iter().flatten();
+            marks.into_iter().any(|(seq, of)| *of == mark && ranges.contains(*seq))
+        })
     }
 
     fn number(&mut self, stream: Stream, seq: Seq, mark: Mark) -> Result<(), String> {

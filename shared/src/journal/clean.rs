@@ -104,7 +104,7 @@ impl Journal {
         let quarter = self.block_area() as u64 / 4;
         let eighth = self.block_area() as u64 / 8;
         if self.is_pressed() {
-            return [(NOTHING, quarter), (BULK, eighth), (BULK_AND_EVENT, eighth), (NOTHING, eighth)]
+            return [(NOTHING, quarter), (BULK, eighth), (BULK_AND_EVENT, eighth)]
                 .into_iter()
                 .find_map(|(sheddable, least)| Some((self.victim(covered, sheddable, least)?, sheddable)));
         }
@@ -138,6 +138,10 @@ impl Journal {
             let frees = area.saturating_sub(stays);
             let sheds = sheddable == NOTHING || bytes_that_stay(segment, covered, NOTHING) > stays;
             if !sheds || frees < least || stays + PAGES_BESIDE > room {
+                continue;
+            }
+            // Where nothing is shed, writing again must come to an end: each time a segment is won, or half of one.
+            if sheddable == NOTHING && stays > area / 2 && stays + PAGES_BESIDE > self.active_room() as u64 {
                 continue;
             }
             if frees >= area / 4 {

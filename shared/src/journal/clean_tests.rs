@@ -97,7 +97,10 @@ impl Bench {
             // In one block, as far as one takes them.
             let (mut runs, mut taken) = (Vec::new(), 0);
             while let Some(bytes) = self.cleaner.next_bytes(taken) {
-                taken += bytes;
+                taken += bytes + RUN_OVERHEAD;
+                if !runs.is_empty() && !self.journal.fits_active(taken) {
+                    break;
+                }
                 runs.extend(self.cleaner.take_run());
             }
             assert!(!runs.is_empty(), "something is to be written again");

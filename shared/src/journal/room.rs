@@ -159,7 +159,8 @@ impl Journal {
         (self.config.segment_bytes - FOOTER_BYTES) as usize
     }
 
-    pub(super) fn fits_active(&self, payload: usize) -> bool {
+    /// Whether a block with `payload` bytes fits what is left of the active segment.
+    pub fn fits_active(&self, payload: usize) -> bool {
         block_bytes_at_most(payload) <= self.active_room()
     }
 

@@ -116,6 +116,11 @@ impl Node {
         });
         let fits = |pick: &Pick| {
             let bytes = batch.bytes + pick.bytes;
+            // What is written again fills a segment up before it begins another: else freeing one could win nothing.
+            let overflows = !batch.runs.is_empty() && !self.journal.fits_active(bytes);
+            if matches!(pick.source, Source::Again) && overflows {
+                return false;
+            }
             bytes <= COMMIT_BYTES_MAX && self.journal.can_append(bytes, batch.floor.max(pick.floor))
         };
         picks.find(fits)

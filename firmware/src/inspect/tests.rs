@@ -263,6 +263,24 @@ fn a_torn_end_is_no_damage_unless_a_later_block_knows_better() {
 }
 
 #[test]
+fn a_segment_emptied_in_the_middle_of_a_life_is_damage() {
+    let scratch = Scratch::new();
+    let mut writer = three_blocks(&scratch);
+    writer.next_segment();
+    writer.append(&[events(1, 10, 2)]);
+    writer.next_segment();
+    writer.append(&[events(1, 12, 1)]);
+    drop(writer);
+    scratch.spoil(2, 0, &vec![0; SEGMENT_BYTES as usize]);
+    let verdict = verify(&scratch.open(), None).unwrap();
+    let [damage] = verdict.damaged.as_slice() else {
+        panic!("{:?}", verdict.damaged)
+    };
+    assert_eq!((damage.segment.as_str(), damage.offset), ("0000000000000002", 0));
+    assert_eq!(missing(damage), [(1, 10, 11)]);
+}
+
+#[test]
 fn a_block_put_where_another_belongs_is_noticed() {
     let scratch = Scratch::new();
     let mut writer = three_blocks(&scratch);

@@ -292,6 +292,12 @@ impl Judge {
         if let Some((first, behind_hole)) = &seen.first {
             self.follow(first, *behind_hole);
         }
+        // Of a segment in which nothing is found it is still known what would have come next.
+        let due = self
+            .tail
+            .as_ref()
+            .filter(|tail| tail.segment.0 + 1 == segment.0)
+            .and_then(|tail| tail.next);
         self.cut();
         let first_finding = self.damaged.len();
         self.take_in(segment, &seen);
@@ -303,7 +309,7 @@ impl Judge {
             self.by_footer
                 .extend((first_finding..self.damaged.len()).map(|number| (number, lacking.clone())));
         }
-        let next = seen.last.map(|last| (last.place.epoch, last.place.number + 1));
+        let next = seen.last.map(|last| (last.place.epoch, last.place.number + 1)).or(due);
         self.tail = Some(Tail { segment, end, torn, next });
         Ok(())
     }

@@ -160,6 +160,8 @@ fn commits_go_on_at_their_pace_while_a_disk_is_refilled() {
         let mut settings = Settings::quiet(7, 3, 2);
         settings.busy = millis(120_000);
         settings.interval = (millis(1), millis(3));
+        // Copies for which nobody waits are made while a journal is at most half full.
+        (settings.segment_bytes, settings.segments_max) = (256 * 1024, 256);
         let mut world = settle(settings);
         region_away(&mut world, 3, true);
         assert_eq!(world.run_for(millis(10_000)), Ok(()));

@@ -5,7 +5,7 @@ use tests::mutant::Mutant;
 use tests::recipe::Recipe;
 
 /// Seeds tried before a lie counts as unnoticed.
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 200;
 
 fn caught(mutant: Mutant) {
     let found = (1..=SEEDS).any(|seed| {

@@ -280,10 +280,14 @@ impl Model {
 
     /// Promise 3: alarms are never shed, whatever class the records were taken in as.
     pub(crate) fn shed_alarm(&self, store: &Store) -> Option<String> {
-        let shed = self.shed(store);
-        let alarm = shed
-            .iter()
-            .find(|mark| mark.class() == Class::Alarm && store.rows_of(**mark) == 0)?;
+        let made_room = self.numbered.iter().flat_map(|(stream, marks)| {
+            let of = move |(seq, mark): (&Seq, &Mark)| {
+                let is_shed = mark.class() == Class::Alarm && store.is_shed(stream, *seq);
+                (is_shed && store.made_room(stream, *seq)).then_some(*mark)
+            };
+            marks.iter().filter_map(of)
+        });
+        let alarm = made_room.into_iter().find(|mark| store.rows_of(*mark) == 0)?;
         Some(format!("{alarm}, an alarm, was shed"))
     }
 

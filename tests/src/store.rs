@@ -123,6 +123,15 @@ impl Store {
         declared && !self.coverage.get(stream).is_some_and(|covered| covered.contains(seq))
     }
 
+    /// Whether a gap record says that the record was shed to make room, and not that no board can read it any more.
+    pub fn made_room(&self, stream: &Stream, seq: Seq) -> bool {
+        let of = |gap: &&Gap| gap.reason == GapReason::JournalFull && gap.stream == *stream;
+        self.gaps_named
+            .iter()
+            .filter(of)
+            .any(|gap| (gap.range.first..=gap.range.last).contains(&seq))
+    }
+
     /// Records of `stream` that were declared shed and never came.
     pub fn shed(&self, stream: &Stream) -> u64 {
         let Some(declared) = self.declared.get(stream) else { return 0 };

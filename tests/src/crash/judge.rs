@@ -123,8 +123,19 @@ fn start(moment: Moment<'_>, media: &[Medium], board: usize, rots: &[Rot], dice:
     for rot in rots.iter().filter(|rot| rot.board == board) {
         let Some((segment, blocks)) = rot.must_tell else { continue };
         let tells = |event: &Event| matches!(event, Event::JournalDamaged { segment: said, .. } if *said == segment);
-        let left = pieces.iter().filter(|piece| piece.segment == segment).count();
-        if left < blocks && !told_by_reading && !found.recovered.events.iter().any(tells) {
+        let here: Pieces = pieces.iter().filter(|piece| piece.segment == segment).cloned().collect();
+        // Its own footer says what stood in it; the same records may stand in another segment as well.
+        let mut vouched: BTreeMap<Stream, RangeSet> = BTreeMap::new();
+        for (stream, holding) in found
+            .recovered
+            .segments
+            .get(&segment)
+            .iter()
+            .flat_map(|segment| &segment.streams)
+        {
+            vouched.insert(*stream, holding.ranges.clone());
+        }
+        if here.len() < blocks && vouched == ranges_of(&here) && !found.recovered.events.iter().any(tells) {
             return Err(format!("{}, and its start says nothing of it: {:?}", rot.what, found.recovered.events));
         }
     }

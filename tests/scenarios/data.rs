@@ -134,7 +134,7 @@ fn a_full_journal_sheds_bulk_then_events_and_says_so_and_takes_every_alarm() {
     region_away(&mut world, 3, true);
     assert_eq!(reaches(&mut world, 34_000, |world| world.tally().sheddings > 20), Ok(true), "the journals fill up");
     // Copies go first here and there; what is away for longer loses the last copy of some, too.
-    assert_eq!(world.run_for(millis(15_000)), Ok(()));
+    assert_eq!(world.run_for(millis(5_000)), Ok(()));
     let acknowledged = world.tally().acknowledged;
     assert_eq!(reaches(&mut world, 2_000, |world| world.tally().acknowledged > acknowledged + 500), Ok(true));
     region_away(&mut world, 3, false);

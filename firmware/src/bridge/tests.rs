@@ -37,12 +37,19 @@ impl Broker {
                 .spawn()
         };
         // Broker and publisher come in two packages.
-        let has_publisher = || Command::new("mosquitto_pub").arg("--help").stdout(Stdio::null()).status().is_ok();
+        let has_publisher = || {
+            Command::new("mosquitto_pub")
+                .arg("--help")
+                .stdout(Stdio::null())
+                .status()
+                .is_ok()
+        };
         let begin = || start("mosquitto").or_else(|_| start("/usr/sbin/mosquitto"));
         let Some(process) = has_publisher().then(begin).and_then(Result::ok) else {
             std::fs::remove_file(&config).unwrap();
             // Past the harness's capture: a test that did nothing must be seen.
-            writeln!(std::io::stderr(), "SKIPPED, NOT PASSED: `mosquitto` and `mosquitto_pub` do not run here").unwrap();
+            writeln!(std::io::stderr(), "SKIPPED, NOT PASSED: `mosquitto` and `mosquitto_pub` do not run here")
+                .unwrap();
             let required = std::env::var_os("ROADSTEAD_CLIENTS").is_some_and(|value| value == "required");
             assert!(!required, "mosquitto is required");
             return None;

@@ -34,9 +34,9 @@ pub trait FileSystem: Debug + Send + Sync {
 pub enum Opening {
     /// It exists; to read and write.
     Existing,
-    /// To read and write; made where it does not exist, with [`FILE_MODE`].
+    /// To read and write; made where it does not exist, for its owner alone (mode 0600).
     Kept,
-    /// To write; made where it does not exist, emptied where it does, with [`FILE_MODE`].
+    /// To write; made where it does not exist, emptied where it does, for its owner alone (mode 0600).
     Emptied,
 }
 

@@ -33,8 +33,6 @@ fn encrypt(site: &Site, boards: usize) {
 
 /// Looked at again and again while records come in, and after all boards died at one stroke; then every record is in the
 /// region.
-///
-/// Broken to see it fail: a byte of a block overwritten while its board runs (the verdict says where).
 #[test]
 fn encrypted_journals_are_whole_while_written_and_after_a_kill() {
     let mut site = Site::make(3);
@@ -75,8 +73,6 @@ fn status_of(data: &Path) -> Value {
 }
 
 /// The board does not start, says which key is missing, and starts with the right one as if nothing had been.
-///
-/// Broken to see it fail: the right file left in place.
 #[test]
 fn a_board_with_the_wrong_keys_says_so_and_changes_nothing() {
     let mut site = Site::make(3);

@@ -59,9 +59,6 @@ fn expect_back(site: &Site, board: usize, publisher: &str, number: u64) {
 /// No gateway runs, so that the region has nothing of it: a byte changes on the disk of a board that is off, and one on that
 /// of a board that runs, which only its verification can find. Both come back from the copies, and then the region gets
 /// everything.
-///
-/// Broken to see it fail: `PeerMessage::Repair` not handled (nothing comes back); verification from the page cache with
-/// the page kept there (the second change is not found).
 #[test]
 fn a_flipped_byte_comes_back_from_the_copy_without_a_region() {
     let mut site = Site::make(3);
@@ -96,8 +93,6 @@ fn a_flipped_byte_comes_back_from_the_copy_without_a_region() {
 
 /// A board comes back with an empty directory: what it kept for the others, and what it had itself, is on two boards again,
 /// so that the loss of the board that held the last copy is borne.
-///
-/// Broken to see it fail: the inventory not sent when a connection begins (nothing is made again).
 #[test]
 fn an_empty_disk_is_refilled_and_then_the_only_holder_may_go() {
     let mut site = Site::make(2);

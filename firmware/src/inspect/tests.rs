@@ -352,7 +352,6 @@ fn verdict_and_recovery_agree() {
     }
 }
 
-/// Broken to see it fail: without the second look at a hole before a block, some look finds damage.
 #[test]
 fn a_journal_that_is_being_written_is_never_called_damaged() {
     let scratch = Scratch::new();

@@ -293,8 +293,6 @@ fn lost_by(tools: &Tools, carelessness: Carelessness, seed: u64) -> usize {
 }
 
 /// The rig itself is its own proof: the careless runs must lose what the careful one keeps.
-///
-/// Broken to see it fail: the disk of the careful run ignored flushes.
 #[test]
 #[ignore = "needs an emulator: cargo xtask powercut --cuts 5"]
 fn emulated_boards_that_lose_power_together_keep_what_they_acknowledged() {

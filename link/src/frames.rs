@@ -199,8 +199,8 @@ mod tests {
             bytes: Bytes::from(vec![7; 4 * BUFFER_KEPT_BYTES]),
         };
         let mut buffer = FrameBuffer::new(Conversation::Peer);
-        buffer.extend(&encode(Conversation::Peer, &PeerMessage::Copy(run.clone())));
-        assert_eq!(buffer.take(), Ok(Some(PeerMessage::Copy(run))));
+        buffer.extend(&encode(Conversation::Peer, &PeerMessage::Copy { run: run.clone(), committed: 7 }));
+        assert_eq!(buffer.take(), Ok(Some(PeerMessage::Copy { run, committed: 7 })));
         assert!(buffer.bytes.capacity() <= BUFFER_KEPT_BYTES);
     }
 }

@@ -17,6 +17,14 @@ const FOUND_A_BUG: &[(u64, u8, u8)] = &[
     (903_553, 2, 64),
     // A board that was restarted often was full of segments in which nothing stood.
     (5_001_154, 2, 64),
+    // Gap records rotted where they stood alone, and what they had declared was declared by nobody.
+    (11_000_460, 2, 64),
+    // Records rotted, those behind them were shed, the process died: nobody knew any more that anything was missing.
+    (11_000_122, 2, 64),
+    // A keeper shed a copy for which its origin, which had stood still, was about to count it.
+    (11_001_759, 2, 64),
+    // A board on an empty disk was granted the very term that it had led in before.
+    (12_001_942, 2, 64),
 ];
 
 fn hold(settings: Settings) {

@@ -368,7 +368,13 @@ impl Disk {
         let places: Vec<usize> = self.files[&segment].blocks().collect();
         Some(match dice.below(8) {
             0 => Rot::Zeroed(segment, places),
-            1 => Rot::Swapped(segment, dice.pick(&full).filter(|other| *other != segment)?),
+            // A file that is being written to would be swapped halfway through.
+            1 => {
+                let is_still =
+                    |id: &SegmentId| !matches!(&self.running, Some(DiskJob::Append { segment, .. }) if segment == id);
+                let other = dice.pick(&full).filter(|other| *other != segment && is_still(other));
+                Rot::Swapped(segment, other.filter(|_| is_still(&segment))?)
+            }
             // An older state of the file, to which the last writes never came.
             2 => Rot::Zeroed(segment, places[dice.below(places.len() as u64) as usize..].to_vec()),
             3 => Rot::Flipped(segment, places.iter().copied().filter(|_| dice.coin()).collect()),

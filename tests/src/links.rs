@@ -112,11 +112,11 @@ impl World {
     /// A message leaves `from` on the reliable connection; dropped where none stands.
     pub(crate) fn send(&mut self, from: BoardId, to: BoardId, message: PeerMessage) {
         let message = self.lie_about_repair(message);
-        if let PeerMessage::Copy(run) | PeerMessage::Repair(run) = &message {
+        if let PeerMessage::Copy { run, .. } | PeerMessage::Repair(run) = &message {
             if let Err(what) = self.model.run_travels(from, run) {
                 self.broken(what);
             }
-            let is_copy = matches!(message, PeerMessage::Copy(_));
+            let is_copy = matches!(message, PeerMessage::Copy { .. });
             self.tally.copies += u64::from(is_copy);
             self.tally.repairs += u64::from(!is_copy);
         }
@@ -128,7 +128,7 @@ impl World {
             return;
         }
         if self.lies(Mutant::CopyConfirmedByNetwork)
-            && let PeerMessage::Copy(run) = &message
+            && let PeerMessage::Copy { run, .. } = &message
             && let Some(range) = run.range()
             && self.net_dice.coin()
         {
@@ -305,7 +305,7 @@ impl World {
 fn length(message: &PeerMessage) -> usize {
     const REST: usize = 64;
     match message {
-        PeerMessage::Copy(run) | PeerMessage::Repair(run) => run.bytes.len() + REST,
+        PeerMessage::Copy { run, .. } | PeerMessage::Repair(run) => run.bytes.len() + REST,
         PeerMessage::Holds { lines, .. } => lines.len() * 48,
         PeerMessage::Fetch { wanted, .. } => wanted.len() * 20,
         PeerMessage::Fetched(answer) => (answer.absent.len() + answer.lost.len() + answer.unknown.len()) * 20,

@@ -44,8 +44,6 @@ pub struct Model {
     fates: BTreeMap<Mark, Fate>,
     /// Which reading has which number, as the origin's runs said on their way.
     numbered: BTreeMap<Stream, BTreeMap<Seq, Mark>>,
-    /// What gap records that were written declare shed.
-    declared: BTreeMap<Stream, RangeSet>,
     /// Runs seen on their way, by first sequence: how many and which checksum.
     runs: BTreeMap<(Stream, Seq), (u32, u32)>,
     highest_session: Term,
@@ -59,7 +57,6 @@ impl Model {
             copies,
             fates: BTreeMap::new(),
             numbered: BTreeMap::new(),
-            declared: BTreeMap::new(),
             runs: BTreeMap::new(),
             highest_session: Term::ZERO,
             highest_lease: (Term::ZERO, (BoardId::new(1).expect("there is a board 1"), Life::default())),
@@ -83,10 +80,6 @@ impl Model {
         if holders >= promised.max(1) || is_stored {
             return Ok(());
         }
-        // A keeper may have shed its copy, and declared that, before its confirmation was heard.
-        if holders > 0 && self.is_declared(mark) {
-            return Ok(());
-        }
         Err(format!("{mark} is acknowledged, is durable on {holders} boards, and {promised} were promised"))
     }
 
@@ -106,11 +99,10 @@ impl Model {
             return Err(format!("{from} sends a run of {stream} that does not read"));
         };
         for (seq, reading) in (first..).zip(readings) {
-            if let Some(gap) = (reading.kind == Kind::Gap).then(|| gap(&reading)) {
-                let Ok(gap) = gap else {
+            if reading.kind == Kind::Gap {
+                if gap(&reading).is_err() {
                     return Err(format!("{from} sends a gap record that does not read"));
-                };
-                self.declared.entry(gap.stream).or_default().insert(gap.range);
+                }
                 continue;
             }
             if let Some(mark) = Mark::read(reading.payload) {
@@ -118,14 +110,6 @@ impl Model {
             }
         }
         Ok(())
-    }
-
-    /// Whether a gap record was written that stands for `mark`.
-    fn is_declared(&self, mark: Mark) -> bool {
-        self.declared.iter().any(|(stream, ranges)| {
-            let marks = self.numbered.get(stream).into_iter().flatten();
-            marks.into_iter().any(|(seq, of)| *of == mark && ranges.contains(*seq))
-        })
     }
 
     fn number(&mut self, stream: Stream, seq: Seq, mark: Mark) -> Result<(), String> {
@@ -291,16 +275,17 @@ impl Model {
         Some(format!("{alarm}, an alarm, was shed"))
     }
 
-    /// Promise 2 at the end: within a stream, the first times of a publisher's readings are in the order of publishing.
-    pub(crate) fn disorder(&self, store: &Store) -> Option<String> {
-        for (stream, records) in store.streams() {
+    /// Promise 2 at the end: within a stream a publisher's readings are numbered, for the first time, in the order of
+    /// publishing; whether what was numbered first is stored or was shed.
+    pub(crate) fn disorder(&self) -> Option<String> {
+        for (stream, marks) in &self.numbered {
             let mut last: BTreeMap<u8, Mark> = BTreeMap::new();
-            let mut seen = std::collections::BTreeSet::new();
-            for (seq, mark) in records.iter().filter_map(|(seq, mark)| Some((*seq, (*mark)?))) {
+            let mut seen = BTreeSet::new();
+            for (seq, mark) in marks {
                 if !seen.insert(mark) {
                     continue;
                 }
-                if let Some(before) = last.insert(mark.publisher, mark).filter(|before| *before > mark) {
+                if let Some(before) = last.insert(mark.publisher, *mark).filter(|before| before > mark) {
                     return Some(format!("{mark} at {seq} of {stream} comes after {before}"));
                 }
             }

@@ -231,6 +231,13 @@ impl World {
         self.publisher_reset(publisher, connection);
     }
 
+    /// Whether its publisher waits for an answer to `mark`.
+    pub(crate) fn is_on_its_way(&self, mark: Mark) -> bool {
+        self.publishers[usize::from(mark.publisher)]
+            .on_its_way
+            .contains_key(&mark.number)
+    }
+
     /// Whether no publisher waits for an answer.
     pub fn all_answered(&self) -> bool {
         self.publishers

@@ -91,7 +91,7 @@ impl World {
         if let Some(mark) = missing.first() {
             return Some(format!("{mark} was acknowledged and is lost, with {} others", missing.len() - 1));
         }
-        if let Some(what) = self.model.disorder(&self.region.store) {
+        if let Some(what) = self.model.disorder() {
             return Some(what);
         }
         if let Some(what) = self.model.shed_alarm(&self.region.store) {

@@ -88,13 +88,13 @@ impl JournalDir {
         self.path.join(format!("{:016x}.seg", segment.0))
     }
 
-    /// What the footer of `segment` says; `None` where it has none that holds.
+    /// What the footer of `segment` says; `None` where it has none that holds, or one that says what stood there before damage.
     pub fn footer(&self, segment: SegmentId) -> Option<Segment> {
         let file = File::open(self.segment_path(segment)).ok()?;
         let length = u32::try_from(file.metadata().ok()?.len()).ok()?;
         let mut bytes = vec![0; FOOTER_BYTES as usize];
         file.read_exact_at(&mut bytes, footer_at(length)?.into()).ok()?;
-        footer::decode(segment, length, &bytes)
+        footer::decode(segment, length, &bytes).filter(|footer| !footer.is_damaged)
     }
 
     /// Shows each piece of `segment` to `visit`, in order.

@@ -138,7 +138,7 @@ impl Link {
 fn weight(message: &PeerMessage) -> usize {
     const REST: usize = 64;
     match message {
-        PeerMessage::Copy(run) | PeerMessage::Repair(run) => REST + run.bytes.len(),
+        PeerMessage::Copy { run, .. } | PeerMessage::Repair(run) => REST + run.bytes.len(),
         PeerMessage::Holds { lines, .. } => REST + 64 * lines.len(),
         PeerMessage::Fetch { wanted, .. } => REST + 32 * wanted.len(),
         PeerMessage::Fetched(answer) => REST + 32 * (answer.absent.len() + answer.lost.len() + answer.unknown.len()),

@@ -384,7 +384,7 @@ impl Voter {
         if board.is_some_and(|board| self.dead.get(&board) == Some(&acquire.life)) {
             return Err(Refusal::Dead);
         }
-        if acquire.term < self.promised {
+        if acquire.term < self.promised || self.is_of_another_life(acquire) {
             return Err(Refusal::Promised);
         }
         let others = self.live_grant(now).filter(|(term, _)| term.board() != board);
@@ -431,6 +431,13 @@ impl Voter {
     fn is_repeated(&self, acquire: &Acquire) -> bool {
         self.grant
             .is_some_and(|grant| grant.term == acquire.term && acquire.attempt <= grant.attempt)
+    }
+
+    /// Whether this very term was granted to another life of its board: one that has forgotten its terms, on an empty or an older
+    /// disk, must take a higher one.
+    fn is_of_another_life(&self, acquire: &Acquire) -> bool {
+        self.grant
+            .is_some_and(|grant| grant.term == acquire.term && grant.life != acquire.life)
     }
 
     fn grant(&mut self, acquire: &Acquire, now: Instant) {

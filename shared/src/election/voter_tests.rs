@@ -69,6 +69,17 @@ fn a_grant_binds_until_it_expires() {
 }
 
 #[test]
+fn a_term_is_one_lifes() {
+    let mut voter = voter(1);
+    voter.handle_acquire(&request(2, 2, 5), at(0));
+    // The board has an empty disk, and begins to count again.
+    let forgetful = Acquire { life: 77, ..request(2, 2, 9) };
+    assert_eq!(voter.handle_acquire(&forgetful, at(1000)), denied(Term::new(2, board(2)), 0));
+    assert_eq!(voter.judge(&forgetful, at(10 * PATIENCE)), Err(Refusal::Promised), "also when the lease is over");
+    assert_eq!(voter.judge(&Acquire { life: 77, ..request(3, 2, 9) }, at(1000)), Ok(()));
+}
+
+#[test]
 fn a_higher_term_of_the_same_board_is_not_clear_until_the_one_before_is_over() {
     let mut voter = voter(1);
     voter.handle_acquire(&request(1, 2, 1), at(0));

@@ -13,13 +13,13 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::segment::Segment;
+use super::segment::{Holding, Segment};
 use super::{Journal, Kept};
 use crate::action::DiskJob;
 use crate::ids::{Class, SegmentId, Seq, Stream};
-use crate::limits::{COMMIT_BYTES_MAX, PAGE_BYTES};
+use crate::limits::{COMMIT_BYTES_MAX, PAGE_BYTES, UNCOMMITTED_RECORDS_MAX};
 use crate::outbox::Outbox;
-use crate::ranges::RangeSet;
+use crate::ranges::{RangeSet, SeqRange};
 use crate::record::{Gap, GapReason};
 use crate::time::Instant;
 use crate::wire::peer::Run;
@@ -69,12 +69,19 @@ const BULK_AND_EVENT: Sheddable = [false, true, true];
 
 impl Journal {
     /// The next segment to free, where there is too little room; `None` where there is enough, or nothing can be freed.
-    /// `committed` says up to where a stream's records may be shed.
-    pub fn plan(&mut self, covered: &BTreeMap<Stream, RangeSet>, committed: impl Fn(&Stream) -> Seq) -> Option<Plan> {
+    /// `committed` says up to where a stream's records may be shed; `None`: nobody has said, and its origin may wait for the last.
+    pub fn plan(
+        &mut self,
+        covered: &BTreeMap<Stream, RangeSet>,
+        committed: impl Fn(&Stream) -> Option<Seq>,
+    ) -> Option<Plan> {
         if !core::mem::take(&mut self.is_changed) || self.poisoned {
             return None;
         }
-        let (victim, sheddable) = self.choose(covered)?;
+        let last = |stream: &Stream| self.held.get(stream).and_then(RangeSet::last).unwrap_or(0);
+        let committed =
+            |stream: &Stream| committed(stream).unwrap_or_else(|| last(stream).saturating_sub(WAITED_FOR_MAX));
+        let (victim, sheddable) = self.choose(covered, &committed)?;
         let kept = self.segments.get(&victim)?;
         let mut plan =
             Plan { victim, end: kept.segment.end, gaps: Vec::new(), gone: BTreeMap::new(), some_stays: false };
@@ -84,9 +91,9 @@ impl Journal {
                 gone.extend(covered);
             }
             if sheddable[stream.class as usize] {
-                let last = committed(stream);
+                let sheds = SeqRange { first: 0, last: committed(stream) };
                 let left = holding.ranges.minus(&gone);
-                for range in left.ranges().iter().copied().filter(|range| range.last <= last) {
+                for range in left.within(sheds).collect::<Vec<_>>() {
                     let bytes = holding.bytes_of(&RangeSet::from_iter([range]));
                     plan.gaps
                         .push(Gap { stream: *stream, range, bytes, reason: GapReason::JournalFull });
@@ -100,13 +107,19 @@ impl Journal {
     }
 
     /// Which segment, and what of it may be shed.
-    fn choose(&self, covered: &BTreeMap<Stream, RangeSet>) -> Option<(SegmentId, Sheddable)> {
+    fn choose(
+        &self,
+        covered: &BTreeMap<Stream, RangeSet>,
+        committed: &dyn Fn(&Stream) -> Seq,
+    ) -> Option<(SegmentId, Sheddable)> {
         let quarter = self.block_area() as u64 / 4;
         let eighth = self.block_area() as u64 / 8;
         if self.is_pressed() {
             return [(NOTHING, quarter), (BULK, eighth), (BULK_AND_EVENT, eighth)]
                 .into_iter()
-                .find_map(|(sheddable, least)| Some((self.victim(covered, sheddable, least)?, sheddable)));
+                .find_map(|(sheddable, least)| {
+                    Some((self.victim(covered, (sheddable, committed), least)?, sheddable))
+                });
         }
         if self.config.event_bytes_max == u64::MAX && self.config.bulk_bytes_max == u64::MAX {
             return None;
@@ -116,7 +129,9 @@ impl Journal {
             let mut sheddable = NOTHING;
             sheddable[class as usize] = live[class as usize] > self.config.bytes_max(class);
             let above = sheddable[class as usize];
-            above.then(|| Some((self.victim(covered, sheddable, 1)?, sheddable))).flatten()
+            above
+                .then(|| Some((self.victim(covered, (sheddable, committed), 1)?, sheddable)))
+                .flatten()
         })
     }
 
@@ -126,7 +141,12 @@ impl Journal {
     }
 
     /// The oldest segment that gives back a quarter of its bytes, else the one that gives back most, at least `least`.
-    fn victim(&self, covered: &BTreeMap<Stream, RangeSet>, sheddable: Sheddable, least: u64) -> Option<SegmentId> {
+    fn victim(
+        &self,
+        covered: &BTreeMap<Stream, RangeSet>,
+        (sheddable, committed): (Sheddable, &dyn Fn(&Stream) -> Seq),
+        least: u64,
+    ) -> Option<SegmentId> {
         let area = self.block_area() as u64;
         let room = self.active_room() as u64 + area * self.ready.len() as u64;
         let mut best: Option<(u64, SegmentId)> = None;
@@ -134,9 +154,9 @@ impl Journal {
             if Some(*id) == self.active || segment.is_damaged {
                 continue;
             }
-            let stays = bytes_that_stay(segment, covered, sheddable);
+            let stays = bytes_that_stay(segment, covered, sheddable, committed);
             let frees = area.saturating_sub(stays);
-            let sheds = sheddable == NOTHING || bytes_that_stay(segment, covered, NOTHING) > stays;
+            let sheds = sheddable == NOTHING || bytes_that_stay(segment, covered, NOTHING, committed) > stays;
             if !sheds || frees < least || stays + PAGES_BESIDE > room {
                 continue;
             }
@@ -186,16 +206,28 @@ impl Journal {
 
 /// Room is made while a thirty-second part of the segments is still free, so that writers seldom wait for it.
 const AHEAD: usize = 32;
+/// Records at the end of a stream for which its origin may wait, at most: what it takes in at once beyond its limit is far less
+/// than the limit again.
+const WAITED_FOR_MAX: Seq = 2 * UNCOMMITTED_RECORDS_MAX as Seq;
 /// Padding of the blocks in which a segment's records are written again, and a gap record's block.
 const PAGES_BESIDE: u64 = 4 * PAGE_BYTES as u64;
 
-fn bytes_that_stay(segment: &Segment, covered: &BTreeMap<Stream, RangeSet>, sheddable: Sheddable) -> u64 {
-    let live = segment.live_bytes(covered);
-    live.iter()
-        .zip(sheddable)
-        .filter(|(_, sheds)| !sheds)
-        .map(|(bytes, _)| bytes)
-        .sum()
+/// Bytes of what is neither covered nor may be shed.
+fn bytes_that_stay(
+    segment: &Segment,
+    covered: &BTreeMap<Stream, RangeSet>,
+    sheddable: Sheddable,
+    committed: &dyn Fn(&Stream) -> Seq,
+) -> u64 {
+    let stays = |(stream, holding): (&Stream, &Holding)| {
+        let sheds = sheddable[stream.class as usize];
+        let after = if sheds { committed(stream) } else { 0 };
+        match holding.ranges.last() {
+            Some(last) if last > after => holding.live_bytes_after(after, covered.get(stream)),
+            Some(_) | None => 0,
+        }
+    };
+    segment.streams.iter().map(stays).sum()
 }
 
 impl Cleaner {

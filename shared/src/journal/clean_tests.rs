@@ -25,6 +25,8 @@ struct Bench {
     next: BTreeMap<Class, Seq>,
     gaps: Vec<Gap>,
     covered: BTreeMap<Stream, RangeSet>,
+    /// Up to where each stream is committed, as far as its origin has said.
+    committed: Option<Seq>,
 }
 
 impl Bench {
@@ -40,6 +42,7 @@ impl Bench {
             next: BTreeMap::new(),
             gaps: Vec::new(),
             covered: BTreeMap::new(),
+            committed: Some(Seq::MAX),
         }
     }
 
@@ -65,7 +68,8 @@ impl Bench {
 
     /// Frees one segment, if the journal asks for that; stops after so many blocks were written again.
     fn clean_some(&mut self, blocks: usize) -> Option<SegmentId> {
-        let plan = self.journal.plan(&self.covered, |_| Seq::MAX)?;
+        let committed = self.committed;
+        let plan = self.journal.plan(&self.covered, |_| committed)?;
         let victim = plan.victim;
         self.gaps.extend(&plan.gaps);
         self.cleaner.begin(plan, None);
@@ -159,6 +163,22 @@ fn the_oldest_of_the_lowest_class_goes_first_and_alarms_never() {
     assert!(events_shed_at.is_some_and(|left| left <= 24), "{events_shed_at:?} bulk were left when events went");
     assert!(bench.shed(Class::Alarm).is_empty());
     assert_eq!(bench.held(Class::Alarm), bench.next[&Class::Alarm] - 1);
+}
+
+#[test]
+fn what_its_origin_may_wait_for_is_not_shed() {
+    for (committed, most) in [(Some(30), 30), (Some(0), 0), (None, 0)] {
+        let mut bench = Bench::new(config());
+        bench.committed = committed;
+        for _ in 0..400 {
+            bench.clean();
+            bench.put(Class::Bulk);
+            bench.reconciles();
+        }
+        let shed = bench.shed(Class::Bulk);
+        assert_eq!(shed.last().unwrap_or(0), most, "committed {committed:?}: {shed:?}");
+        assert!(bench.journal.takes(Class::Alarm), "alarms are taken all the same");
+    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Segment footers: what a full segment says of itself, so that a start need not read its blocks. Byte by byte in
 //! `docs/data-files.md`. A footer is believed only where its checksum holds and it names its own segment; without one the
-//! segment is scanned. It is written once every block of its segment is durable, and need not be durable itself.
+//! segment is scanned. It is written once every block of its segment is durable, and need not be durable itself. Where a
+//! place in the segment cannot be read any more, a footer says what stood there: the segment is scanned all the same.
 //!
 //! ```text
 //! segment file  | block | block | ...                       | footer, the last 16 KiB |
 //! footer        | header 32 B | index | zeros |
 //!
 //!  0    4      6     8       16     20     24    28     32
-//!  |RSJF|format|spare|segment|length|index | key |header|
+//!  |RSJF|format|state|segment|length|index | key |header|
 //!  |    |u16   |u16  |u64    |u32   |crc32c|u32  |crc32c|
 //! ```
 
@@ -24,6 +25,9 @@ use crate::limits::{FOOTER_BYTES, STREAMS_MAX};
 const MAGIC: [u8; 4] = *b"RSJF";
 const FORMAT: u16 = 1;
 const HEADER_BYTES: usize = 32;
+const STATE_AT: usize = 6;
+/// The state of a footer whose segment has a damaged place; 0 is that of all others.
+const DAMAGED: u16 = 1;
 const KEY_AT: usize = 24;
 const HEADER_CRC_AT: usize = 28;
 
@@ -54,6 +58,7 @@ pub(super) fn encode(id: SegmentId, segment: &Segment) -> Option<(u32, Vec<u8>)>
     let mut put = |at: usize, bytes: &[u8]| footer[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &MAGIC);
     put(4, &FORMAT.to_le_bytes());
+    put(STATE_AT, &u16::from(segment.is_damaged).to_le_bytes());
     put(8, &id.0.to_le_bytes());
     put(16, &length.to_le_bytes());
     put(20, &body_crc.to_le_bytes());
@@ -83,14 +88,14 @@ pub fn key(bytes: &[u8]) -> Option<u32> {
 }
 
 /// What the footer in `bytes` says of segment `id`, whose file has `file_bytes` bytes; `None` where it is none of this
-/// segment's or does not hold.
+/// segment's or does not hold. Of a damaged segment it is what stood there before.
 pub fn decode(id: SegmentId, file_bytes: u32, bytes: &[u8]) -> Option<Segment> {
     let header = bytes.get(..HEADER_BYTES)?;
     let word = |at: usize| header.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
     let segment = header.get(8..16)?.try_into().ok().map(u64::from_le_bytes)?;
     let ours = header[..4] == MAGIC
         && word(HEADER_CRC_AT)? == crc32c(&header[..HEADER_CRC_AT])
-        && header[4..6] == FORMAT.to_le_bytes()
+        && header[4..STATE_AT] == FORMAT.to_le_bytes()
         && segment == id.0;
     if !ours {
         return None;
@@ -108,6 +113,6 @@ pub fn decode(id: SegmentId, file_bytes: u32, bytes: &[u8]) -> Option<Segment> {
         file_bytes,
         has_footer: true,
         is_broken: false,
-        is_damaged: false,
+        is_damaged: header[STATE_AT..8] == DAMAGED.to_le_bytes(),
     })
 }

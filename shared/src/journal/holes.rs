@@ -10,7 +10,7 @@ use crate::action::DiskJob;
 use crate::event::Event;
 use crate::ids::{SegmentId, Stream};
 use crate::journal::{Journal, Kept, footer};
-use crate::limits::{DAMAGED_PLACES_MAX, FOOTER_BYTES};
+use crate::limits::DAMAGED_PLACES_MAX;
 use crate::outbox::Outbox;
 use crate::ranges::RangeSet;
 
@@ -32,8 +32,8 @@ impl Journal {
         streams.map(|(stream, holding)| (*stream, holding.ranges.clone())).collect()
     }
 
-    /// A place of `segment` cannot be read: true where that is new. Its footer is taken back, so that the next start reads
-    /// the blocks and finds the place, too.
+    /// A place of `segment` cannot be read: true where that is new. Its footer says so from now on, so that the next start
+    /// reads the blocks, finds the place, too, and knows what stood there. Call before [`Journal::lose`].
     pub fn note_damaged_place(&mut self, segment: SegmentId, offset: u32, out: &mut Outbox<DiskJob>) -> bool {
         let Some(Kept { segment: kept, damaged, .. }) = self.segments.get_mut(&segment) else {
             return false;
@@ -41,10 +41,9 @@ impl Journal {
         kept.is_damaged = true;
         self.is_changed = true;
         if core::mem::take(&mut kept.has_footer)
-            && let Some(at) = footer::footer_at(kept.file_bytes)
+            && let Some((offset, bytes)) = footer::encode(segment, kept)
         {
-            let bytes = Bytes::from(alloc::vec![0; FOOTER_BYTES as usize]);
-            out.push(DiskJob::Foot { segment, offset: at, bytes });
+            out.push(DiskJob::Foot { segment, offset, bytes: Bytes::from(bytes) });
         }
         let known = damaged.contains(&offset);
         if !known && damaged.len() < DAMAGED_PLACES_MAX {

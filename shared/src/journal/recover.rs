@@ -10,16 +10,19 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::event::Event;
-use crate::ids::{Epoch, SegmentId};
+use crate::ids::{Epoch, SegmentId, Stream};
 use crate::journal::footer;
 use crate::journal::format::{Found, Header, decode};
 use crate::journal::segment::Segment;
 use crate::limits::{PAGE_BYTES, READ_BYTES};
+use crate::ranges::RangeSet;
 
 /// A look at all segments of a directory, oldest first.
 #[derive(Debug, Default)]
 pub struct Recovery {
     recovered: Recovered,
+    /// What damaged segments held before, by their footers.
+    claims: BTreeMap<SegmentId, BTreeMap<Stream, RangeSet>>,
     /// How the segment before ended, while it is open whether anything is missing there.
     tail: Option<Tail>,
 }
@@ -34,6 +37,8 @@ pub struct Recovered {
     /// Keys of whole blocks that were handed over sealed: their records are there and unknown. A shell that meets any has
     /// not the keys that it needs.
     pub sealed: BTreeSet<u32>,
+    /// What stood in damaged places and was not found in any segment, as far as footers say.
+    pub lost: BTreeMap<Stream, RangeSet>,
     /// What was found on the way.
     pub events: Vec<Event>,
 }
@@ -77,6 +82,11 @@ impl Recovery {
         let Some(found) = footer::decode(segment, file_bytes, bytes) else {
             return false;
         };
+        if found.is_damaged {
+            let claims = found.streams.into_iter().map(|(stream, holding)| (stream, holding.ranges));
+            self.claims.insert(segment, claims.collect());
+            return false;
+        }
         if let Some(blocks) = found.blocks {
             self.follow(segment, (blocks.epoch, blocks.first), None);
         }
@@ -195,6 +205,30 @@ impl Recovery {
     /// What was found.
     pub fn finish(mut self) -> Recovered {
         self.cut();
+        for (segment, claims) in core::mem::take(&mut self.claims) {
+            self.compare(segment, claims);
+        }
         self.recovered
+    }
+
+    /// What `segment` held before its damage, against what is found.
+    fn compare(&mut self, segment: SegmentId, claims: BTreeMap<Stream, RangeSet>) {
+        for (stream, mut lost) in claims {
+            let holdings = self.recovered.segments.values().filter_map(|found| found.streams.get(&stream));
+            for holding in holdings {
+                lost = lost.minus(&holding.ranges);
+            }
+            if lost.is_empty() {
+                continue;
+            }
+            self.recovered.lost.entry(stream).or_default().extend(&lost);
+            if let Some(found) = self.recovered.segments.get_mut(&segment)
+                && !core::mem::replace(&mut found.is_damaged, true)
+            {
+                let is_cut = |event: &Event| matches!(event, Event::TornTail { segment: cut, .. } if *cut == segment);
+                self.recovered.events.retain(|event| !is_cut(event));
+                self.recovered.events.push(Event::JournalDamaged { segment, offset: found.end });
+            }
+        }
     }
 }

@@ -79,9 +79,11 @@ fn a_rotten_block_leaves_what_is_held_and_its_segment_is_never_used_again() {
     assert!(journal.note_damaged_place(segment, verified.damaged[0], &mut out), "it is new");
     assert!(!journal.note_damaged_place(segment, verified.damaged[0], &mut out), "it is known");
     let at = footer::footer_at(small().segment_bytes).unwrap();
-    let taken_back = DiskJob::Foot { segment, offset: at, bytes: Bytes::from(alloc::vec![0; FOOTER_BYTES as usize]) };
-    assert_eq!(out.pop(), Some(taken_back), "the next start is to find it, too");
-    disk.files.get_mut(&segment).unwrap()[at as usize..].fill(0);
+    let Some(DiskJob::Foot { segment: footed, offset, bytes }) = out.pop() else {
+        panic!("the next start is to find it, too");
+    };
+    assert_eq!((footed, offset, bytes.len()), (segment, at, FOOTER_BYTES as usize));
+    disk.files.get_mut(&segment).unwrap()[at as usize..].copy_from_slice(&bytes);
     let gone = journal.lose(segment, &verified.lost);
     assert_eq!(gone.len(), 2);
     assert_eq!(journal.held()[&stream(1)].missing(SeqRange { first: 1, last: 7 }), [SeqRange { first: 4, last: 5 }]);
@@ -93,8 +95,34 @@ fn a_rotten_block_leaves_what_is_held_and_its_segment_is_never_used_again() {
     assert_eq!(journal.free(&covered, Instant::ZERO, &mut out)[0], rotten);
     let jobs: Vec<DiskJob> = core::iter::from_fn(|| out.pop()).collect();
     assert!(jobs.contains(&DiskJob::Delete { segment: rotten }), "{jobs:?}");
-    assert_eq!(disk.recover().events.len(), 1, "a restart would find it, too");
-    assert!(matches!(disk.recover().events[0], Event::JournalDamaged { .. }));
+    let recovered = disk.recover();
+    assert_eq!(recovered.events.len(), 1, "a restart would find it, too");
+    assert!(matches!(recovered.events[0], Event::JournalDamaged { .. }));
+    assert_eq!(recovered.lost, verified.lost, "and would know what stood there");
+}
+
+#[test]
+fn a_start_knows_what_stood_at_the_end_of_a_segment_that_rotted_there() {
+    let (mut disk, mut journal) = filled();
+    let rotten = SegmentId(1);
+    let last = journal.durable_end(rotten).unwrap() as usize - PAGE_BYTES;
+    let mut out = Outbox::default();
+    journal.note_damaged_place(rotten, last as u32, &mut out);
+    let Some(DiskJob::Foot { offset, bytes, .. }) = out.pop() else {
+        panic!("no footer")
+    };
+    let file = disk.files.get_mut(&rotten).unwrap();
+    file[offset as usize..].copy_from_slice(&bytes);
+    file[last..last + PAGE_BYTES].fill(0);
+    // Nothing in the segment stands behind it any more, and nothing that follows was written by the same life.
+    disk.files.retain(|segment, _| *segment == rotten);
+    let recovered = disk.recover();
+    assert!(!recovered.lost.is_empty());
+    assert!(recovered.segments[&rotten].is_damaged);
+    assert!(
+        matches!(recovered.events[..], [Event::JournalDamaged { segment, .. }] if segment == rotten),
+        "{recovered:?}"
+    );
 }
 
 #[test]

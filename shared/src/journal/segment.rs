@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Class, Epoch, Stream};
+use crate::ids::{Class, Epoch, Seq, Stream};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::wire::peer::Run;
 
@@ -93,6 +93,16 @@ impl Segment {
 impl Holding {
     fn live_bytes(&self, covered: Option<&RangeSet>) -> u64 {
         covered.map_or(self.bytes, |covered| self.bytes_of(&self.ranges.minus(covered)))
+    }
+
+    /// Bytes of its records above `after` that are not in `covered`.
+    pub(super) fn live_bytes_after(&self, after: Seq, covered: Option<&RangeSet>) -> u64 {
+        if after == 0 {
+            return self.live_bytes(covered);
+        }
+        let later = SeqRange { first: after.saturating_add(1), last: Seq::MAX };
+        let later: RangeSet = self.ranges.within(later).collect();
+        self.bytes_of(&covered.map_or_else(|| later.clone(), |covered| later.minus(covered)))
     }
 
     /// Bytes of the records `part`, in proportion to their number.

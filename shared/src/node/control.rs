@@ -78,7 +78,7 @@ impl Node {
     pub fn handle_message(&mut self, from: BoardId, message: PeerMessage, now: Instant, out: &mut Outbox<Action>) {
         match message {
             PeerMessage::Hello(_) => {}
-            PeerMessage::Copy(run) => self.handle_copy(from, run, out),
+            PeerMessage::Copy { run, committed } => self.handle_copy(from, run, committed, out),
             PeerMessage::Durable(lines) => {
                 for (stream, range) in lines {
                     self.replication.handle_durable(from, &stream, range);
@@ -108,7 +108,10 @@ impl Node {
                     self.reports.insert(from, report);
                 }
             }
-            PeerMessage::Holds { life, lines, last } => self.handle_holds((from, life), lines, last, now),
+            PeerMessage::Holds { life, committed, lines, last } => {
+                self.keeper.handle_committed(from, life, committed);
+                self.handle_holds((from, life), lines, last, now);
+            }
             PeerMessage::Fetch { number, wanted } => self.handle_fetch(from, number, &wanted),
             PeerMessage::Repair(run) => self.handle_repair(from, run, out),
             PeerMessage::Fetched(answer) => self.upkeep.repair.handle_fetched(from, &answer),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::action::{Action, Answer, DiskJob, Offer};
 use crate::event::Event;
-use crate::ids::{BoardId, Class, SegmentId, Ticket, Token};
+use crate::ids::{BoardId, Class, SegmentId, Seq, Ticket, Token};
 use crate::journal::RUN_OVERHEAD;
 use crate::journal::format::{Found, decode};
 use crate::journal::room::UPKEEP;
@@ -16,7 +16,7 @@ use crate::node::upkeep::confirm;
 use crate::node::{Node, Purpose, READ_PERIOD, origins, push_jobs};
 use crate::outbox::Outbox;
 use crate::replicate::keeper::{Taken, carries_gap};
-use crate::replicate::origin::{Committed, Output};
+use crate::replicate::origin::{Committed, Output, Replication};
 use crate::time::Instant;
 use crate::uplink::{Cursor, Route};
 use crate::wire::peer::{Coverage, PeerMessage, Run};
@@ -83,7 +83,7 @@ impl Node {
                 }
             }
         }
-        send_copies(&mut copies, out);
+        send_copies(&mut copies, &self.replication, out);
         self.take_repairs(&mut batch.runs, batch.bytes, batch.floor);
         if !batch.runs.is_empty() {
             let mut jobs = Outbox::default();
@@ -139,8 +139,11 @@ impl Node {
     }
 
     /// A peer asks for a copy to be kept.
-    pub(super) fn handle_copy(&mut self, from: BoardId, run: Run, out: &mut Outbox<Action>) {
+    pub(super) fn handle_copy(&mut self, from: BoardId, run: Run, committed: Seq, out: &mut Outbox<Action>) {
         let (stream, range) = (run.stream, run.range());
+        if stream.origin.board == from {
+            self.keeper.handle_commit(&stream, committed);
+        }
         // While room is being made a copy may wait for it.
         let room = self.journal.takes(stream.class) || self.cleaner.is_busy() || carries_gap(&run);
         let welcome = stream.origin.board != self.config.board && room && !self.journal.is_poisoned();
@@ -155,7 +158,7 @@ impl Node {
     pub(super) fn replicate_more(&mut self, now: Instant, out: &mut Outbox<Action>) {
         let mut copies = Outbox::default();
         self.replication.pump(self.peers(), now, &mut copies);
-        send_copies(&mut copies, out);
+        send_copies(&mut copies, &self.replication, out);
         self.refill.handle_targets(self.replication.targets(self.peers()), now);
     }
 
@@ -348,12 +351,14 @@ impl Node {
         push_jobs(&mut jobs, out);
         self.uplink.retain(self.journal.held());
         self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
+        self.forget_declared();
     }
 }
 
-fn send_copies(copies: &mut Outbox<Output>, out: &mut Outbox<Action>) {
+fn send_copies(copies: &mut Outbox<Output>, replication: &Replication, out: &mut Outbox<Action>) {
     while let Some(Output::Copy { to, run }) = copies.pop() {
-        out.push(Action::Send { to, message: PeerMessage::Copy(run) });
+        let committed = replication.committed(run.stream.class);
+        out.push(Action::Send { to, message: PeerMessage::Copy { run, committed } });
     }
 }
 

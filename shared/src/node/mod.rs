@@ -28,7 +28,7 @@ use crate::config::NodeConfig;
 use crate::duties::Duties;
 use crate::election::{Election, Life};
 use crate::event::Event;
-use crate::ids::{BoardId, BoardSet, Class, DutyId, Epoch, Origin, SegmentId, Stream, Term, Token, WitnessId};
+use crate::ids::{BoardId, BoardSet, Class, DutyId, Epoch, Origin, SegmentId, Seq, Stream, Term, Token, WitnessId};
 use crate::journal::Journal;
 use crate::journal::clean::Cleaner;
 use crate::journal::recover::Recovered;
@@ -124,6 +124,8 @@ pub struct Node {
     device_full: bool,
     /// Records shed since the start, by class.
     shed: [u64; Class::ALL.len()],
+    /// What was shed, while the region may not have heard of it, and the last gap record that says so.
+    declared: (BTreeMap<Stream, RangeSet>, Seq),
     /// A record waits until then for others to be written with.
     linger_until: Option<Deadline>,
     /// The latest wall time that a reading came with: a label for gap records.
@@ -156,15 +158,16 @@ enum Purpose {
 
 impl Node {
     /// A node in its first instant. Call [`Node::handle_start`] next.
-    pub fn new(config: NodeConfig, start: Start, now: Instant) -> Self {
+    pub fn new(config: NodeConfig, mut start: Start, now: Instant) -> Self {
         let origin = Origin { board: config.board, epoch: start.epoch };
         let timing = config.timing;
         let life = Life { boot: start.epoch.boot, nonce: start.epoch.nonce, memory: start.memory, seed: start.seed };
         let recovery_events = start.recovered.events.clone();
+        let lost = core::mem::take(&mut start.recovered.lost);
         let journal = Journal::new(config.journal, start.epoch, start.recovered);
         Self {
             admission: Admission::new(origin, config.journal),
-            upkeep: Upkeep::new(&config, origin, &journal, now),
+            upkeep: Upkeep::new(&config, origin, (&journal, &lost), now),
             journal,
             replication: Replication::new(origin, config.peers(), config.copies, timing.hedge_after),
             refill: Refill::default(),
@@ -198,6 +201,7 @@ impl Node {
             full: false,
             device_full: false,
             shed: [0; Class::ALL.len()],
+            declared: (BTreeMap::new(), 0),
             linger_until: None,
             wall: WallMillis::default(),
             stopping: false,

@@ -2,14 +2,17 @@
 //! here its choice meets the other stages.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::action::Action;
 use crate::event::Event;
 use crate::ids::{BoardId, Class, Epoch, Seq, Stream};
 use crate::journal::clean::Plan;
+use crate::limits::RANGES_MAX;
 use crate::node::{Node, origins, push_jobs};
 use crate::outbox::Outbox;
-use crate::ranges::RangeSet;
+use crate::ranges::{RangeSet, SeqRange};
+use crate::record::{Gap, GapReason};
 use crate::time::Instant;
 
 impl Node {
@@ -40,11 +43,13 @@ impl Node {
     }
 
     fn begin_cleaning(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        let (origin, replication) = (self.origin, &self.replication);
-        // Of this life's records only those that are committed: nobody has been told of the others yet.
-        let committed = |stream: &Stream| match stream.origin == origin {
-            true => replication.committed(stream.class),
-            false => Seq::MAX,
+        let (origin, replication, keeper) = (self.origin, &self.replication, &self.keeper);
+        // Of a life that goes on only what is committed: of its own records nobody has been told of the others yet, and a copy
+        // is counted until then by the board that waits for it.
+        let committed = |stream: &Stream| match stream.origin {
+            of if of == origin => Some(replication.committed(stream.class)),
+            of if of.board == origin.board => Some(Seq::MAX),
+            _ => keeper.committed(stream),
         };
         let Some(plan) = self.journal.plan(self.uplink.covered(), committed) else {
             return;
@@ -67,15 +72,56 @@ impl Node {
             *line = (line.0 + gap.range.count(), line.1 + gap.bytes);
             shed.entry(gap.stream).or_default().insert(gap.range);
         }
-        for (stream, ranges) in &shed {
+        for (stream, ranges) in shed {
             // What is shed needs no further copy.
-            self.refill.handle_covered(stream, ranges, now);
+            self.refill.handle_covered(&stream, &ranges, now);
+            let declared = self.declared.0.entry(stream).or_default();
+            declared.extend(&ranges);
+            declared.truncate(RANGES_MAX);
         }
         for (class, (records, bytes)) in lines {
             self.shed[class as usize] += records;
             out.push(Action::Notice(Event::Shed { class, records, bytes }));
         }
-        Some(self.admission.handle_gaps(&plan.gaps, self.wall, now))
+        let last = self.admission.handle_gaps(&plan.gaps, self.wall, now);
+        self.declared.1 = last;
+        Some(last)
+    }
+
+    /// The region covers more of this life's alarms: once it has every gap record, what they say need not be remembered.
+    pub(super) fn forget_declared(&mut self) {
+        if self.declared.0.is_empty() || self.upkeep.repair.is_judging() {
+            return;
+        }
+        let stream = Stream { origin: self.origin, class: Class::Alarm };
+        // What was freed was covered.
+        let is_open = |range: &SeqRange| range.first <= self.declared.1;
+        let held = self.journal.held().get(&stream);
+        let mut open = match (held, self.uplink.covered().get(&stream)) {
+            (Some(held), Some(covered)) => held.minus(covered),
+            (Some(held), None) => held.clone(),
+            (None, _) => RangeSet::EMPTY,
+        };
+        if let Some(holes) = self.upkeep.repair.holes().get(&stream) {
+            open.extend(holes);
+        }
+        let is_written = self.replication.committed(Class::Alarm) >= self.declared.1;
+        if is_written && !open.ranges().iter().any(is_open) {
+            self.declared.0.clear();
+        }
+    }
+
+    /// Gap records of this life are lost: what they may have said is said again. How many bytes it was is not remembered.
+    pub(super) fn declare_again(&mut self, now: Instant) {
+        let lines = self.declared.0.iter().flat_map(|(stream, ranges)| {
+            let gap =
+                |range: &SeqRange| Gap { stream: *stream, range: *range, bytes: 0, reason: GapReason::JournalFull };
+            ranges.ranges().iter().map(gap)
+        });
+        let gaps: Vec<Gap> = lines.collect();
+        if !gaps.is_empty() {
+            self.declared.1 = self.admission.handle_gaps(&gaps, self.wall, now);
+        }
     }
 
     /// Tells where `board`, in the life `epoch`, has a disk that is older than what is kept of it here: its disk was restored from

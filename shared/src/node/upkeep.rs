@@ -49,8 +49,13 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    /// For a new life over what `journal` was found to hold; `damaged`: and not to hold any more.
-    pub(super) fn new(config: &NodeConfig, origin: Origin, journal: &Journal, now: Instant) -> Self {
+    /// For a new life over what `journal` was found to hold, and `lost`: not to hold any more.
+    pub(super) fn new(
+        config: &NodeConfig,
+        origin: Origin,
+        (journal, lost): (&Journal, &BTreeMap<Stream, RangeSet>),
+        now: Instant,
+    ) -> Self {
         let peers = config.peers();
         let mut upkeep = Self {
             census: Census::new(origin, peers, config.copies, config.repair.absent_after, now),
@@ -61,6 +66,9 @@ impl Upkeep {
             survey_at: now + SURVEY_PERIOD,
             surveyed: now,
         };
+        for (stream, ranges) in lost {
+            upkeep.repair.open(*stream, ranges, now);
+        }
         upkeep.look_for_holes(origin, journal, now);
         upkeep
     }
@@ -166,6 +174,7 @@ impl Node {
             for (place, part) in parts.iter().enumerate() {
                 let message = PeerMessage::Holds {
                     life: self.origin.epoch,
+                    committed: Class::ALL.map(|class| self.replication.committed(class)),
                     lines: part.to_vec(),
                     last: place + 1 == parts.len(),
                 };
@@ -339,7 +348,7 @@ impl Node {
             holders: holders.collect(),
             has_region: self.config.has_region,
         };
-        let mut outputs = Outbox::default();
+        let (mut outputs, mut gap_records_gone) = (Outbox::default(), false);
         self.upkeep.repair.pump(members, now, &mut outputs);
         while let Some(output) = outputs.pop() {
             match output {
@@ -349,6 +358,7 @@ impl Node {
                 Output::Ask(stream) => self.ask(alloc::vec![alloc::vec![stream]], out),
                 Output::Gone { stream, range, declare } => {
                     out.push(Action::Notice(Event::RecordsGone { stream, range }));
+                    gap_records_gone |= stream == (Stream { origin: self.origin, class: Class::Alarm });
                     if declare {
                         // How many bytes they were nobody knows.
                         let gap = Gap { stream, range, bytes: 0, reason: GapReason::Damaged };
@@ -356,6 +366,9 @@ impl Node {
                     }
                 }
             }
+        }
+        if gap_records_gone {
+            self.declare_again(now);
         }
     }
 

@@ -5,7 +5,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use crate::ids::{BoardId, Class, Stream};
+use crate::ids::{BoardId, Class, Epoch, Seq, Stream};
 use crate::limits::{COPY_QUEUE_BYTES_MAX, REPAIR_QUEUE_BYTES_MAX, RUN_BYTES_MAX, RUN_RECORDS_MAX, STREAMS_MAX};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::record::{Kind, Reading};
@@ -24,6 +24,8 @@ pub struct Keeper {
     repair_bytes: usize,
     /// In the block being written: whom to tell, of what.
     writing: Vec<(BoardId, Stream, SeqRange)>,
+    /// Up to where the other boards have said that their records are committed, by class, each of the latest life heard.
+    commits: BTreeMap<BoardId, (Epoch, [Seq; Class::ALL.len()])>,
 }
 
 /// What became of a copy.
@@ -50,6 +52,35 @@ impl Keeper {
         self.gaps += usize::from(carries_gap(&run));
         self.queues[run.stream.class as usize].push_back((from, run));
         Taken::Queued
+    }
+
+    /// The records of `stream` are committed up to `seq`, its origin says.
+    pub fn handle_commit(&mut self, stream: &Stream, seq: Seq) {
+        let mut committed = [0; Class::ALL.len()];
+        committed[stream.class as usize] = seq;
+        self.handle_committed(stream.origin.board, stream.origin.epoch, committed);
+    }
+
+    /// In its life `epoch`, `board` has committed its records up to `committed`, by class.
+    pub fn handle_committed(&mut self, board: BoardId, epoch: Epoch, committed: [Seq; Class::ALL.len()]) {
+        let (life, known) = self.commits.entry(board).or_insert((epoch, committed));
+        if *life == epoch {
+            for (known, committed) in known.iter_mut().zip(committed) {
+                *known = committed.max(*known);
+            }
+        } else {
+            (*life, *known) = (epoch, committed);
+        }
+    }
+
+    /// Up to where copies of `stream` may be shed: of the latest life of a board what it has called committed, of one that has
+    /// ended all, because it waits for nothing any more. `None` where that board has said nothing since this one started.
+    pub fn committed(&self, stream: &Stream) -> Option<Seq> {
+        let (life, known) = self.commits.get(&stream.origin.board)?;
+        if *life == stream.origin.epoch {
+            return Some(known[stream.class as usize]);
+        }
+        Some(if life.boot < stream.origin.epoch.boot { 0 } else { Seq::MAX })
     }
 
     /// Takes in a copy that `from` sent because it is missing, and that nobody waits for.
@@ -212,6 +243,24 @@ mod tests {
             repairs += 1;
         }
         assert_eq!(repairs, REPAIR_QUEUE_BYTES_MAX / RUN_BYTES_MAX, "a queue of their own");
+    }
+
+    #[test]
+    fn a_copy_may_go_once_its_origin_has_called_it_committed_or_its_life_is_over() {
+        let mut keeper = Keeper::default();
+        let stream = copy(1, 1, 1).stream;
+        let of_life = |boot| Stream { origin: Origin { epoch: Epoch { boot, nonce: 7 }, ..stream.origin }, ..stream };
+        assert_eq!(keeper.committed(&of_life(3)), None);
+        keeper.handle_commit(&of_life(3), 40);
+        keeper.handle_commit(&of_life(3), 30);
+        assert_eq!(keeper.committed(&of_life(3)), Some(40));
+        assert_eq!(keeper.committed(&Stream { class: Class::Bulk, ..of_life(3) }), Some(0), "another class");
+        keeper.handle_committed(from(), Epoch { boot: 3, nonce: 7 }, [1, 50, 9]);
+        assert_eq!(keeper.committed(&of_life(3)), Some(50));
+        assert_eq!(keeper.committed(&of_life(2)), Some(Seq::MAX), "that life is over");
+        assert_eq!(keeper.committed(&of_life(4)), Some(0), "it has said nothing yet");
+        keeper.handle_commit(&of_life(4), 2);
+        assert_eq!((keeper.committed(&of_life(4)), keeper.committed(&of_life(3))), (Some(2), Some(Seq::MAX)));
     }
 
     #[test]

@@ -357,6 +357,11 @@ impl Repair {
         &self.holes
     }
 
+    /// Whether the region has just said of some that it lacks them, too: they are called gone next.
+    pub const fn is_judging(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
     /// Records that are missing.
     pub fn missing(&self) -> u64 {
         self.holes.values().map(RangeSet::count).sum()

@@ -16,8 +16,13 @@ use crate::wire::uplink::{Block, BoardReport};
 pub enum PeerMessage {
     /// First on every connection.
     Hello(Hello),
-    /// Keep a copy of these records.
-    Copy(Run),
+    /// Keep a copy of these records, which are the sender's own.
+    Copy {
+        /// The records.
+        run: Run,
+        /// The sender's records of this class and life are committed up to here: copies of them may be shed.
+        committed: Seq,
+    },
     /// These copies are fsynced here.
     Durable(Vec<(Stream, SeqRange)>),
     /// I hold `uplink` and the region listens: ask for coverage and send blocks to me.
@@ -44,6 +49,8 @@ pub enum PeerMessage {
     Holds {
         /// The life of the sender that says so.
         life: Epoch,
+        /// Up to where records of this life are committed, by class in order of `Class::ALL`.
+        committed: [Seq; 3],
         /// What is held, by stream.
         lines: Vec<(Stream, RangeSet)>,
         /// Whether it is the last part: what no part named is not held.

@@ -23,8 +23,6 @@ const FOUND_A_BUG: &[(u64, u8, u8)] = &[
     (11_000_122, 2, 64),
     // A keeper shed a copy for which its origin, which had stood still, was about to count it.
     (11_001_759, 2, 64),
-    // A board on an empty disk was granted the very term that it had led in before.
-    (12_001_942, 2, 64),
 ];
 
 fn hold(settings: Settings) {

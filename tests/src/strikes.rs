@@ -348,14 +348,34 @@ impl World {
 
     fn replace_if_it_can_be_borne(&mut self, board: BoardId) {
         let held: Vec<Mark> = self.boards[&board].disk.all().collect();
-        // With its disk a voter forgets the terms it has used: somebody else must remember.
-        let voters = self.boards[&board].config.voters.set;
-        let votes_alone = voters.len() == 1 && voters.contains(board.into());
         let is_first = self.tally.replaced == 0;
-        if is_first && !votes_alone && self.can_be_borne(board, held) {
+        if is_first && self.terms_are_remembered_beside(board) && self.can_be_borne(board, held) {
             self.replace_disk(board);
             self.boot_later(board);
         }
+    }
+
+    /// Whether the vote of `board` may be forgotten: of every quorum that it could be part of another voter remembers the highest term
+    /// led in.
+    fn terms_are_remembered_beside(&self, board: BoardId) -> bool {
+        let voters = self.boards[&board].config.voters;
+        if !voters.set.contains(board.into()) {
+            return true;
+        }
+        let highest = self.model.highest_term();
+        let remembers = |host: &crate::board::Board| match &host.process {
+            Some(process) => {
+                let granted = process.node.status(host.clock.local(self.now)).vote.granted_term;
+                granted.is_some_and(|term| term >= highest.token())
+            }
+            None => host.disk.memory.term_ceiling >= highest.counter(),
+        };
+        let others = self.boards.values().filter(|host| host.id != board && !host.lost);
+        let boards = others
+            .filter(|host| voters.set.contains(host.id.into()) && remembers(host))
+            .count();
+        let witnesses = voters.set.witnesses().filter(|_| self.witness_promised() >= highest).count();
+        boards + witnesses > voters.set.len() - voters.quorum()
     }
 
     /// The board stops, and its disk is replaced by an empty one. It does not start of its own accord.

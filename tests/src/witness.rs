@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::action::Memory;
-use shared::ids::{BoardId, WitnessId};
+use shared::ids::{BoardId, Term, WitnessId};
 use shared::outbox::Outbox;
 use shared::time::Instant;
 use shared::wire::election::ElectionMessage;
@@ -73,6 +73,14 @@ impl Witness {
 }
 
 impl World {
+    /// The highest term that the witness has promised, as it would know it after a crash, too.
+    pub(crate) fn witness_promised(&self) -> Term {
+        let Some(witness) = &self.witness else { return Term::ZERO };
+        let now = witness.clock.local(self.now);
+        let votes = witness.process.iter().flat_map(|process| process.sites(now));
+        votes.map(|(_, vote)| vote.promised).max().unwrap_or(Term::ZERO)
+    }
+
     pub(crate) fn witness_boot(&mut self) {
         let forgets = self.lies(Mutant::WitnessForgets);
         let Some(witness) = self.witness.as_mut().filter(|witness| witness.process.is_none()) else {

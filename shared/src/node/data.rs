@@ -44,7 +44,7 @@ impl Node {
         self.keep_up(now, out);
         self.read(now, out);
         self.seal(now, out);
-        self.notice_room(out);
+        self.notice_room(now, out);
     }
 
     /// Group commit: whatever has gathered, own records, copies and what is written again alike, becomes one block and one

@@ -121,6 +121,8 @@ pub struct Node {
     /// The fewest copies told of, while records are committed on fewer than k boards.
     degraded: Option<usize>,
     full: bool,
+    /// Since when not even an alarm fits the journal as it is.
+    full_since: Option<Instant>,
     device_full: bool,
     /// Records shed since the start, by class.
     shed: [u64; Class::ALL.len()],
@@ -199,6 +201,7 @@ impl Node {
             grace: Some(now + START_GRACE),
             degraded: None,
             full: false,
+            full_since: None,
             device_full: false,
             shed: [0; Class::ALL.len()],
             declared: (BTreeMap::new(), 0),

@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::action::Action;
 use crate::event::Event;
@@ -14,6 +15,10 @@ use crate::outbox::Outbox;
 use crate::ranges::{RangeSet, SeqRange};
 use crate::record::{Gap, GapReason};
 use crate::time::Instant;
+
+/// A segment is freed within so long, else the journal is full for those who publish: its gap records take a commit, and what
+/// stays of it two or three more.
+const FREED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Frees segments, one after the other, while there is too little room: declares what is shed and has it committed, writes
@@ -136,8 +141,12 @@ impl Node {
     }
 
     /// Tells when not even alarms are taken in, when the device has no room for more files, and when that is over.
-    pub(super) fn notice_room(&mut self, out: &mut Outbox<Action>) {
-        let full = self.journal.is_full() && !self.journal.is_poisoned();
+    pub(super) fn notice_room(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        let is_full = self.journal.is_full() && !self.journal.is_poisoned();
+        self.full_since = is_full.then(|| self.full_since.unwrap_or(now));
+        // While a segment is being freed, what comes waits for it, for moments.
+        let lasts = self.full_since.is_some_and(|since| now >= since + FREED_WITHIN);
+        let full = is_full && (lasts || !self.cleaner.is_busy());
         if full != self.full {
             self.full = full;
             out.push(Action::Notice(if full { Event::JournalFull } else { Event::JournalRoom }));

@@ -194,8 +194,12 @@ impl Membership {
         members
     }
 
-    /// A heartbeat from `from`. Older ones than the newest are passed over, and those of a life that is over.
+    /// A heartbeat from `from`. Older ones than the newest are passed over, those of a life that is over, and those that claim
+    /// a lease in another board's term, or in nobody's: there would be nobody to ask what the leader decides.
     pub fn handle_heartbeat(&mut self, from: BoardId, heartbeat: &Heartbeat, now: Instant, out: &mut Outbox<Output>) {
+        if heartbeat.vitals.leads.is_some_and(|claim| claim.term.board() != Some(from)) {
+            return;
+        }
         let is_timely = self.lateness(now) <= LATE_WAKE;
         let patience = self.patience(from);
         let Some(peer) = self.peers.get_mut(&from) else {

@@ -282,6 +282,22 @@ fn a_machine_that_acknowledges_without_a_heartbeat_is_sick() {
 }
 
 #[test]
+fn a_lease_is_claimed_in_the_term_of_its_own_board_alone() {
+    let mut members = membership(3);
+    let claiming = |term| {
+        let vitals = Vitals { leads: Some(Claim { term, left_ms: 200 }), ..Vitals::default() };
+        Heartbeat { vitals, ..heartbeat(1, 1) }
+    };
+    for term in [Term::new(9, board(3)), Term::new(9, board(1)), Term::from_token(9 << 8), Term::from_token(u64::MAX)] {
+        assert_eq!(hear(&mut members, &claiming(term), 0), [], "{term}");
+        assert_eq!((members.claims(at(0)), members.seen()), (None, Term::ZERO), "{term}");
+    }
+    let own = Term::new(9, board(2));
+    hear(&mut members, &claiming(own), 0);
+    assert_eq!(members.claims(at(0)), Some(own));
+}
+
+#[test]
 fn claims_run_out_on_our_own_clock_and_with_the_drift_allowed() {
     let mut members = membership(2);
     let term = Term::new(4, board(2));

@@ -80,8 +80,6 @@ const SEEDS: &str = "200";
 const WORKLOADS: [&str; 4] = ["--seeds", "1500", "--small", "300"];
 /// Power cuts of emulated boards in one run.
 const CUTS: &str = "5";
-/// Set in the environment where what takes long is to run, too.
-const LONG: &str = "ROADSTEAD_LONG";
 /// Programs of the release build.
 const PROGRAMS: [&str; 3] = ["roadstead", "sim", "crash-points"];
 /// Suites with a tier of their own; the unit tier leaves them out.
@@ -95,7 +93,21 @@ const ADVISORIES_MAX: Duration = Duration::from_secs(60);
 /// What is asked for by hand may take a night.
 const LONG_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Targets in `tests/fuzz/fuzz_targets`.
-const FUZZ_TARGETS: [&str; 5] = ["commit_block", "segment", "recovery", "run", "block"];
+const FUZZ_TARGETS: [&str; 13] = [
+    "commit_block",
+    "segment",
+    "recovery",
+    "run",
+    "block",
+    "peer",
+    "control",
+    "heartbeat",
+    "election",
+    "duty",
+    "obituary",
+    "to_region",
+    "from_region",
+];
 /// A simulation or a demo that takes longer hangs.
 const RUN_MAX: Duration = Duration::from_secs(10 * 60);
 
@@ -232,14 +244,8 @@ fn failover(workshop: &Workshop) -> Done {
     Ok(left_out)
 }
 
-/// Minutes, most of them for boards that must lose: not for every push. The emulator is fetched where that needs nobody; a
-/// machine that cannot have it says so in the summary.
+/// The emulator is fetched where that needs nobody; a machine that cannot have it says so in the summary.
 fn powercut(workshop: &Workshop) -> Done {
-    if std::env::var_os(LONG).is_none() {
-        let note = format!("NO POWER WAS CUT: that takes six minutes; to run it: cargo xtask powercut, or {LONG}=1");
-        println!("{note}");
-        return Ok(vec![note]);
-    }
     let said = BTreeMap::from([("--cuts", CUTS.to_owned())]);
     match powercut_with(workshop, &said) {
         Err(Stop::Lacking { what, remedy }) => {

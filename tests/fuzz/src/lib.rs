@@ -2,6 +2,9 @@
 //! damages it, because no search guesses a checksum. Whatever comes, nothing panics, and nothing is read that was not
 //! written. The suite of the simulation runs the same functions over the committed corpora on every push.
 
+mod board;
+mod messages;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
@@ -18,6 +21,8 @@ use shared::ranges::RangeSet;
 use shared::record::Reading;
 use shared::wire::peer::Run;
 use shared::wire::uplink::Block;
+
+pub use self::messages::{control, duty, election, from_region, heartbeat, obituary, peer, to_region};
 
 /// Blocks that one script writes.
 const BLOCKS_MAX: usize = 12;

@@ -1,0 +1,4 @@
+//! Reads datagrams and tells them to a board.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::control(data));

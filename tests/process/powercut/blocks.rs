@@ -176,6 +176,11 @@ impl Disk {
         }
     }
 
+    /// Time passes in which nothing is lost: what is cached becomes durable, as a disk does by itself sooner or later.
+    pub(crate) fn settle(&self) {
+        self.lock().flush();
+    }
+
     /// Power is gone: of what was cached a random subset is there. Returns how many sectors were lost.
     pub(crate) fn lose(&self, dice: &mut Dice) -> usize {
         let mut sectors = self.lock();

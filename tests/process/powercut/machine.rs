@@ -2,6 +2,7 @@
 //! `roadstead` that ships. Owns the system's image and the process; nothing outside its directory is touched.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,6 +26,8 @@ const MODULES: [&str; 9] = [
 ];
 /// Memory of a machine.
 const MEMORY_MIB: &str = "224";
+/// What a machine says once all that its board wrote at its start has left the machine's memory for the disk.
+pub(crate) const SETTLED: &str = "SETTLED";
 /// The library that takes fdatasync out of a program.
 const EAT_MY_DATA: &str = "usr/lib/x86_64-linux-gnu/libeatmydata.so";
 
@@ -93,6 +96,7 @@ $b ip addr add 10.0.2.15/24 dev eth0; $b ip link set eth0 up
 $b ip addr add 10.77.0.$board/24 dev eth1; $b ip link set eth1 up
 if $b mount -t ext4 -o $mount /dev/vda /data; then echo MOUNTED; else echo NOT MOUNTED; $b sleep 100000; fi
 cd /etc/board
+( until $b wget -q -O /dev/null http://127.0.0.1:$http/readyz; do $b sleep 1; done; $b sync; echo {SETTLED} ) &
 if [ \"$sync\" = no ]; then export LD_PRELOAD=/lib/libeatmydata.so; fi
 /bin/roadstead node --config board.toml
 echo ENDED; $b sleep 100000
@@ -161,7 +165,8 @@ pub(crate) struct Place<'a> {
     pub(crate) number: usize,
     pub(crate) system: &'a Path,
     pub(crate) disk: &'a Path,
-    pub(crate) ports: [u16; 2],
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) http: SocketAddr,
 }
 
 /// A running machine. Its power goes when it is dropped.
@@ -179,10 +184,13 @@ impl Machine {
         let (card, port) = wire::sockets(place.dir, place.number);
         let _ = fs::remove_file(&card);
         let log = File::create(place.dir.join(format!("console-{}.txt", place.number))).unwrap();
-        let forwards = place.ports.map(|port| format!("hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:{port}"));
+        let forwards =
+            [place.mqtt.port(), place.http.port()].map(|port| format!("hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:{port}"));
         let words = format!(
-            "console=ttyS0 quiet panic=-1 random.trust_cpu=on rs.board={} rs.sync={} rs.mount={}",
+            // A machine that is emulated slowly finds its timer late, and must not take it for a broken one.
+            "console=ttyS0 quiet panic=-1 no_timer_check random.trust_cpu=on rs.board={} rs.http={} rs.sync={} rs.mount={}",
             place.number,
+            place.http.port(),
             if care.syncs { "yes" } else { "no" },
             if care.barriers { "barrier" } else { "nobarrier" },
         );

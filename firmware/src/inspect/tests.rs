@@ -1,6 +1,7 @@
 //! Real directories, whole and harmed, looked at while a board writes them and after.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use shared::ids::{Class, Origin, Token};
 use shared::journal::Journal;
 use shared::journal::format::{Place, encode};
 use shared::journal::recover::Recovery;
-use shared::limits::PAGE_BYTES;
+use shared::limits::{COMMIT_BYTES_MAX, PAGE_BYTES};
 use shared::outbox::Outbox;
 use shared::record::{GapReason, Key, Kind, Reading};
 use shared::time::{Instant, WallMillis};
@@ -22,6 +23,7 @@ use shared::wire::peer::Run;
 
 use super::tally::{StreamLine, tally};
 use super::verdict::{Damage, DamageFault, Verdict, verify};
+use super::walk::{Piece, Walked};
 use super::*;
 use crate::disk::system::System;
 use crate::disk::volume::Volume;
@@ -64,6 +66,7 @@ impl Drop for Scratch {
 struct Writer {
     volume: Volume,
     epoch: Epoch,
+    segment_bytes: u32,
     segment: u64,
     offset: u32,
     number: u64,
@@ -72,11 +75,22 @@ struct Writer {
 
 impl Writer {
     fn new(scratch: &Scratch) -> Self {
+        Self::with_segments_of(scratch, SEGMENT_BYTES)
+    }
+
+    fn with_segments_of(scratch: &Scratch, segment_bytes: u32) -> Self {
         let site = Name::try_from("north").unwrap();
         let found = Volume::open(Arc::new(System), &scratch.0, (&site, board(1)), 7).unwrap();
         let last = found.recovered.segments.keys().next_back().map_or(0, |last| last.0);
-        let mut writer =
-            Self { volume: found.volume, epoch: found.epoch, segment: last, offset: 0, number: 0, previous: 0 };
+        let mut writer = Self {
+            volume: found.volume,
+            epoch: found.epoch,
+            segment_bytes,
+            segment: last,
+            offset: 0,
+            number: 0,
+            previous: 0,
+        };
         writer.next_segment();
         writer
     }
@@ -84,7 +98,7 @@ impl Writer {
     fn next_segment(&mut self) {
         self.segment += 1;
         self.offset = 0;
-        let job = DiskJob::Prepare { segment: SegmentId(self.segment), from: None, bytes: SEGMENT_BYTES };
+        let job = DiskJob::Prepare { segment: SegmentId(self.segment), from: None, bytes: self.segment_bytes };
         self.volume.perform(job).unwrap();
     }
 
@@ -98,7 +112,7 @@ impl Writer {
             known: writer.number,
             previous: writer.previous,
         };
-        if self.offset as usize + encode(&place(self), runs).0.len() > SEGMENT_BYTES as usize {
+        if self.offset as usize + encode(&place(self), runs).0.len() > self.segment_bytes as usize {
             self.next_segment();
         }
         let (bytes, checksum) = encode(&place(self), runs);
@@ -381,6 +395,74 @@ fn a_journal_that_is_being_written_is_never_called_damaged() {
     }
     writing.join().unwrap();
     assert!(looks > 1, "it was looked at while it was written");
+}
+
+/// What a walk has read before a block was written there it reads again before it calls it a hole.
+#[test]
+fn blocks_that_are_written_during_a_walk_are_no_hole() {
+    let scratch = Scratch::new();
+    let mut writer = Writer::with_segments_of(&scratch, 8 * 1024 * 1024);
+    writer.append(&[events(1, 1, 1)]);
+    // Long enough that what follows it is read later than its place.
+    let long = Run::new(stream(1, Class::Bulk), 1, 1, vec![7; COMMIT_BYTES_MAX - 1024].into());
+    let mut pieces = Vec::new();
+    let walked = scratch.open().walk(SegmentId(1), |piece| {
+        if pieces.is_empty() {
+            writer.append(std::slice::from_ref(&long));
+            writer.append(&[events(1, 2, 1)]);
+        }
+        pieces.push(match piece {
+            Piece::Block(block) => block.header.place.number,
+            Piece::Hole(hole) => panic!("{hole:?}"),
+        });
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(walked.unwrap(), Walked::Whole { torn: None, .. }));
+    assert_eq!(pieces, [0, 1, 2]);
+}
+
+#[test]
+fn a_segment_that_goes_during_a_walk_does_not_count() {
+    let scratch = Scratch::new();
+    drop(three_blocks(&scratch));
+    let walked = scratch.open().walk(SegmentId(1), |_| {
+        let _ = fs::remove_file(scratch.segment(1));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(walked.unwrap(), Walked::Gone);
+}
+
+/// A block whose end is not there yet is waited for, where a board runs on the directory.
+#[test]
+fn a_block_that_is_half_written_is_waited_for() {
+    let scratch = Scratch::new();
+    let writer = three_blocks(&scratch);
+    let lock = fs::File::create(scratch.0.join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    if !scratch.open().is_in_use() {
+        eprintln!("this file system does not tell who holds a lock: nothing was tried");
+        return;
+    }
+    let place = Place {
+        segment: SegmentId(1),
+        offset: writer.offset,
+        epoch: writer.epoch,
+        number: writer.number,
+        known: writer.number,
+        previous: writer.previous,
+    };
+    let (block, _) = encode(&place, &[Run::new(stream(1, Class::Event), 10, 1, vec![7; 2 * PAGE_BYTES].into())]);
+    let (front, rest) = block.split_at(PAGE_BYTES);
+    scratch.spoil(1, writer.offset, front);
+    let verdict = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            scratch.spoil(1, writer.offset + PAGE_BYTES as u32, rest);
+        });
+        verify(&scratch.open(), None).unwrap()
+    });
+    assert!(verdict.in_use && verdict.whole && verdict.torn.is_empty(), "{verdict:?}");
+    assert_eq!(verdict.blocks, 4);
 }
 
 #[test]

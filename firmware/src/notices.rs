@@ -37,7 +37,10 @@ impl Notices {
 /// Error: somebody must act. Warning: a promise is weaker than it should be. Information: the site changed.
 const fn level(event: &Event) -> Level {
     match event {
-        Event::JournalPoisoned | Event::JournalDamaged { .. } | Event::RecordsGone { .. } => Level::ERROR,
+        Event::JournalPoisoned
+        | Event::JournalDamaged { .. }
+        | Event::RecordsGone { .. }
+        | Event::BoardTwice { .. } => Level::ERROR,
         Event::Degraded { .. }
         | Event::Shed { .. }
         | Event::DeviceFull

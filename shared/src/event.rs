@@ -117,6 +117,15 @@ pub enum Event {
         /// A life of it with as many starts or more, of which records are held.
         seen: Epoch,
     },
+    /// Two machines run as one board: the disk of one is a copy. Neither may be trusted with what the other has promised.
+    BoardTwice {
+        /// Which.
+        board: BoardId,
+        /// The life that is believed.
+        believed: Epoch,
+        /// The one that is refused.
+        other: Epoch,
+    },
     /// A board is not heard any more, by anybody.
     BoardDown {
         /// Which.
@@ -257,6 +266,7 @@ impl Event {
             Self::CoverageWentBack { .. } => "coverage_went_back",
             Self::BoardUp { .. } => "board_up",
             Self::BoardOlder { .. } => "board_older",
+            Self::BoardTwice { .. } => "board_twice",
             Self::BoardDown { .. } => "board_down",
             Self::BoardImpaired { .. } => "board_impaired",
             Self::ObituaryHeard { .. } => "obituary_heard",
@@ -315,6 +325,9 @@ impl fmt::Display for Event {
             Self::UplinkRefused { reason } => write!(f, "the region refused the session: {reason}"),
             Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
             Self::BoardOlder { board, seen, .. } => write!(f, "{board} has an older disk than in its life {seen}"),
+            Self::BoardTwice { board, believed, other } => {
+                write!(f, "two machines run as {board}: its life {believed} is believed, and {other} is refused")
+            }
             Self::BoardUp { board, epoch } => write!(f, "{board} is up, in its life {epoch}"),
             Self::BoardDown { board } => write!(f, "{board} is down"),
             Self::BoardImpaired { board } => write!(f, "{board} is heard by some boards and not by others"),

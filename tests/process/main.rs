@@ -24,6 +24,7 @@ mod starve;
 mod store;
 mod stranger;
 
+mod copies;
 mod disk;
 mod duplicates;
 mod failover;

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::incoming::difference;
+use super::lives::Kind;
 use super::telling::ControlChange;
 use super::{Close, MeshOutputs, count};
 
@@ -128,7 +129,9 @@ impl ControlDialler {
                     Err(why)
                 }
                 None => {
-                    self.outputs.learn(self.peer, &connection, theirs.epoch.nonce).await;
+                    self.outputs
+                        .learn(self.peer, &connection, Kind::ControlDialled, theirs.epoch)
+                        .await?;
                     Ok(frames)
                 }
             }
@@ -169,7 +172,9 @@ pub(super) async fn accept(line: Line, own: &Hello) -> Result<(), String> {
         if let Some(why) = difference(own, &theirs, line.peer) {
             return Err(why);
         }
-        line.outputs.learn(line.peer, &line.connection, theirs.epoch.nonce).await;
+        line.outputs
+            .learn(line.peer, &line.connection, Kind::ControlCame, theirs.epoch)
+            .await?;
         say_hello(&line.connection, own).await?;
         Ok(frames)
     };

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::control::{Line, accept};
+use super::lives::Kind;
 use super::{Addresses, Close, MeshOutputs, count};
 
 /// A peer that let itself in says hello within so long.
@@ -37,8 +38,9 @@ pub(super) struct Acceptor {
     own: Hello,
     members: watch::Receiver<Addresses>,
     outputs: MeshOutputs,
-    standing: BTreeMap<BoardId, Connection>,
-    control: BTreeMap<BoardId, Connection>,
+    /// The newest connection of each peer: one on which it has not greeted yet gives way to another.
+    newest: BTreeMap<BoardId, Connection>,
+    newest_control: BTreeMap<BoardId, Connection>,
     readers: JoinSet<(BoardId, Result<(), String>)>,
     said: OncePerPeer<(u8, String)>,
 }
@@ -57,8 +59,8 @@ impl Acceptor {
             own,
             members,
             outputs,
-            standing: BTreeMap::new(),
-            control: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            newest_control: BTreeMap::new(),
             readers: JoinSet::new(),
             said: OncePerPeer::default(),
         }
@@ -89,11 +91,16 @@ impl Acceptor {
     /// Closes the connections of boards that the site has no more.
     fn let_go(&mut self) {
         let members = self.members.borrow_and_update().clone();
-        for connections in [&mut self.standing, &mut self.control] {
-            for (_, connection) in connections.extract_if(.., |peer, _| !members.contains_key(peer)) {
-                Close::Refused.connection(&connection, NO_SUCH_BOARD);
-            }
+        let mut gone = self.outputs.lives.let_go(|peer| members.contains_key(&peer));
+        for connections in [&mut self.newest, &mut self.newest_control] {
+            gone.extend(
+                connections
+                    .extract_if(.., |peer, _| !members.contains_key(peer))
+                    .map(|(_, gone)| gone),
+            );
         }
+        gone.iter()
+            .for_each(|connection| Close::Refused.connection(connection, NO_SUCH_BOARD));
     }
 
     fn admit(&mut self, connection: Connection) {
@@ -108,8 +115,9 @@ impl Acceptor {
             return;
         };
         let is_control = is_control(&connection);
-        let standing = if is_control { &mut self.control } else { &mut self.standing };
-        if let Some(older) = standing.insert(peer, connection.clone()) {
+        let newest = if is_control { &mut self.newest_control } else { &mut self.newest };
+        let older = newest.insert(peer, connection.clone());
+        if let Some(older) = older.filter(|older| !self.outputs.lives.has(peer, older)) {
             Close::Replaced.connection(&older, "a newer connection took its place");
         }
         let own = self.own.clone();
@@ -148,8 +156,8 @@ impl Reader {
         if let Some(why) = difference(own, &hello, self.peer) {
             return Err(self.close(&why));
         }
+        self.outputs.learn(self.peer, &self.connection, Kind::Data, hello.epoch).await?;
         tracing::info!(peer = %self.peer, epoch = %hello.epoch, "the peer is connected");
-        self.outputs.learn(self.peer, &self.connection, hello.epoch.nonce).await;
         // Only now: two boards that refuse each other must not call each other on.
         if let Some(came) = self.outputs.came.get(&self.peer) {
             came.notify_one();

@@ -10,6 +10,7 @@
 
 mod control;
 mod incoming;
+mod lives;
 mod members;
 mod obituaries;
 mod outgoing;
@@ -62,6 +63,8 @@ pub(crate) enum Close {
     BadFrame = 3,
     /// The peer reads too slowly.
     QueueFull = 4,
+    /// Another machine runs as the peer.
+    Twice = 5,
 }
 
 impl Close {
@@ -193,6 +196,7 @@ struct MeshOutputs {
     proofs: mpsc::Sender<obituaries::Proof>,
     events: mpsc::Sender<Event>,
     counts: Arc<MeshCounts>,
+    lives: Arc<lives::Lives>,
     /// Rings when a peer has dialled us: so it is there, and need not be waited for.
     came: Arc<BTreeMap<BoardId, Notify>>,
 }
@@ -297,6 +301,7 @@ fn queues() -> (MeshOutputs, MeshInputs, mpsc::Receiver<obituaries::Proof>) {
         proofs: proofs_in,
         events: events_in,
         counts: Arc::default(),
+        lives: Arc::default(),
         came: Arc::new(every_board().map(|peer| (peer, Notify::new())).collect()),
     };
     (

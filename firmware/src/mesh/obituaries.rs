@@ -6,9 +6,10 @@ use std::time::Instant;
 use link::obituary::{Coroner, Judgement};
 use link::sites::certificate;
 use quinn::Connection;
-use shared::ids::BoardId;
+use shared::ids::{BoardId, Epoch};
 use tokio::sync::mpsc;
 
+use super::lives::{Greeted, Kind};
 use super::{MeshOutputs, count};
 
 /// Peers that said hello and wait to be learnt. At the limit the one who greets waits.
@@ -23,11 +24,26 @@ pub(super) struct Proof {
 }
 
 impl MeshOutputs {
-    /// `peer` has said hello in this life on `connection`.
-    pub(super) async fn learn(&self, peer: BoardId, connection: &Connection, life: u64) {
-        let proof = Proof { peer, connection: connection.clone(), life };
+    /// `peer` has said hello in the life `epoch` on `connection`, which stands from now on; or why it is closed.
+    pub(super) async fn learn(
+        &self,
+        peer: BoardId,
+        connection: &Connection,
+        kind: Kind,
+        epoch: Epoch,
+    ) -> Result<(), String> {
+        let Greeted { refused, event } = self.lives.greet(peer, epoch, kind, connection);
+        if let Some(event) = event {
+            // Where many wait to be told, one line less harms nobody.
+            let _ = self.events.try_send(event);
+        }
+        if let Some(why) = refused {
+            return Err(why);
+        }
+        let proof = Proof { peer, connection: connection.clone(), life: epoch.nonce };
         // Where nobody learns, this board stops.
         let _ = self.proofs.send(proof).await;
+        Ok(())
     }
 }
 

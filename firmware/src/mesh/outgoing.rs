@@ -11,7 +11,7 @@ use link::frames::{encode, write_all_frames};
 use link::logging::whole_story;
 use link::sites::board_name;
 use link::stop::Stop;
-use quinn::{Connection, Endpoint, SendStream, WriteError};
+use quinn::{Connection, ConnectionError, Endpoint, SendStream, WriteError};
 use shared::frame::Conversation;
 use shared::ids::BoardId;
 use shared::limits::PEER_QUEUE_MAX;
@@ -135,7 +135,13 @@ impl Dialler {
             error = send(&mut stream, &mut queue, &waiting_bytes) => whole_story(&error),
         };
         // The cause that the transport knows is better than that of the write that met it.
-        let why = connection.close_reason().map_or(error, |reason| whole_story(&reason));
+        let reason = connection.close_reason();
+        let why = reason.as_ref().map_or(error, |reason| whole_story(reason));
+        if let Some(ConnectionError::ApplicationClosed(close)) = &reason
+            && close.error_code == (Close::Twice as u32).into()
+        {
+            tracing::error!(peer = %self.peer, why, "this board is not believed to be itself");
+        }
         Close::Replaced.connection(&connection, "it is dialled again");
         // Where the node is gone there is nobody to tell.
         let _ = self.outputs.changes.send(LinkChange { peer: self.peer, link: None }).await;

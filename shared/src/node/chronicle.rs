@@ -37,6 +37,7 @@ const fn is_told(event: &Event) -> bool {
     match event {
         Event::BoardUp { .. }
         | Event::BoardOlder { .. }
+        | Event::BoardTwice { .. }
         | Event::BoardDown { .. }
         | Event::BoardImpaired { .. }
         | Event::ObituaryHeard { .. }

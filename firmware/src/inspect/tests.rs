@@ -15,7 +15,7 @@ use shared::ids::{Class, Origin, Token};
 use shared::journal::Journal;
 use shared::journal::format::{Place, encode};
 use shared::journal::recover::Recovery;
-use shared::limits::{COMMIT_BYTES_MAX, PAGE_BYTES};
+use shared::limits::PAGE_BYTES;
 use shared::outbox::Outbox;
 use shared::record::{GapReason, Key, Kind, Reading};
 use shared::time::{Instant, WallMillis};
@@ -23,7 +23,7 @@ use shared::wire::peer::Run;
 
 use super::tally::{StreamLine, tally};
 use super::verdict::{Damage, DamageFault, Verdict, verify};
-use super::walk::{Piece, Walked};
+use super::walk::Walked;
 use super::*;
 use crate::disk::system::System;
 use crate::disk::volume::Volume;
@@ -395,30 +395,6 @@ fn a_journal_that_is_being_written_is_never_called_damaged() {
     }
     writing.join().unwrap();
     assert!(looks > 1, "it was looked at while it was written");
-}
-
-/// What a walk has read before a block was written there it reads again before it calls it a hole.
-#[test]
-fn blocks_that_are_written_during_a_walk_are_no_hole() {
-    let scratch = Scratch::new();
-    let mut writer = Writer::with_segments_of(&scratch, 8 * 1024 * 1024);
-    writer.append(&[events(1, 1, 1)]);
-    // Long enough that what follows it is read later than its place.
-    let long = Run::new(stream(1, Class::Bulk), 1, 1, vec![7; COMMIT_BYTES_MAX - 1024].into());
-    let mut pieces = Vec::new();
-    let walked = scratch.open().walk(SegmentId(1), |piece| {
-        if pieces.is_empty() {
-            writer.append(std::slice::from_ref(&long));
-            writer.append(&[events(1, 2, 1)]);
-        }
-        pieces.push(match piece {
-            Piece::Block(block) => block.header.place.number,
-            Piece::Hole(hole) => panic!("{hole:?}"),
-        });
-        ControlFlow::Continue(())
-    });
-    assert!(matches!(walked.unwrap(), Walked::Whole { torn: None, .. }));
-    assert_eq!(pieces, [0, 1, 2]);
 }
 
 #[test]

@@ -325,9 +325,7 @@ impl fmt::Display for Event {
             Self::UplinkRefused { reason } => write!(f, "the region refused the session: {reason}"),
             Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
             Self::BoardOlder { board, seen, .. } => write!(f, "{board} has an older disk than in its life {seen}"),
-            Self::BoardTwice { board, believed, other } => {
-                write!(f, "two machines run as {board}: its life {believed} is believed, and {other} is refused")
-            }
+            Self::BoardTwice { board, other, .. } => write!(f, "two machines run as {board}: {other} is refused"),
             Self::BoardUp { board, epoch } => write!(f, "{board} is up, in its life {epoch}"),
             Self::BoardDown { board } => write!(f, "{board} is down"),
             Self::BoardImpaired { board } => write!(f, "{board} is heard by some boards and not by others"),

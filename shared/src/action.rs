@@ -91,8 +91,8 @@ pub enum Action {
 /// One job on disk. A failed one poisons the journal: the shell does no further job after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskJob {
-    /// Make segment `segment` exist, `bytes` long and written through (recycle `from`'s file by renaming it where
-    /// given, else write zeros), directory synced. Answer `Prepared`, or `NoRoom`.
+    /// Make segment `segment` exist, `bytes` long and with room for all of them (recycle `from`'s file by renaming it
+    /// where given, else make one), directory synced. Answer `Prepared`, or `NoRoom`. Commits do not wait for it.
     Prepare {
         /// The segment to make.
         segment: SegmentId,
@@ -100,6 +100,8 @@ pub enum DiskJob {
         from: Option<SegmentId>,
         /// Length of the file.
         bytes: u32,
+        /// Whether a new file is written through with zeros; else its room is only set aside, where the file system can.
+        written: bool,
     },
     /// Write `bytes` at `offset` of `segment` and fdatasync. Answer `Appended`.
     Append {

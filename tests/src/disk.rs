@@ -172,7 +172,7 @@ impl Disk {
         }
         match job {
             DiskJob::Prepare { segment, from: None, .. } if self.full => Some(DiskDone::NoRoom { segment }),
-            DiskJob::Prepare { segment, from, bytes } => {
+            DiskJob::Prepare { segment, from, bytes, .. } => {
                 self.prepare(segment, from, bytes as usize, mutant);
                 self.ghosts.clear();
                 Some(DiskDone::Prepared { segment })
@@ -283,7 +283,7 @@ impl Disk {
                     self.interrupted.push((segment, offset, bytes));
                 }
             }
-            Some(DiskJob::Prepare { segment, from, bytes }) if dice.coin() => {
+            Some(DiskJob::Prepare { segment, from, bytes, .. }) if dice.coin() => {
                 let length = dice.below(u64::from(bytes) + 1) as usize;
                 let length = if from.is_some() || dice.coin() { bytes as usize } else { length };
                 self.prepare(segment, from, length, None);

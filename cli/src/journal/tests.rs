@@ -42,7 +42,7 @@ fn write(data: &Path, segment: u64, keys: Option<Keys>) {
     let segment = SegmentId(segment);
     found
         .volume
-        .perform(DiskJob::Prepare { segment, from: None, bytes: SEGMENT_BYTES })
+        .perform(DiskJob::Prepare { segment, from: None, bytes: SEGMENT_BYTES, written: false })
         .unwrap();
     let (mut offset, mut previous) = (0, 0);
     let blocks = [

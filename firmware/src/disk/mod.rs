@@ -1,5 +1,5 @@
 //! A board's directory on disk: journal segments, the state that must outlive a power cut, and a lock. Does what the
-//! node asks, in order, on one thread of its own, and stops for good at the first failure: after a failed sync nobody
+//! node asks on threads of its own, one a lane, and stops for good at the first failure: after a failed sync nobody
 //! knows what the disk holds until it is read again, so the process ends and recovers.
 //!
 //! ```text
@@ -12,6 +12,7 @@
 //! ```
 
 mod files;
+mod lanes;
 mod recover;
 mod state;
 pub mod system;
@@ -182,5 +183,7 @@ fn lock(data_dir: &Path) -> Result<File, DiskError> {
     }
 }
 
+#[cfg(test)]
+mod lane_tests;
 #[cfg(test)]
 mod tests;

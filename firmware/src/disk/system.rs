@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::FILE_MODE;
 
@@ -44,6 +45,10 @@ pub enum Opening {
 pub trait OpenFile: Debug + Send {
     /// Writes the front of `bytes` at `offset`; returns how many were written, which may be fewer than all.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Sets room aside for the first `bytes` bytes, which the file has from then on: what was not written reads as zeros, and
+    /// writing there needs no more room. `Unsupported` where the file system cannot; then nothing is changed.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
 
     /// Fills `bytes` from `offset` on; an error where the file ends before.
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
@@ -115,6 +120,14 @@ impl OpenFile for File {
         FileExt::write_at(self, bytes, offset)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match retry_on_intr(|| fallocate(self, FallocateFlags::empty(), 0, bytes)) {
+            // A kernel or a sandbox without the call says ENOSYS, and what is no file on a disk ENODEV.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => Err(io::ErrorKind::Unsupported.into()),
+            done => Ok(done?),
+        }
+    }
+
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(self, bytes, offset)
     }
@@ -164,6 +177,10 @@ mod tests {
             }
             written.push(bytes[0]);
             Ok(1)
+        }
+
+        fn allocate(&self, _: u64) -> io::Result<()> {
+            unreachable!("it is only written to")
         }
 
         fn read_exact_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {

@@ -19,10 +19,10 @@ use shared::wire::peer::Run;
 
 use super::*;
 
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self(std::env::temp_dir().join(format!("roadstead-disk-{}-{number}", std::process::id())))
@@ -35,11 +35,11 @@ impl Drop for Scratch {
     }
 }
 
-fn board(number: u8) -> BoardId {
+pub(super) fn board(number: u8) -> BoardId {
     BoardId::new(number).unwrap()
 }
 
-fn site() -> Name {
+pub(super) fn site() -> Name {
     Name::try_from("north").unwrap()
 }
 
@@ -47,22 +47,27 @@ fn start(scratch: &Scratch) -> Result<Opened, DiskError> {
     open(&scratch.0, &site(), board(1), 7)
 }
 
-async fn answer(disk: &mut Disk, job: DiskJob) -> DiskDone {
+pub(super) async fn answer(disk: &mut Disk, job: DiskJob) -> DiskDone {
     disk.submit(job);
     tokio::time::timeout(Duration::from_secs(20), disk.done()).await.unwrap()
 }
 
-const SEGMENT_BYTES: u32 = 64 * 4096;
+pub(super) const SEGMENT_BYTES: u32 = 64 * 4096;
 
-fn prepare(segment: u64, from: Option<u64>) -> DiskJob {
-    DiskJob::Prepare { segment: SegmentId(segment), from: from.map(SegmentId), bytes: SEGMENT_BYTES }
+pub(super) fn prepare(segment: u64, from: Option<u64>) -> DiskJob {
+    DiskJob::Prepare {
+        segment: SegmentId(segment),
+        from: from.map(SegmentId),
+        bytes: SEGMENT_BYTES,
+        written: false,
+    }
 }
 
-fn append(segment: u64, offset: u32, bytes: Vec<u8>) -> DiskJob {
+pub(super) fn append(segment: u64, offset: u32, bytes: Vec<u8>) -> DiskJob {
     DiskJob::Append { token: Token(9), segment: SegmentId(segment), offset, bytes: bytes.into() }
 }
 
-fn read(segment: u64, offset: u32, length: u32) -> DiskJob {
+pub(super) fn read(segment: u64, offset: u32, length: u32) -> DiskJob {
     DiskJob::Read { token: Token(5), segment: SegmentId(segment), offset, length }
 }
 

@@ -1,20 +1,18 @@
-//! A board's directory without lock and thread: reads what earlier lives left, begins a new one, and does one job of the
+//! A board's directory without lock and threads: reads what earlier lives left, begins a new one, and does one job of the
 //! node's after the other on whatever file system it is given.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
 use shared::action::{DiskDone, DiskJob, Memory};
-use shared::ids::{BoardId, Epoch, Name, SegmentId};
-use shared::journal::footer;
-use shared::journal::format::{HEADER_BYTES, Header};
+use shared::ids::{BoardId, Epoch, Name};
 use shared::journal::recover::Recovered;
 use shared::limits::TERMS_RESERVED;
 
 use super::files::Files;
+pub use super::lanes::Lane;
+use super::lanes::{Maker, Reader, Work, Writer};
 use super::state::{State, StateFile};
 use super::system::FileSystem;
 use super::wear::{Counted, WearFile};
@@ -24,11 +22,9 @@ use crate::keys::{Generation, Keys, name_of};
 /// The files of one board.
 #[derive(Debug)]
 pub struct Volume {
-    files: Files,
-    state: StateFile,
-    system: Arc<dyn FileSystem>,
-    wear: WearFile,
-    keys: Option<Keys>,
+    writer: Writer,
+    reader: Reader,
+    maker: Maker,
     gauge: Arc<DiskGauge>,
 }
 
@@ -83,102 +79,45 @@ impl Volume {
         state_file.write(state)?;
         files.sync_directory()?;
         gauge.wear().begin(state.boot);
-        let volume = Self { files, state: state_file, system, wear: wear_file, keys, gauge };
+        let place = || (Arc::clone(&system), data_dir);
+        let volume = Self {
+            reader: Reader::new(place(), keys.clone()),
+            writer: Writer::new(place(), state_file, wear_file, keys, Arc::clone(&gauge)),
+            maker: Maker::new(files),
+            gauge,
+        };
         Ok(Found { epoch: Epoch { boot: state.boot, nonce }, memory: state.memory, recovered, volume })
     }
 
     /// Does `job`; what is answered says what it did. After an error nobody knows what the disk holds until it is read
     /// again: no further job may be done.
     pub fn perform(&mut self, job: DiskJob) -> Result<Option<DiskDone>, DiskError> {
-        Ok(match job {
-            DiskJob::Prepare { segment, from, bytes } => {
-                let done = match self.files.prepare(segment, from, bytes)? {
-                    true => DiskDone::Prepared { segment },
-                    false => DiskDone::NoRoom { segment },
-                };
-                Some(done)
+        let lane = Lane::of(&job);
+        for (at, work) in self.lanes() {
+            if at == lane {
+                return work.perform(job);
             }
-            DiskJob::Append { token, segment, offset, bytes } => {
-                let bytes = self.seal(bytes)?;
-                self.files.write(segment, offset, &bytes)?;
-                let began = Instant::now();
-                self.files.sync(segment)?;
-                self.gauge.note_sync(began.elapsed(), bytes.len());
-                self.gauge
-                    .wear()
-                    .note_payload(Header::read(&bytes).map_or(0, |header| header.payload_bytes));
-                Some(DiskDone::Appended { token })
-            }
-            DiskJob::Foot { segment, offset, bytes } => {
-                let bytes = self.name_key(segment, bytes)?;
-                self.files.write(segment, offset, &bytes)?;
-                None
-            }
-            DiskJob::Read { token, segment, offset, length } => {
-                let mut bytes = self.files.read(segment, offset, length)?;
-                self.unseal(segment, offset, &mut bytes);
-                Some(DiskDone::Read { token, bytes: Bytes::from(bytes) })
-            }
-            DiskJob::Verify { token, segment, offset, length } => {
-                self.files.forget_cached(segment)?;
-                let mut bytes = self.files.read(segment, offset, length)?;
-                self.unseal(segment, offset, &mut bytes);
-                Some(DiskDone::Read { token, bytes: Bytes::from(bytes) })
-            }
-            DiskJob::Free { segment } => {
-                self.files.free(segment)?;
-                None
-            }
-            DiskJob::Delete { segment } => {
-                self.files.delete(segment)?;
-                None
-            }
-            DiskJob::Remember(memory) => {
-                self.state.remember(memory)?;
-                Some(DiskDone::Remembered(memory))
-            }
-        })
+            work.pass(&job);
+        }
+        unreachable!("each job has its lane")
     }
 
-    /// A block as it is to stand on disk.
-    fn seal(&mut self, bytes: Bytes) -> Result<Bytes, DiskError> {
-        let Some(keys) = &mut self.keys else { return Ok(bytes) };
-        // The node has let go of it, so nothing is copied.
-        let mut block = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
-        if keys.seal(&mut block) {
-            Ok(block.freeze())
-        } else {
-            Err(DiskError::Unsealed { path: keys.path().to_owned() })
-        }
+    fn lanes(&mut self) -> [(Lane, &mut dyn Work); 3] {
+        [(Lane::Write, &mut self.writer), (Lane::Read, &mut self.reader), (Lane::Make, &mut self.maker)]
     }
 
-    /// A footer that says under which key its segment's blocks are sealed: a start with other keys reads nothing else of it.
-    fn name_key(&mut self, segment: SegmentId, footer: Bytes) -> Result<Bytes, DiskError> {
-        if self.keys.is_none() {
-            return Ok(footer);
-        }
-        let mut front = [0; HEADER_BYTES];
-        self.files.read_into(segment, 0, &mut front)?;
-        let Some(header) = Header::read(&front).filter(Header::is_sealed) else {
-            return Ok(footer);
-        };
-        let mut footer = BytesMut::from(&footer[..]);
-        footer::set_key(&mut footer, header.key);
-        Ok(footer.freeze())
-    }
-
-    /// Blocks as the node knows them. What cannot be opened is no block any more: a copy must stand in.
-    fn unseal(&mut self, segment: SegmentId, offset: u32, bytes: &mut [u8]) {
-        let Some(keys) = &mut self.keys else { return };
-        let opened = keys.open(segment, offset, bytes);
-        for offset in opened.forged {
-            tracing::error!(segment = segment.0, offset, "a block's checksums hold, but its seal does not");
-        }
+    /// The lanes, in order, to be run beside each other.
+    pub(super) fn split(self) -> [(Lane, Box<dyn Work>); 3] {
+        [
+            (Lane::Write, Box::new(self.writer)),
+            (Lane::Read, Box::new(self.reader)),
+            (Lane::Make, Box::new(self.maker)),
+        ]
     }
 
     /// Writes down what was written so far. A failure says nothing of the journal: only counts are lost.
     pub fn save_wear(&mut self) -> Result<(), DiskError> {
-        self.wear.save(&*self.system, &self.gauge.wear())
+        self.writer.save_wear()
     }
 
     /// How the disk does.

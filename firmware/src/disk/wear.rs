@@ -158,6 +158,10 @@ impl OpenFile for CountedFile {
         Ok(count)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes)
+    }
+
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(bytes, offset)
     }
@@ -321,7 +325,7 @@ mod tests {
         let segment = SegmentId(1);
         let epoch = Epoch { boot: 1, nonce: 7 };
         volume
-            .perform(DiskJob::Prepare { segment, from: None, bytes: SEGMENT_BYTES })
+            .perform(DiskJob::Prepare { segment, from: None, bytes: SEGMENT_BYTES, written: true })
             .unwrap();
         let stream = Stream { origin: Origin { board: BoardId::new(1).unwrap(), epoch }, class: Class::Event };
         let run = Run::new(stream, 1, 1, vec![7; 100].into());
@@ -343,9 +347,9 @@ mod tests {
         assert_eq!((start.bytes, start.syncs, start.payload), (2 * PAGE, 3, 0));
         let payload = write(&mut volume);
         let then = volume.gauge().wear().now();
-        // The segment's zeros, its sync and the directory's; a page and its sync.
+        // The segment's zeros and their sync, its own and the directory's; a page and its sync.
         assert_eq!(then.bytes - start.bytes, u64::from(SEGMENT_BYTES) + PAGE);
-        assert_eq!((then.syncs - start.syncs, then.payload), (3, payload));
+        assert_eq!((then.syncs - start.syncs, then.payload), (4, payload));
         volume.save_wear().unwrap();
         assert_eq!(volume.gauge().wear().now().bytes - then.bytes, 2 * PAGE, "its own file, too");
     }

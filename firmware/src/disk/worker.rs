@@ -1,4 +1,10 @@
-//! The thread that does disk jobs, one after the other, in order. The first failure is final.
+//! The threads that do disk jobs, one a lane, each one job after the other, in order. The first failure is final.
+//!
+//! ```text
+//!  node ──jobs──▶ disk: writes, syncs ──▶ disk-read: reads ──▶ disk-make: makes, frees, removes files
+//!    ▲                  │                       │                          │
+//!    └─────────────────┴──────answers──────────┴──────────────────────────┘
+//! ```
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +17,8 @@ use link::logging::whole_story;
 use shared::action::{DiskDone, DiskJob};
 use tokio::sync::mpsc;
 
-use super::volume::Volume;
+use super::lanes::Work;
+use super::volume::{Lane, Volume};
 use super::wear::{SAVE_PERIOD, Wear};
 
 /// Jobs that may wait. The node has a handful on their way: at the limit it has a bug.
@@ -73,7 +80,9 @@ pub struct Disk {
     jobs: Option<SyncSender<DiskJob>>,
     done: mpsc::Receiver<DiskDone>,
     gauge: Arc<DiskGauge>,
-    thread: Option<JoinHandle<()>>,
+    /// First lane first.
+    threads: Vec<JoinHandle<()>>,
+    _lock: File,
 }
 
 impl Disk {
@@ -81,13 +90,17 @@ impl Disk {
         let (jobs, waiting) = sync_channel(JOBS_MAX);
         let (answers, done) = mpsc::channel(JOBS_MAX);
         let gauge = volume.gauge();
-        let worker = Worker { volume, gauge: Arc::clone(&gauge), saves_wear: true, _lock: lock };
-        let thread = std::thread::Builder::new()
-            .name("disk".into())
-            .stack_size(256 * 1024)
-            .spawn(move || worker.run(&waiting, &answers))
-            .expect("a process that just started can start a thread");
-        Self { jobs: Some(jobs), done, gauge, thread: Some(thread) }
+        let mut threads = Vec::new();
+        let mut waiting = Some(waiting);
+        for (lane, work) in volume.split() {
+            let (next, waiting_next) = sync_channel(JOBS_MAX);
+            let next = (lane != Lane::Make).then_some(next);
+            let waiting = waiting.replace(waiting_next).expect("each lane leaves one behind it");
+            let (gauge, answers) = (Arc::clone(&gauge), answers.clone());
+            let worker = Worker { work, lane, gauge, answers, next, saves_wear: lane == Lane::Write };
+            threads.push(worker.start(waiting));
+        }
+        Self { jobs: Some(jobs), done, gauge, threads, _lock: lock }
     }
 
     /// Hands a job over without waiting. After a failure it is dropped: the answer `Failed` was the last.
@@ -104,7 +117,7 @@ impl Disk {
     pub async fn done(&mut self) -> DiskDone {
         match self.done.recv().await {
             Some(done) => done,
-            // The thread is gone, so no job will ever be done again. Said once: a further call waits for ever.
+            // The threads are gone, so no job will ever be done again. Said once: a further call waits for ever.
             None if !self.gauge.failed.swap(true, Ordering::Relaxed) => DiskDone::Failed,
             None => std::future::pending().await,
         }
@@ -121,28 +134,45 @@ impl Disk {
     }
 }
 
-/// Waits for the job in hand, so that the directory is free when this returns.
+/// Waits for the jobs in hand, so that the directory is free when this returns.
 impl Drop for Disk {
     fn drop(&mut self) {
         self.jobs = None;
         self.done.close();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A thread that panicked has said so itself.
             let _ = thread.join();
         }
     }
 }
 
+/// One lane's thread.
 struct Worker {
-    volume: Volume,
+    work: Box<dyn Work>,
+    lane: Lane,
     gauge: Arc<DiskGauge>,
+    answers: mpsc::Sender<DiskDone>,
+    /// The lane behind it, to which goes what is not its own.
+    next: Option<SyncSender<DiskJob>>,
     /// Until it failed: then it is left alone.
     saves_wear: bool,
-    _lock: File,
 }
 
 impl Worker {
-    fn run(mut self, jobs: &Receiver<DiskJob>, answers: &mpsc::Sender<DiskDone>) {
+    fn start(self, waiting: Receiver<DiskJob>) -> JoinHandle<()> {
+        let name = match self.lane {
+            Lane::Write => "disk",
+            Lane::Read => "disk-read",
+            Lane::Make => "disk-make",
+        };
+        std::thread::Builder::new()
+            .name(name.into())
+            .stack_size(256 * 1024)
+            .spawn(move || self.run(&waiting))
+            .expect("a process that just started can start a thread")
+    }
+
+    fn run(mut self, jobs: &Receiver<DiskJob>) {
         let mut save_at = Instant::now() + SAVE_PERIOD;
         loop {
             if Instant::now() >= save_at {
@@ -154,30 +184,45 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let done = match self.volume.perform(job) {
-                Ok(None) => continue,
-                Ok(Some(done)) => done,
-                Err(error) => {
-                    tracing::error!(error = whole_story(&error), "the disk failed; nothing more is written");
-                    self.gauge.failed.store(true, Ordering::Relaxed);
-                    let _ = answers.blocking_send(DiskDone::Failed);
-                    return;
-                }
-            };
-            if answers.blocking_send(done).is_err() {
-                break;
+            if self.gauge.has_failed() || self.handle(job).is_err() {
+                return;
             }
         }
         self.save_wear();
+    }
+
+    /// Does `job`, or hands it on. An error where nobody waits for more.
+    fn handle(&mut self, job: DiskJob) -> Result<(), Ended> {
+        if Lane::of(&job) != self.lane {
+            self.work.pass(&job);
+            let next = self.next.as_ref().expect("the last lane does what is left");
+            return next.send(job).map_err(|_| Ended);
+        }
+        let done = match self.work.perform(job) {
+            Ok(None) => return Ok(()),
+            Ok(Some(done)) => done,
+            Err(error) => {
+                tracing::error!(error = whole_story(&error), "the disk failed; nothing more is written");
+                // Said once, by the lane that failed first.
+                if !self.gauge.failed.swap(true, Ordering::Relaxed) {
+                    let _ = self.answers.blocking_send(DiskDone::Failed);
+                }
+                return Err(Ended);
+            }
+        };
+        self.answers.blocking_send(done).map_err(|_| Ended)
     }
 
     fn save_wear(&mut self) {
         if !self.saves_wear {
             return;
         }
-        if let Err(error) = self.volume.save_wear() {
+        if let Err(error) = self.work.save_wear() {
             tracing::warn!(error = whole_story(&error), "the counts of what was written are kept no more");
             self.saves_wear = false;
         }
     }
 }
+
+/// The lane does nothing more.
+struct Ended;

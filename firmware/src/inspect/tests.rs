@@ -98,7 +98,12 @@ impl Writer {
     fn next_segment(&mut self) {
         self.segment += 1;
         self.offset = 0;
-        let job = DiskJob::Prepare { segment: SegmentId(self.segment), from: None, bytes: self.segment_bytes };
+        let job = DiskJob::Prepare {
+            segment: SegmentId(self.segment),
+            from: None,
+            bytes: self.segment_bytes,
+            written: false,
+        };
         self.volume.perform(job).unwrap();
     }
 

@@ -64,7 +64,7 @@ impl Cipher {
 type Whose = (u32, SegmentId, Epoch);
 
 /// The keys of one journal, at work.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Keys {
     path: PathBuf,
     /// What the file looked like when it was read.
@@ -74,6 +74,8 @@ pub struct Keys {
     cipher: Cipher,
     /// Under which key blocks of the segment being written are sealed.
     sealing: Option<(SegmentId, u32)>,
+    /// The segment that was read last.
+    reading: Option<SegmentId>,
     /// Header checksum of the block that was sealed last in this life.
     previous: u32,
     at_hand: Vec<(Whose, Arc<LessSafeKey>)>,
@@ -105,6 +107,7 @@ impl Keys {
             roots: BTreeMap::new(),
             cipher: Cipher::of_this_machine(),
             sealing: None,
+            reading: None,
             previous: 0,
             at_hand: Vec::new(),
         };
@@ -190,6 +193,13 @@ impl Keys {
             self.previous = checksum;
         }
         sealed
+    }
+
+    /// Blocks of `segment` are to be opened: where another was before it, the file is read again if it has changed.
+    pub fn refresh_for(&mut self, segment: SegmentId) {
+        if self.reading.replace(segment) != Some(segment) {
+            self.refresh();
+        }
     }
 
     /// Opens all sealed blocks of `segment` that stand whole in `bytes`, which were read at `offset`.

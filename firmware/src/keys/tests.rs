@@ -128,7 +128,7 @@ impl Writer {
         let (segment, from) = (SegmentId(self.segment), from.map(SegmentId));
         self.found
             .volume
-            .perform(DiskJob::Prepare { segment, from, bytes: SEGMENT_BYTES })
+            .perform(DiskJob::Prepare { segment, from, bytes: SEGMENT_BYTES, written: false })
             .unwrap();
     }
 

@@ -61,6 +61,8 @@ pub struct Journal {
     /// Something has changed that may ask for room to be made.
     is_changed: bool,
     next_segment: u64,
+    /// The last segment that became full took small blocks: the next new file is written through.
+    commits_are_small: bool,
     in_flight: Option<InFlight>,
     next_token: u64,
     blocks: u64,
@@ -121,6 +123,7 @@ impl Journal {
             no_room: None,
             is_changed: true,
             next_segment,
+            commits_are_small: false,
             in_flight: None,
             next_token: 1,
             blocks: 0,
@@ -189,6 +192,8 @@ impl Journal {
     /// The next segment becomes the active one; returns the one that was.
     fn open_next(&mut self) -> Option<SegmentId> {
         let next = self.ready.pop_front().expect("can_append was asked first");
+        let full = self.active.and_then(|id| self.segments.get(&id));
+        self.commits_are_small = full.is_some_and(|kept| kept.segment.has_small_blocks());
         let segment = Segment::empty(self.config.segment_bytes);
         self.segments.insert(next, Kept { segment, end: 0, damaged: BTreeSet::new() });
         self.is_changed = true;

@@ -44,7 +44,7 @@ impl Disk {
                 {
                     journal.handle_no_room(segment, NOW, out);
                 }
-                DiskJob::Prepare { segment, from, bytes } => {
+                DiskJob::Prepare { segment, from, bytes, .. } => {
                     let file = from.and_then(|from| self.free.remove(&from).or_else(|| self.files.remove(&from)));
                     self.files
                         .insert(segment, file.unwrap_or_else(|| alloc::vec![0; bytes as usize]));
@@ -81,6 +81,11 @@ impl Disk {
         let token = self.done.pop().unwrap();
         assert_eq!(journal.handle_appended(token).len(), runs.len());
         journal.check();
+    }
+
+    /// Segments, and free files.
+    fn count(&self) -> (usize, usize) {
+        (self.files.len(), self.free.len())
     }
 
     pub(super) fn recover(&self) -> Recovered {
@@ -376,4 +381,70 @@ fn a_segment_that_was_zeroed_or_swapped_in_the_middle_of_a_life_is_damage() {
     let mut freed = Disk { files: disk.files.clone(), ..Disk::default() };
     freed.files.remove(&ids[1]);
     assert!(freed.recover().events.is_empty());
+}
+
+/// What the next new file is asked to be, once a segment was filled with blocks of `bytes` bytes.
+fn is_written_through(bytes: usize) -> bool {
+    let (mut disk, mut journal) = (Disk::default(), Journal::new(small(), epoch(1), Recovered::default()));
+    let mut out = Outbox::default();
+    journal.prepare(NOW, &mut out);
+    assert!(
+        matches!(out.pop(), Some(DiskJob::Prepare { written: false, .. })),
+        "nothing is known of commits yet"
+    );
+    journal.handle_prepared(SegmentId(1), NOW, &mut out);
+    disk.files.insert(SegmentId(1), alloc::vec![0; small().segment_bytes as usize]);
+    disk.drain(&mut journal, &mut out);
+    // The first block opens the first segment: that file is asked for before any segment is full.
+    let mut earlier = None;
+    for first in 1.. {
+        let mut out = Outbox::default();
+        journal.append(&[run(1, first, 1, bytes)], NOW, &mut out);
+        let mut asked = None;
+        while let Some(job) = out.pop() {
+            match job {
+                DiskJob::Prepare { segment, written, .. } => {
+                    asked = Some(written);
+                    journal.handle_prepared(segment, NOW, &mut Outbox::default());
+                }
+                DiskJob::Append { token, .. } => drop(journal.handle_appended(token)),
+                _ => {}
+            }
+        }
+        if let (Some(asked), Some(_)) = (asked, earlier) {
+            return asked;
+        }
+        earlier = earlier.or(asked);
+    }
+    unreachable!("a segment becomes full")
+}
+
+#[test]
+fn a_file_is_written_through_where_commits_take_few_pages() {
+    assert!(is_written_through(100));
+    // Two pages each.
+    assert!(is_written_through(PAGE_BYTES));
+    // Three, and as many as there are.
+    assert!(!is_written_through(2 * PAGE_BYTES));
+    assert!(!is_written_through(7 * PAGE_BYTES));
+}
+
+#[test]
+fn freed_files_are_kept_as_far_as_the_limit_allows() {
+    for (segments_max, kept) in [(8, 4), (60, 32)] {
+        let config = JournalConfig::sized(12 * PAGE_BYTES as u32, segments_max);
+        let (mut disk, mut journal) = (Disk::default(), Journal::new(config, epoch(1), Recovered::default()));
+        let mut first = 1;
+        while journal.fill().0 < segments_max as usize - 3 {
+            disk.append(&mut journal, &[run(1, first, 1, 2 * PAGE_BYTES)]);
+            first += 1;
+        }
+        let mut out = Outbox::default();
+        let covered = BTreeMap::from([(stream(1), journal.held()[&stream(1)].clone())]);
+        journal.free(&covered, NOW, &mut out);
+        disk.drain(&mut journal, &mut out);
+        let (files, free) = disk.count();
+        assert_eq!(free, kept, "of {segments_max}");
+        assert!(files + free <= segments_max as usize, "{files} and {free} of {segments_max}");
+    }
 }

@@ -128,7 +128,7 @@ impl Town {
 
     fn disk(&mut self, at: BoardId, job: DiskJob) -> Option<DiskDone> {
         match job {
-            DiskJob::Prepare { segment, from, bytes } => {
+            DiskJob::Prepare { segment, from, bytes, .. } => {
                 let file = from.and_then(|from| self.disks.remove(&(at, from)));
                 self.disks
                     .insert((at, segment), file.unwrap_or_else(|| alloc::vec![0; bytes as usize]));

@@ -153,7 +153,7 @@ impl Board {
 
     fn job(&mut self, job: DiskJob) {
         match job {
-            DiskJob::Prepare { segment, from, bytes } => {
+            DiskJob::Prepare { segment, from, bytes, .. } => {
                 let file = from.and_then(|from| self.disk.remove(&from));
                 self.disk.insert(segment, file.unwrap_or_else(|| vec![0; bytes as usize]));
                 self.done.push_back(DiskDone::Prepared { segment });

@@ -19,6 +19,8 @@ use crate::dice::Dice;
 pub enum Step {
     /// A file is made or cut to nothing.
     Make,
+    /// Room is set aside for a file.
+    Allocate,
     /// Bytes are written.
     Write,
     /// Bytes are read.
@@ -168,7 +170,7 @@ impl Mains {
             number >= *at
                 && match trouble {
                     Trouble::Io => true,
-                    Trouble::Full { .. } => matches!(step, Step::Make | Step::Write | Step::Rename),
+                    Trouble::Full { .. } => matches!(step, Step::Make | Step::Allocate | Step::Write | Step::Rename),
                     Trouble::Short => step == Step::Write,
                 }
         };
@@ -320,6 +322,22 @@ impl OpenFile for Handle {
         };
         medium.write(self.inode, &bytes[..count], offset);
         Ok(count)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut mains = self.mains.lock();
+        let what = || format!("set {bytes} bytes aside for {}", self.name);
+        let trouble = mains.step(self.board, Step::Allocate, what);
+        let full = mains.is_full();
+        let medium = &mut mains.media[self.board];
+        if full && !medium.has_room_at(self.inode, bytes) {
+            return Err(Errno::NOSPC.into());
+        }
+        if trouble.is_some() {
+            return Err(Errno::IO.into());
+        }
+        medium.allocate(self.inode, bytes);
+        Ok(())
     }
 
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {

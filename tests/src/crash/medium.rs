@@ -233,6 +233,12 @@ impl Medium {
         self.inode(inode).write(bytes, offset);
     }
 
+    /// Sets room aside: the file has so many bytes, and reads as zeros where nothing was written.
+    pub fn allocate(&mut self, inode: u64, bytes: u64) {
+        let file = self.inode(inode);
+        file.length = file.length.max(bytes);
+    }
+
     /// Fills `bytes`; false where the file ends before.
     pub fn read(&self, inode: u64, bytes: &mut [u8], offset: u64) -> bool {
         self.inodes.get(&inode).is_some_and(|file| file.read(bytes, offset))

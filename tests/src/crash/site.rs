@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use firmware::disk::DiskError;
 use firmware::disk::system::FileSystem;
-use firmware::disk::volume::{Found, Volume};
+use firmware::disk::volume::{Found, Lane, Volume};
 use shared::action::{Action, Answer, DiskDone, DiskJob, Offer};
 use shared::block::unpack;
 use shared::config::site::default_voters;
@@ -392,7 +392,16 @@ impl Site {
 
     fn work(&mut self, board: usize) {
         let Some(process) = self.processes[board].as_mut() else { return };
-        let Some(mut job) = process.jobs.pop_front() else { return };
+        // Lanes work beside each other, each behind the earlier ones.
+        let jobs = &process.jobs;
+        let is_next = |at: &usize| {
+            let lane = Lane::of(&jobs[*at]);
+            jobs.iter().take(*at).all(|before| Lane::of(before) > lane)
+        };
+        let ready: Vec<usize> = (0..jobs.len()).filter(is_next).collect();
+        let Some(mut job) = self.dice.pick(&ready).and_then(|at| process.jobs.remove(at)) else {
+            return;
+        };
         let mut holds = Vec::new();
         if let DiskJob::Append { segment, offset, bytes, .. } = &job {
             if let Block::Block { runs, .. } = decode(*segment, *offset, bytes) {

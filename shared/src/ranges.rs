@@ -6,13 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Seq;
 
-/// Sequences `first..=last`, both included, never empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Sequences `first..=last`, both included, never empty: one that ends before it begins is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SeqRange {
     /// Lowest sequence.
     pub first: Seq,
     /// Highest sequence, at least `first`.
     pub last: Seq,
+}
+
+impl<'de> Deserialize<'de> for SeqRange {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "SeqRange")]
+        struct Raw {
+            first: Seq,
+            last: Seq,
+        }
+        let Raw { first, last } = Raw::deserialize(deserializer)?;
+        if first > last {
+            return Err(serde::de::Error::custom("a range ends before it begins"));
+        }
+        Ok(Self { first, last })
+    }
 }
 
 impl SeqRange {
@@ -60,9 +76,6 @@ impl<'de> Deserialize<'de> for RangeSet {
             ranges: Vec<SeqRange>,
         }
         let mut raw = Raw::deserialize(deserializer)?;
-        if raw.ranges.iter().any(|range| range.first > range.last) {
-            return Err(serde::de::Error::custom("a range ends before it begins"));
-        }
         raw.ranges.sort_unstable();
         Ok(raw.ranges.into_iter().collect())
     }
@@ -206,6 +219,14 @@ mod tests {
 
     fn range(first: Seq, last: Seq) -> SeqRange {
         SeqRange { first, last }
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_not_read() {
+        for (first, last) in [(4, 5), (5, 5), (5, 4)] {
+            let bytes = postcard::to_allocvec(&range(first, last)).unwrap();
+            assert_eq!(postcard::from_bytes::<SeqRange>(&bytes).ok(), (first <= last).then(|| range(first, last)));
+        }
     }
 
     #[test]

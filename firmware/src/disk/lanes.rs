@@ -2,6 +2,7 @@
 //! synced in one, read in another, and files made, freed and removed in the third. A job goes through the lanes in order and
 //! is done in its own, so that a file is freed only after it was read and written for the last time.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -106,7 +107,8 @@ impl Writer {
         }
         let mut front = [0; HEADER_BYTES];
         self.files.read_into(segment, 0, &mut front)?;
-        let Some(header) = Header::read(&front).filter(Header::is_sealed) else {
+        let is_own = |header: &Header| header.is_sealed() && header.place.segment == segment;
+        let Some(header) = Header::read(&front).filter(is_own) else {
             return Ok(footer);
         };
         let mut footer = BytesMut::from(&footer[..]);
@@ -163,14 +165,26 @@ impl Reader {
         Self { files: Files::new(system, path), keys }
     }
 
-    /// Blocks as the node knows them. What cannot be opened is no block any more: a copy must stand in.
-    fn unseal(&mut self, segment: SegmentId, offset: u32, bytes: &mut [u8]) {
-        let Some(keys) = &mut self.keys else { return };
+    /// Blocks as the node knows them. What is not what was sealed, or was sealed under a key that was destroyed, is no block any
+    /// more: a copy must stand in. A key that should be there and is not is no damage of the block: it ends the process.
+    fn unseal(&mut self, segment: SegmentId, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError> {
+        let Some(keys) = &mut self.keys else { return Ok(()) };
         keys.refresh_for(segment);
-        let opened = keys.open(segment, offset, bytes);
+        let mut opened = keys.open(segment, offset, bytes);
+        let lacks = |keys: &Keys, lacking: &BTreeSet<u32>| lacking.iter().any(|key| !keys.has_destroyed(*key));
+        if lacks(keys, &opened.lacking) {
+            // The writer may have read newer ones.
+            keys.refresh_now();
+            let again = keys.open(segment, offset, bytes);
+            opened.forged.extend(again.forged);
+            if lacks(keys, &again.lacking) {
+                return Err(DiskError::Unsealed { path: keys.path().to_owned() });
+            }
+        }
         for offset in opened.forged {
             tracing::error!(segment = segment.0, offset, "a block's checksums hold, but its seal does not");
         }
+        Ok(())
     }
 }
 
@@ -185,7 +199,7 @@ impl Work for Reader {
             other => unreachable!("{other:?} is of another lane"),
         };
         let mut bytes = self.files.read(segment, offset, length)?;
-        self.unseal(segment, offset, &mut bytes);
+        self.unseal(segment, offset, &mut bytes)?;
         Ok(Some(DiskDone::Read { token, bytes: Bytes::from(bytes) }))
     }
 

@@ -184,8 +184,11 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if self.gauge.has_failed() || self.handle(job).is_err() {
+            if self.gauge.has_failed() {
                 return;
+            }
+            if self.handle(job).is_err() {
+                break;
             }
         }
         self.save_wear();

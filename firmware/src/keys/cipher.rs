@@ -164,6 +164,12 @@ impl Keys {
         }
     }
 
+    /// Reads the file again, whether it seems to have changed or not.
+    pub fn refresh_now(&mut self) {
+        self.stamp = None;
+        self.refresh();
+    }
+
     /// Seals the block at the front of `block` under the newest generation; a segment that was begun under an older one goes on
     /// with it. False, with nothing of use in `block`, where that cannot be: it must not be written.
     #[must_use]

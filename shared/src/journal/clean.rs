@@ -79,8 +79,19 @@ impl Journal {
             return None;
         }
         let last = |stream: &Stream| self.held.get(stream).and_then(RangeSet::last).unwrap_or(0);
-        let committed =
-            |stream: &Stream| committed(stream).unwrap_or_else(|| last(stream).saturating_sub(WAITED_FOR_MAX));
+        // Of a board that is silent only the newest life held may go on.
+        let is_over = |stream: &Stream| {
+            let later = |other: &Stream| {
+                other.origin.board == stream.origin.board && other.origin.epoch.boot > stream.origin.epoch.boot
+            };
+            self.held.keys().any(later)
+        };
+        let committed = |stream: &Stream| {
+            committed(stream).unwrap_or_else(|| match is_over(stream) {
+                true => Seq::MAX,
+                false => last(stream).saturating_sub(WAITED_FOR_MAX),
+            })
+        };
         let (victim, sheddable) = self.choose(covered, &committed)?;
         let kept = self.segments.get(&victim)?;
         let mut plan =
@@ -188,6 +199,11 @@ impl Journal {
     /// The victim's records are covered, declared or durable elsewhere: its file is free.
     pub fn finish_cleaning(&mut self, victim: SegmentId, now: Instant, out: &mut Outbox<DiskJob>) {
         self.release(victim, now, out);
+    }
+
+    /// More may be shed than before.
+    pub fn note_committed(&mut self) {
+        self.is_changed |= self.is_pressed();
     }
 
     /// Something in the segment cannot be read: it is not chosen again.

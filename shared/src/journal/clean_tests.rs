@@ -182,6 +182,41 @@ fn what_its_origin_may_wait_for_is_not_shed() {
 }
 
 #[test]
+fn what_is_called_committed_may_be_shed_at_once_and_nothing_need_be_written_first() {
+    let mut bench = Bench::new(config());
+    bench.committed = Some(0);
+    for _ in 0..400 {
+        bench.clean();
+        bench.put(Class::Bulk);
+    }
+    assert!(!bench.put(Class::Bulk) && bench.clean_some(0).is_none(), "it is full, and nothing may go");
+    bench.committed = Some(Seq::MAX);
+    bench.journal.note_committed();
+    bench.clean();
+    assert!(bench.put(Class::Bulk));
+}
+
+#[test]
+fn of_a_silent_board_only_the_newest_life_is_kept() {
+    let mut bench = Bench::new(config());
+    let sheds = |bench: &mut Bench| {
+        let before = bench.shed(Class::Bulk).count();
+        for _ in 0..200 {
+            bench.clean();
+            bench.put(Class::Bulk);
+        }
+        bench.shed(Class::Bulk).count() > before
+    };
+    bench.committed = None;
+    assert!(!sheds(&mut bench), "its board may wait for these");
+    let origin = Origin { epoch: epoch(2), ..stream(Class::Bulk).origin };
+    let run = Run::new(Stream { origin, class: Class::Alarm }, 1, 1, Bytes::from_static(b"later"));
+    bench.disk.append(&mut bench.journal, &[run]);
+    bench.journal.note_committed();
+    assert!(sheds(&mut bench), "a later life was heard of");
+}
+
+#[test]
 fn alarms_alone_fill_the_journal_and_then_wait() {
     let mut bench = Bench::new(config());
     while bench.put(Class::Bulk) {

@@ -60,6 +60,8 @@ pub struct Journal {
     no_room: Option<Instant>,
     /// Something has changed that may ask for room to be made.
     is_changed: bool,
+    /// Records that stood in damaged places are still sought.
+    has_holes: bool,
     next_segment: u64,
     /// The last segment that became full took small blocks: the next new file is written through.
     commits_are_small: bool,
@@ -101,7 +103,7 @@ impl Journal {
         let mut damaged = holes::damaged_places(&recovered.events);
         for (id, segment) in recovered.segments {
             // A life that wrote nothing leaves its segment empty. Many short lives must not use the space up.
-            if segment.end == 0 && !segment.is_broken {
+            if segment.end == 0 && !segment.is_broken && !segment.is_damaged {
                 freed.push(id);
                 continue;
             }
@@ -122,6 +124,7 @@ impl Journal {
             freed,
             no_room: None,
             is_changed: true,
+            has_holes: false,
             next_segment,
             commits_are_small: false,
             in_flight: None,

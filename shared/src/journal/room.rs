@@ -43,6 +43,10 @@ impl Journal {
     /// Asks for the segment that comes next, where too few stand ready and the limit allows one.
     pub fn prepare(&mut self, now: Instant, out: &mut Outbox<DiskJob>) {
         // A full device is asked for a new file whether or not one is needed: nothing else says when it has room.
+        if self.files() >= self.configured() {
+            // There is no need of more files than there are.
+            self.no_room = None;
+        }
         let asks_again = self.no_room.is_some_and(|at| now >= at);
         let waits = self.freed.is_empty() && self.no_room.is_some_and(|at| now < at);
         let enough = self.ready.len() >= READY || waits;
@@ -183,7 +187,10 @@ impl Journal {
         now: Instant,
         out: &mut Outbox<DiskJob>,
     ) -> Vec<SegmentId> {
-        let is_free = |(id, kept): &(&SegmentId, &Kept)| Some(**id) != self.active && kept.segment.is_within(covered);
+        let is_free = |(id, kept): &(&SegmentId, &Kept)| {
+            let is_remembered = kept.segment.is_damaged && self.has_holes;
+            Some(**id) != self.active && !is_remembered && kept.segment.is_within(covered)
+        };
         let freed: Vec<SegmentId> = self.segments.iter().filter(is_free).map(|(id, _)| *id).collect();
         for id in &freed {
             self.give_back(*id, out);
@@ -195,6 +202,12 @@ impl Journal {
         // What is covered need not be kept: room may be made.
         self.is_changed = true;
         freed
+    }
+
+    /// Whether records that were lost here are still sought: until then the damaged segments stay, because the next start knows
+    /// from them alone what is missing.
+    pub const fn note_holes(&mut self, has_holes: bool) {
+        self.has_holes = has_holes;
     }
 
     /// Frees one segment: nothing in it is wanted any more.
@@ -235,6 +248,7 @@ impl Journal {
             let Some(kept) = self.segments.get(&id) else { continue };
             let streams = &kept.segment.streams;
             let double = !streams.is_empty()
+                && !kept.segment.is_damaged
                 && streams.iter().all(|(stream, holding)| {
                     twice.contains_key(stream) && self.elsewhere(id, stream).contains_all(&holding.ranges)
                 });

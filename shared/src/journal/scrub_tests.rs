@@ -126,6 +126,35 @@ fn a_start_knows_what_stood_at_the_end_of_a_segment_that_rotted_there() {
 }
 
 #[test]
+fn a_damaged_segment_stays_while_what_stood_there_is_sought_and_over_a_start() {
+    let (mut disk, mut journal) = filled();
+    let rotten = SegmentId(1);
+    // All of it: nothing in the file is a block any more.
+    let end = journal.durable_end(rotten).unwrap() as usize;
+    let mut out = Outbox::default();
+    journal.note_damaged_place(rotten, 0, &mut out);
+    let Some(DiskJob::Foot { offset, bytes, .. }) = out.pop() else {
+        panic!("no footer")
+    };
+    let lost = journal.claimed(rotten);
+    let file = disk.files.get_mut(&rotten).unwrap();
+    file[..end].fill(0);
+    file[offset as usize..].copy_from_slice(&bytes);
+    journal.lose(rotten, &lost);
+    let covered = BTreeMap::new();
+    journal.note_holes(true);
+    assert!(!journal.free(&covered, Instant::ZERO, &mut Outbox::default()).contains(&rotten));
+    let recovered = disk.recover();
+    assert_eq!(recovered.lost, lost);
+    let mut next = Journal::new(small(), super::tests::epoch(2), recovered);
+    assert!(next.damaged_places() > 0, "its file is not taken for a free one");
+    next.note_holes(true);
+    assert!(!next.free(&covered, Instant::ZERO, &mut Outbox::default()).contains(&rotten));
+    next.note_holes(false);
+    assert!(next.free(&covered, Instant::ZERO, &mut Outbox::default()).contains(&rotten));
+}
+
+#[test]
 fn what_is_whole_elsewhere_is_not_lost() {
     let (mut disk, mut journal) = filled();
     disk.append(&mut journal, &[run(1, 4, 2, 100)]);

@@ -109,7 +109,9 @@ impl Node {
                 }
             }
             PeerMessage::Holds { life, committed, lines, last } => {
-                self.keeper.handle_committed(from, life, committed);
+                if self.keeper.handle_committed(from, life, committed) {
+                    self.journal.note_committed();
+                }
                 self.handle_holds((from, life), lines, last, now);
             }
             PeerMessage::Fetch { number, wanted } => self.handle_fetch(from, number, &wanted),

@@ -141,8 +141,8 @@ impl Node {
     /// A peer asks for a copy to be kept.
     pub(super) fn handle_copy(&mut self, from: BoardId, run: Run, committed: Seq, out: &mut Outbox<Action>) {
         let (stream, range) = (run.stream, run.range());
-        if stream.origin.board == from {
-            self.keeper.handle_commit(&stream, committed);
+        if stream.origin.board == from && self.keeper.handle_commit(&stream, committed) {
+            self.journal.note_committed();
         }
         // While room is being made a copy may wait for it.
         let room = self.journal.takes(stream.class) || self.cleaner.is_busy() || carries_gap(&run);
@@ -168,6 +168,9 @@ impl Node {
             return;
         }
         let committed = self.replication.take_committed(self.presumed());
+        if !committed.is_empty() {
+            self.journal.note_committed();
+        }
         let mut answers: Vec<(Ticket, Answer)> = Vec::new();
         for Committed { own, copies } in committed {
             self.admission.handle_committed(&own.run);
@@ -339,7 +342,15 @@ impl Node {
         for stream in self.uplink.take_went_back() {
             out.push(Action::Notice(Event::CoverageWentBack { stream }));
         }
+        self.free_covered(now, out);
+        self.forget_declared();
+    }
+
+    /// Frees what the region covers.
+    pub(super) fn free_covered(&mut self, now: Instant, out: &mut Outbox<Action>) {
         let mut jobs = Outbox::default();
+        self.journal
+            .note_holes(self.upkeep.repair.missing() > 0 || self.upkeep.repair.is_judging());
         let freed = self.journal.free(self.uplink.covered(), now, &mut jobs);
         self.upkeep.scrub.handle_freed(&freed);
         for segment in freed {
@@ -351,7 +362,6 @@ impl Node {
         push_jobs(&mut jobs, out);
         self.uplink.retain(self.journal.held());
         self.uplink.refresh(origins(&self.config, &self.membership, &self.journal), now);
-        self.forget_declared();
     }
 }
 

@@ -261,6 +261,7 @@ impl Node {
         let filled = self.upkeep.repair.handle_held(stream, range);
         if filled > 0 && self.upkeep.repair.missing() == 0 {
             out.push(Action::Notice(Event::Repaired { records: self.upkeep.repair.counts().filled }));
+            self.free_covered(now, out);
         }
     }
 
@@ -348,7 +349,7 @@ impl Node {
             holders: holders.collect(),
             has_region: self.config.has_region,
         };
-        let (mut outputs, mut gap_records_gone) = (Outbox::default(), false);
+        let (mut outputs, mut gap_records_gone, mut any_gone) = (Outbox::default(), false, false);
         self.upkeep.repair.pump(members, now, &mut outputs);
         while let Some(output) = outputs.pop() {
             match output {
@@ -358,6 +359,7 @@ impl Node {
                 Output::Ask(stream) => self.ask(alloc::vec![alloc::vec![stream]], out),
                 Output::Gone { stream, range, declare } => {
                     out.push(Action::Notice(Event::RecordsGone { stream, range }));
+                    any_gone = true;
                     gap_records_gone |= stream == (Stream { origin: self.origin, class: Class::Alarm });
                     if declare {
                         // How many bytes they were nobody knows.
@@ -369,6 +371,10 @@ impl Node {
         }
         if gap_records_gone {
             self.declare_again(now);
+        }
+        if any_gone {
+            // Damaged segments stayed for what is named now.
+            self.free_covered(now, out);
         }
     }
 

@@ -54,33 +54,34 @@ impl Keeper {
         Taken::Queued
     }
 
-    /// The records of `stream` are committed up to `seq`, its origin says.
-    pub fn handle_commit(&mut self, stream: &Stream, seq: Seq) {
+    /// The records of `stream` are committed up to `seq`, its origin says. True where that is news.
+    pub fn handle_commit(&mut self, stream: &Stream, seq: Seq) -> bool {
         let mut committed = [0; Class::ALL.len()];
         committed[stream.class as usize] = seq;
-        self.handle_committed(stream.origin.board, stream.origin.epoch, committed);
+        self.handle_committed(stream.origin.board, stream.origin.epoch, committed)
     }
 
-    /// In its life `epoch`, `board` has committed its records up to `committed`, by class.
-    pub fn handle_committed(&mut self, board: BoardId, epoch: Epoch, committed: [Seq; Class::ALL.len()]) {
-        let (life, known) = self.commits.entry(board).or_insert((epoch, committed));
-        if *life == epoch {
-            for (known, committed) in known.iter_mut().zip(committed) {
-                *known = committed.max(*known);
+    /// In its life `epoch`, `board` has committed its records up to `committed`, by class. True where that is news.
+    pub fn handle_committed(&mut self, board: BoardId, epoch: Epoch, committed: [Seq; Class::ALL.len()]) -> bool {
+        let before = self.commits.get(&board).copied();
+        let mut now = (epoch, committed);
+        if let Some((_, known)) = before.filter(|(life, _)| *life == epoch) {
+            for (now, known) in now.1.iter_mut().zip(known) {
+                *now = known.max(*now);
             }
-        } else {
-            (*life, *known) = (epoch, committed);
         }
+        self.commits.insert(board, now);
+        before != Some(now)
     }
 
     /// Up to where copies of `stream` may be shed: of the latest life of a board what it has called committed, of one that has
-    /// ended all, because it waits for nothing any more. `None` where that board has said nothing since this one started.
+    /// ended all, because it waits for nothing any more. `None` where that life has said nothing since this board started.
     pub fn committed(&self, stream: &Stream) -> Option<Seq> {
         let (life, known) = self.commits.get(&stream.origin.board)?;
         if *life == stream.origin.epoch {
             return Some(known[stream.class as usize]);
         }
-        Some(if life.boot < stream.origin.epoch.boot { 0 } else { Seq::MAX })
+        (life.boot >= stream.origin.epoch.boot).then_some(Seq::MAX)
     }
 
     /// Takes in a copy that `from` sent because it is missing, and that nobody waits for.
@@ -251,14 +252,14 @@ mod tests {
         let stream = copy(1, 1, 1).stream;
         let of_life = |boot| Stream { origin: Origin { epoch: Epoch { boot, nonce: 7 }, ..stream.origin }, ..stream };
         assert_eq!(keeper.committed(&of_life(3)), None);
-        keeper.handle_commit(&of_life(3), 40);
-        keeper.handle_commit(&of_life(3), 30);
+        assert!(keeper.handle_commit(&of_life(3), 40));
+        assert!(!keeper.handle_commit(&of_life(3), 30), "no news");
         assert_eq!(keeper.committed(&of_life(3)), Some(40));
         assert_eq!(keeper.committed(&Stream { class: Class::Bulk, ..of_life(3) }), Some(0), "another class");
         keeper.handle_committed(from(), Epoch { boot: 3, nonce: 7 }, [1, 50, 9]);
         assert_eq!(keeper.committed(&of_life(3)), Some(50));
         assert_eq!(keeper.committed(&of_life(2)), Some(Seq::MAX), "that life is over");
-        assert_eq!(keeper.committed(&of_life(4)), Some(0), "it has said nothing yet");
+        assert_eq!(keeper.committed(&of_life(4)), None, "it has said nothing yet");
         keeper.handle_commit(&of_life(4), 2);
         assert_eq!((keeper.committed(&of_life(4)), keeper.committed(&of_life(3))), (Some(2), Some(Seq::MAX)));
     }

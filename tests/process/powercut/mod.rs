@@ -47,7 +47,7 @@ const ACKED_AT_STAKE: u64 = 100;
 /// Cuts tried until a careless site has lost something.
 const CARELESS_CUTS_MAX: u64 = 3;
 /// Careless sites tried: one whose file system does not bear the cut shows nothing, and the next one is made.
-const CARELESS_SITES_MAX: u64 = 5;
+const CARELESS_SITES_MAX: u64 = 12;
 
 /// What a rig does wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use shared::node::status::Status;
+use shared::node::status::{PeerStatus, Status};
 use tokio::sync::watch;
 
 use crate::bridge::BridgeCounters;
@@ -23,7 +23,7 @@ use crate::front_door::{DoorCount, DoorCounters};
 use crate::mesh::MeshCounts;
 use crate::notices::Notices;
 use crate::uplink::UplinkCounts;
-use crate::wear::{WearGauge, WearStatus};
+use crate::wear::{DAY_SECONDS, WearGauge, WearStatus};
 use crate::witness::WitnessCounts;
 
 /// Where the numbers stand.
@@ -54,8 +54,11 @@ impl Collector for Sources {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         if let Some(snapshot) = self.snapshots.borrow().clone() {
+            page.board(&snapshot.status)?;
             page.records(&snapshot.status)?;
             page.control(&snapshot.status)?;
+            page.peers(&snapshot.status)?;
+            page.duties(&snapshot.status)?;
         }
         page.events(&self.notices)?;
         page.disk(&self.disk)?;
@@ -155,6 +158,36 @@ impl Page<'_> {
         gauge.encode(encoder)
     }
 
+    /// A gauge or a counter, one series a label.
+    fn family<V>(
+        &mut self,
+        (name, help): (&str, &str),
+        label: &str,
+        series: impl IntoIterator<Item = (String, V)>,
+    ) -> fmt::Result
+    where
+        V: EncodeMetric,
+    {
+        let mut series = series.into_iter().peekable();
+        let Some((_, first)) = series.peek() else { return Ok(()) };
+        let mut family = self.0.encode_descriptor(name, help, None, first.metric_type())?;
+        for (value, metric) in series {
+            metric.encode(family.encode_family(&[(label, value.as_str())])?)?;
+        }
+        Ok(())
+    }
+
+    /// Which board of which site this is, and what it runs.
+    fn board(&mut self, status: &Status) -> fmt::Result {
+        let gauge = ConstGauge::new(1_u64);
+        let help = "Always 1: which board of which site this is, and what version it runs";
+        let mut family = self.0.encode_descriptor("board_info", help, None, gauge.metric_type())?;
+        let board = status.board.to_string();
+        let labels =
+            [("site", status.site.as_str()), ("board", board.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
+        gauge.encode(family.encode_family(&labels)?)
+    }
+
     fn records(&mut self, status: &Status) -> fmt::Result {
         self.counter("records_accepted", "Records numbered by this board", status.accepted)?;
         self.counter("records_committed", "Records committed by this board", status.committed)?;
@@ -162,8 +195,12 @@ impl Page<'_> {
         self.counter("records_unacknowledged", "Records that nobody waits for (QoS 0)", status.unacknowledged)?;
         self.counter("records_refused", "Publishes refused for what they are", status.refused)?;
         self.counter("copies_hedged", "Runs sent to one more peer because a copy was late", status.hedged)?;
-        let shed = status.shed.event + status.shed.bulk;
-        self.counter("records_shed", "Records shed because the journal was full, each in a gap record", shed)?;
+        let shed = [("event", status.shed.event), ("bulk", status.shed.bulk)];
+        self.family(
+            ("records_shed", "Records shed because the journal was full, each in a gap record, by class"),
+            "class",
+            shed.map(|(class, count)| (class.to_owned(), ConstCounter::new(count))),
+        )?;
         self.gauge("records_uncommitted", "Records that wait for their commit", status.uncommitted as u64)?;
         self.gauge("records_owed", "Records whose missing copies are still to be made", status.owed)?;
         let repair = &status.repair;
@@ -173,6 +210,8 @@ impl Page<'_> {
         self.counter("journal_verified_bytes", "Bytes of the journal verified on disk", repair.verified_bytes)?;
         self.gauge("journal_damaged_places", "Damaged places in journal segments", repair.damaged_places as u64)?;
         self.gauge("records_backlog", "Records in the journal that the region does not cover", status.backlog)?;
+        self.counter("journal_verify_passes", "Passes of the verification over the whole journal", repair.passes)?;
+        self.gauge("journal_poisoned", "Whether the journal takes nothing more", status.poisoned.into())?;
         self.gauge("journal_segments", "Journal segments in use", status.segments as u64)?;
         self.gauge("journal_segments_max", "Journal segments there may be", status.segments_max as u64)
     }
@@ -184,6 +223,9 @@ impl Page<'_> {
             status.leader.unwrap_or(0).into(),
         )?;
         self.gauge("leader_term", "Fencing token of the leadership", status.term)?;
+        self.gauge("autonomous", "Whether nobody leads for longer than a takeover takes", status.autonomous.into())?;
+        self.gauge("may_lead", "Whether this board is fit to lead", status.vote.eligible.into())?;
+        self.gauge("health_level", "How this board's machine is: 3 is well, 0 the worst", status.vote.health.into())?;
         self.gauge("leads", "Whether this board leads", status.lease_remaining_ms.is_some().into())?;
         self.gauge("accepting", "Whether records are taken in", status.accepts.into())?;
         self.gauge("degraded", "Whether fewer boards live than copies are wanted", status.degraded.into())?;
@@ -191,28 +233,54 @@ impl Page<'_> {
             "uplink_open",
             "Whether this board's session with the region is open",
             (status.region == "open").into(),
+        )
+    }
+
+    /// The boards of the site as this one sees them.
+    fn peers(&mut self, status: &Status) -> fmt::Result {
+        let gauges = |of: fn(&PeerStatus) -> bool| {
+            let series = status.boards.iter().map(move |peer| (peer.board, u64::from(of(peer))));
+            series.map(|(board, value)| (board.to_string(), ConstGauge::new(value)))
+        };
+        self.family(("board_alive", "Whether a board is heard"), "board", gauges(|peer| peer.alive))?;
+        self.family(
+            ("board_linked", "Whether the reliable connection to a board stands"),
+            "board",
+            gauges(|peer| peer.linked),
         )?;
-        let gauge = ConstGauge::new(0_u64);
-        let mut family =
-            self.0
-                .encode_descriptor("board_alive", "Whether a board is heard", None, gauge.metric_type())?;
-        for board in &status.boards {
-            let number = board.board.to_string();
-            let label = [("board", number.as_str())];
-            ConstGauge::new(u64::from(board.alive)).encode(family.encode_family(&label)?)?;
-        }
-        Ok(())
+        self.family(
+            ("board_impaired", "Whether a board is heard by some boards and not by others"),
+            "board",
+            gauges(|peer| peer.impaired),
+        )?;
+        let lost = status.boards.iter().filter_map(|peer| {
+            let share = f64::from(peer.loss_permille?) / 1000.0;
+            Some((peer.board.to_string(), ConstGauge::new(share)))
+        });
+        self.family(("board_loss_ratio", "Share of a board's datagrams that is lost on the way here"), "board", lost)
+    }
+
+    /// The users' duties on this board.
+    fn duties(&mut self, status: &Status) -> fmt::Result {
+        let gauges = |process: &'static str| {
+            let series = status
+                .user_duties
+                .iter()
+                .map(move |duty| (&duty.name, u64::from(duty.process == process)));
+            series.map(|(name, value)| (name.clone(), ConstGauge::new(value)))
+        };
+        self.family(("duty_acts", "Whether a user's process acts on this board"), "duty", gauges("acts"))?;
+        self.family(
+            ("duty_failed", "Whether a user's process on this board ended too often and rests"),
+            "duty",
+            gauges("failed"),
+        )
     }
 
     fn events(&mut self, notices: &Notices) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor("events", "What the node noticed", None, MetricType::Counter)?;
-        for (event, count) in notices.counts() {
-            let label = [("event", event)];
-            ConstCounter::new(count).encode(family.encode_family(&label)?)?;
-        }
-        Ok(())
+        let counts = notices.counts().into_iter();
+        let series = counts.map(|(event, count)| (event.to_owned(), ConstCounter::new(count)));
+        self.family(("events", "What the node noticed"), "event", series)
     }
 
     fn disk(&mut self, disk: &DiskGauge) -> fmt::Result {
@@ -240,9 +308,11 @@ impl Page<'_> {
             self.gauge("wear_endurance_bytes", "Bytes that may be written to the medium in its life", endurance)?;
         }
         let Some(days) = wear.days_left else { return Ok(()) };
-        let gauge = ConstGauge::new(days);
+        let gauge = ConstGauge::new(days * DAY_SECONDS);
         let help = "How long the medium lasts at this rate, at most";
-        let encoder = self.0.encode_descriptor("wear_days_left", help, None, gauge.metric_type())?;
+        let encoder = self
+            .0
+            .encode_descriptor("wear_remaining_seconds", help, None, gauge.metric_type())?;
         gauge.encode(encoder)
     }
 

@@ -6,10 +6,28 @@ use std::sync::{Mutex, PoisonError};
 use shared::event::Event;
 use tracing::Level;
 
+/// Events that alerts count. They are shown from zero on: an increase is seen between two values, so a counter that begins
+/// at one hides its first event.
+const FROM_ZERO: [&str; 7] = [
+    "board_older",
+    "board_twice",
+    "coverage_went_back",
+    "device_full",
+    "journal_damaged",
+    "leader_changed",
+    "uplink_refused",
+];
+
 /// Counts and logs events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Notices {
     counts: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self { counts: Mutex::new(FROM_ZERO.into_iter().map(|name| (name, 0)).collect()) }
+    }
 }
 
 impl Notices {

@@ -20,7 +20,8 @@ use crate::disk::{DiskGauge, Worn};
 
 /// Before so long a rate says nothing: a start makes segments ahead and reads its sensors' backlog.
 const OBSERVED_MIN: Duration = Duration::from_secs(3600);
-const DAY_SECONDS: f64 = 86_400.0;
+/// A day.
+pub(crate) const DAY_SECONDS: f64 = 86_400.0;
 
 /// Where the numbers stand.
 #[derive(Clone, Debug)]

@@ -8,18 +8,28 @@ use link::strays::Strays;
 use link::witness::WitnessCounts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use shared::hub::Stored;
+use shared::ids::Name;
+use shared::time::Instant;
 use shared::wire::uplink::Refusal;
+use tokio::sync::watch;
 
+use crate::picture::{Picture, SitePicture};
 use crate::store::Deposit;
 
 /// Commit times: a sync takes 0.1 ms on a server's disk and a second on a tired card.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// What becomes of a record.
+const OUTCOMES: [&str; 3] = ["row", "duplicate", "gap"];
+/// Why a session is refused.
+const REASONS: [&str; 4] = ["fenced", "identity", "full", "protocol"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiteLabel {
@@ -73,6 +83,23 @@ impl Metrics {
         metrics
     }
 
+    /// Lets every series that is known now begin at zero: an increase is seen between two values, so a counter that begins at
+    /// one hides its first event.
+    pub(crate) fn begin_at_zero<'s>(&self, sites: impl IntoIterator<Item = &'s Name>) {
+        for site in sites {
+            let label = SiteLabel { site: site.to_string() };
+            for family in [&self.blocks, &self.blocks_bad, &self.blocks_again] {
+                drop(family.get_or_create(&label));
+            }
+            for outcome in OUTCOMES {
+                drop(self.records.get_or_create(&OutcomeLabels { site: site.to_string(), outcome }));
+            }
+        }
+        for reason in REASONS {
+            drop(self.sessions_refused.get_or_create(&ReasonLabel { reason }));
+        }
+    }
+
     fn register(&self, registry: &mut Registry) {
         let Self { records, blocks, blocks_bad, blocks_again, .. } = self;
         registry.register("records", "Records of committed blocks, by what became of them", records.clone());
@@ -106,9 +133,9 @@ impl Metrics {
                         .get_or_create(&OutcomeLabels { site: site.clone(), outcome })
                         .inc_by(count);
                 };
-                record("row", tally.rows);
-                record("duplicate", tally.duplicates);
-                record("gap", tally.gaps);
+                for (outcome, count) in OUTCOMES.into_iter().zip([tally.rows, tally.duplicates, tally.gaps]) {
+                    record(outcome, count);
+                }
                 if tally.again.is_some() {
                     self.blocks_again.get_or_create(&label).inc();
                 }
@@ -127,10 +154,10 @@ impl Metrics {
     /// A refusal's word in metrics.
     pub(crate) const fn kind(reason: &Refusal) -> &'static str {
         match reason {
-            Refusal::Fenced { .. } => "fenced",
-            Refusal::Identity => "identity",
-            Refusal::Full => "full",
-            Refusal::Protocol => "protocol",
+            Refusal::Fenced { .. } => REASONS[0],
+            Refusal::Identity => REASONS[1],
+            Refusal::Full => REASONS[2],
+            Refusal::Protocol => REASONS[3],
         }
     }
 
@@ -148,6 +175,62 @@ impl Metrics {
         self.events_dropped.inc();
     }
 }
+
+/// How the sites are, as the picture shows them to people, read when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Sites(pub(crate) watch::Receiver<Picture>);
+
+impl Collector for Sites {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let picture = self.0.borrow().clone();
+        let now = link::clock::now();
+        let storing = ConstGauge::new(u64::from(picture.is_storing));
+        let help = "Whether the last transaction was stored";
+        storing.encode(encoder.encode_descriptor("storing", help, None, storing.metric_type())?)?;
+        for (name, help, of) in SITE_GAUGES {
+            let of = |site: &SitePicture| of(site, now);
+            let mut series = picture
+                .sites
+                .iter()
+                .filter_map(|(name, site)| Some((name, of(site)?)))
+                .peekable();
+            if series.peek().is_none() {
+                continue;
+            }
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (site, value) in series {
+                ConstGauge::new(value).encode(family.encode_family(&[("site", site.as_str())])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Name, meaning and value of what is shown of each site; `None` before its first report.
+type SiteGauge = (&'static str, &'static str, fn(&SitePicture, Instant) -> Option<f64>);
+
+const SITE_GAUGES: [SiteGauge; 6] = [
+    ("site_connected", "Whether a board of the site has an open session here", |site, _| {
+        Some(f64::from(u8::from(site.sessions.iter().any(|speaker| speaker.term.is_some()))))
+    }),
+    ("site_blocks_waiting", "Blocks of the site that wait for the store", |site, _| {
+        Some(site.blocks_waiting as f64)
+    }),
+    ("site_report_age_seconds", "Time since the site last told of itself", |site, now| {
+        Some(now.since(site.told.as_ref()?.at).as_secs_f64())
+    }),
+    ("site_boards", "Boards of the site, as it last told", |site, _| {
+        Some(site.told.as_ref()?.report.boards.len() as f64)
+    }),
+    ("site_boards_alive", "Boards of the site that are heard, as it last told", |site, _| {
+        Some(site.told.as_ref()?.report.boards.iter().filter(|line| line.alive).count() as f64)
+    }),
+    (
+        "site_backlog_records",
+        "Records in the site's journals, each copy counted, as it last told",
+        |site, _| Some(site.told.as_ref()?.report.boards.iter().map(|line| line.backlog as f64).sum()),
+    ),
+];
 
 /// What the doors of the QUIC port have counted, read when somebody asks.
 #[derive(Debug)]

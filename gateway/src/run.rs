@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{self, Shown};
 use crate::config::{GatewayConfig, SITES_MAX};
-use crate::metrics::{Doors, Metrics, Witnessing};
+use crate::metrics::{Doors, Metrics, Sites as SiteMetrics, Witnessing};
 use crate::owner::{Input, NOTES_MAX, Owner};
 use crate::picture::Picture;
 use crate::session;
@@ -130,6 +130,7 @@ impl Gateway {
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
         let mut registry = Registry::with_prefix("roadstead_region");
         let metrics = Metrics::new(&mut registry);
+        metrics.begin_at_zero(&self.names.sites);
         let doorman = Doorman::new(self.listening.endpoint.clone());
         let strays = Arc::clone(&self.listening.strays);
         registry.register_collector(Box::new(Doors { admissions: doorman.admissions(), strays }));
@@ -145,6 +146,7 @@ impl Gateway {
         let now = link::clock::now();
         let picture = Picture { sites: sites.collect(), beat: now, is_storing: true };
         let (picture, seen) = watch::channel(picture);
+        registry.register_collector(Box::new(SiteMetrics(seen.clone())));
         let desk = Desk::start(self.reader).map_err(GatewayError::Thread)?;
         let (store, done) = StoreThread::start(self.store, JOBS_MAX, metrics.clone()).map_err(GatewayError::Thread)?;
         let hub = Hub::new(self.names, self.memory, now);

@@ -54,7 +54,7 @@ impl Collector for Sources {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         if let Some(snapshot) = self.snapshots.borrow().clone() {
-            page.board(&snapshot.status)?;
+            page.board(&snapshot)?;
             page.records(&snapshot.status)?;
             page.control(&snapshot.status)?;
             page.peers(&snapshot.status)?;
@@ -177,14 +177,21 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Which board of which site this is, and what it runs.
-    fn board(&mut self, status: &Status) -> fmt::Result {
+    /// Which board this is, what it runs, and how old all that follows is. The site's name is a label that the scrape gives to
+    /// every series.
+    fn board(&mut self, snapshot: &Snapshot) -> fmt::Result {
+        let age = link::clock::now().since(snapshot.at).as_secs_f64();
+        let help = "Time since the node last told how it is";
+        let gauge = ConstGauge::new(age);
+        gauge.encode(
+            self.0
+                .encode_descriptor("snapshot_age_seconds", help, None, gauge.metric_type())?,
+        )?;
         let gauge = ConstGauge::new(1_u64);
-        let help = "Always 1: which board of which site this is, and what version it runs";
+        let help = "Always 1: which board this is, and what version it runs";
         let mut family = self.0.encode_descriptor("board_info", help, None, gauge.metric_type())?;
-        let board = status.board.to_string();
-        let labels =
-            [("site", status.site.as_str()), ("board", board.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
+        let board = snapshot.status.board.to_string();
+        let labels = [("board", board.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
         gauge.encode(family.encode_family(&labels)?)
     }
 

@@ -31,6 +31,7 @@ mod failover;
 mod hostile;
 mod journal;
 mod kills;
+mod monitoring;
 mod powercut;
 mod repair;
 mod stopping;

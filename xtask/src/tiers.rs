@@ -53,6 +53,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: process,
     },
     Tier {
+        name: "monitoring",
+        about: "alert rules and dashboards: promtool, and a live site that tells every name",
+        run: monitoring,
+    },
+    Tier {
         name: "failover",
         about: "one holder, always: boards killed, stopped, cut off, starved; the bench, short",
         run: failover,
@@ -86,6 +91,8 @@ const PROGRAMS: [&str; 3] = ["roadstead", "sim", "crash-points"];
 const SUITES: [&str; 4] = ["tidy", "simulation", "scenarios", "process"];
 /// The part of the suite of real processes that needs namespaces; it has a tier of its own.
 const FAILOVER: &str = "failover::";
+/// The part of it that checks what operators are given to watch with.
+const MONITORING: &str = "monitoring::";
 /// Tests of the front door with publishers that others wrote; they have a tier of their own too.
 const CLIENTS: &str = "front_door::tests::clients";
 /// A stalled download of the advisory database is given up after so long.
@@ -220,7 +227,22 @@ fn scenarios(workshop: &Workshop) -> Done {
 
 fn process(workshop: &Workshop) -> Done {
     let binary = release_binary(workshop)?;
-    nothing_left_out(part(workshop, "process", &["--skip", FAILOVER], &[binary]))
+    nothing_left_out(part(workshop, "process", &["--skip", FAILOVER, "--skip", MONITORING], &[binary]))
+}
+
+/// Without promtool the names are held against a live site all the same, and the summary says what was not checked.
+fn monitoring(workshop: &Workshop) -> Done {
+    let mut settings = vec![release_binary(workshop)?];
+    let mut left_out = Vec::new();
+    match tools::promtool(workshop) {
+        Ok(program) => settings.push(("ROADSTEAD_PROMTOOL", program.to_string_lossy().into_owned())),
+        Err(Stop::Lacking { what, remedy }) => {
+            left_out.push(format!("NO ALERT RULE WAS CHECKED: {what}; to mend it: {remedy}"));
+        }
+        Err(stop) => return Err(stop),
+    }
+    part(workshop, "process", &[MONITORING], &settings)?;
+    Ok(left_out)
 }
 
 /// The suite in network namespaces, then the bench: both say what they cannot do here, and so does the summary.

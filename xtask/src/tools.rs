@@ -27,6 +27,14 @@ for package in ./*.deb; do dpkg-deb -x "$package" "$1/root"; done
 rm -rf "$1/archives"
 touch "$1/complete"
 "#;
+/// Fetches and unpacks the package of `promtool` into the folder `$1`. It is not installed, because installing it starts a
+/// server.
+const FETCH_PROMTOOL: &str = r#"set -eu
+rm -rf "$1"; mkdir -p "$1"; cd "$1"
+apt-get -qq -o APT::Sandbox::User= download prometheus
+for package in ./*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -x ./usr/bin/promtool; done
+rm ./*.deb
+"#;
 /// Fetching a package takes no longer, or the network is closed.
 const FETCH_MAX: Duration = Duration::from_secs(180);
 
@@ -154,6 +162,32 @@ pub(crate) fn emulator(workshop: &Workshop) -> Result<PathBuf, Stop> {
         fetch().map_err(lacking("the emulator could not be fetched"))?;
     }
     Ok(root)
+}
+
+/// The checker of Prometheus's rules, on the search path or below `target/`.
+pub(crate) fn promtool(workshop: &Workshop) -> Result<PathBuf, Stop> {
+    if let Some(found) = workshop.which("promtool") {
+        return Ok(found);
+    }
+    let folder = workshop.tools().join("promtool");
+    let program = folder.join("usr/bin/promtool");
+    if program.is_file() {
+        return Ok(program);
+    }
+    let fetch = || {
+        Step::program("sh")
+            .args(["-c", FETCH_PROMTOOL, "sh", &folder.to_string_lossy()])
+            .within(FETCH_MAX)
+            .run(workshop)
+    };
+    if fetch().is_err() {
+        // The lists of packages may be missing or old.
+        if is_root() {
+            Step::new("apt-get -qq update").within(FETCH_MAX).run(workshop).ok();
+        }
+        fetch().map_err(lacking("promtool could not be fetched"))?;
+    }
+    Ok(program)
 }
 
 /// `program`, from the system's package `package`.

@@ -51,7 +51,8 @@ fn promtool(words: &[&str]) -> Option<()> {
     }
 }
 
-/// Broken to see it fail: a threshold of zero for the fill, a rule without its `for`, a parenthesis too few in a dashboard.
+/// Broken to see it fail: a threshold lowered so that a site that is well alerts, one raised, an hour of `for` made a minute, a
+/// parenthesis too few in a dashboard.
 #[test]
 fn promtool_takes_the_rules_their_tests_and_every_query() {
     // The example's configuration loads the rules.

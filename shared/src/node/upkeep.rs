@@ -325,6 +325,11 @@ impl Node {
                 .map_or_else(|| ranges.clone(), |covered| ranges.minus(covered));
             self.upkeep.repair.open(*stream, &missing, now);
         }
+        let own = Stream { origin: self.origin, class: Class::Alarm };
+        if gone.iter().any(|(stream, _)| *stream == own) {
+            // A board that is away for long may have them, and until it is back nobody would know what they say.
+            self.declare_again(now);
+        }
         let records = self.upkeep.repair.missing() - before;
         if records > 0 {
             out.push(Action::Notice(Event::RecordsMissing { segment, records }));

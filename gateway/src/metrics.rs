@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use shared::hub::Stored;
-use shared::ids::Name;
+use shared::ids::{Name, Term};
 use shared::time::Instant;
 use shared::wire::uplink::Refusal;
 use tokio::sync::watch;
@@ -29,7 +29,8 @@ const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 /// What becomes of a record.
 const OUTCOMES: [&str; 3] = ["row", "duplicate", "gap"];
 /// Why a session is refused.
-const REASONS: [&str; 4] = ["fenced", "identity", "full", "protocol"];
+const REASONS: [Refusal; 4] =
+    [Refusal::Fenced { highest: Term::ZERO }, Refusal::Identity, Refusal::Full, Refusal::Protocol];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiteLabel {
@@ -96,7 +97,10 @@ impl Metrics {
             }
         }
         for reason in REASONS {
-            drop(self.sessions_refused.get_or_create(&ReasonLabel { reason }));
+            drop(
+                self.sessions_refused
+                    .get_or_create(&ReasonLabel { reason: Self::kind(&reason) }),
+            );
         }
     }
 
@@ -154,10 +158,10 @@ impl Metrics {
     /// A refusal's word in metrics.
     pub(crate) const fn kind(reason: &Refusal) -> &'static str {
         match reason {
-            Refusal::Fenced { .. } => REASONS[0],
-            Refusal::Identity => REASONS[1],
-            Refusal::Full => REASONS[2],
-            Refusal::Protocol => REASONS[3],
+            Refusal::Fenced { .. } => "fenced",
+            Refusal::Identity => "identity",
+            Refusal::Full => "full",
+            Refusal::Protocol => "protocol",
         }
     }
 

@@ -106,6 +106,16 @@ impl RangeSet {
         }
     }
 
+    /// Joins the ranges that stand nearest to each other until there are at most `most`: the set then holds more than before.
+    pub fn coarsen(&mut self, most: usize) {
+        while self.ranges.len() > most.max(1) {
+            let distance = |at: &usize| self.ranges[*at].first - self.ranges[*at - 1].last;
+            let Some(at) = (1..self.ranges.len()).min_by_key(distance) else { return };
+            let joined = self.ranges.remove(at);
+            self.ranges[at - 1].last = joined.last;
+        }
+    }
+
     /// Whether `seq` is in the set.
     pub fn contains(&self, seq: Seq) -> bool {
         self.contains_range(SeqRange { first: seq, last: seq })
@@ -227,6 +237,17 @@ mod tests {
             let bytes = postcard::to_allocvec(&range(first, last)).unwrap();
             assert_eq!(postcard::from_bytes::<SeqRange>(&bytes).ok(), (first <= last).then(|| range(first, last)));
         }
+    }
+
+    #[test]
+    fn what_stands_nearest_is_joined_first() {
+        let mut set: RangeSet = [range(1, 2), range(5, 6), range(8, 9), range(20, 20)].into_iter().collect();
+        set.coarsen(4);
+        assert_eq!(set.ranges().len(), 4);
+        set.coarsen(2);
+        assert_eq!(set.ranges(), [range(1, 9), range(20, 20)]);
+        set.coarsen(0);
+        assert_eq!(set.ranges(), [range(1, 20)]);
     }
 
     #[test]

@@ -148,19 +148,7 @@ pub(crate) fn emulator(workshop: &Workshop) -> Result<PathBuf, Stop> {
             });
         }
     }
-    let fetch = || {
-        Step::program("sh")
-            .args(["-c", FETCH_EMULATOR, "sh", &folder.to_string_lossy()])
-            .within(FETCH_MAX)
-            .run(workshop)
-    };
-    if fetch().is_err() {
-        // The lists of packages may be missing or old.
-        if is_root() {
-            Step::new("apt-get -qq update").within(FETCH_MAX).run(workshop).ok();
-        }
-        fetch().map_err(lacking("the emulator could not be fetched"))?;
-    }
+    unpack(workshop, FETCH_EMULATOR, &folder, "the emulator could not be fetched")?;
     Ok(root)
 }
 
@@ -174,20 +162,26 @@ pub(crate) fn promtool(workshop: &Workshop) -> Result<PathBuf, Stop> {
     if program.is_file() {
         return Ok(program);
     }
+    unpack(workshop, FETCH_PROMTOOL, &folder, "promtool could not be fetched")?;
+    Ok(program)
+}
+
+/// Has `script` fetch packages and unpack them into `folder`; once more with fresh lists of packages, which may be missing or
+/// old.
+fn unpack(workshop: &Workshop, script: &str, folder: &Path, complaint: &'static str) -> Result<(), Stop> {
     let fetch = || {
         Step::program("sh")
-            .args(["-c", FETCH_PROMTOOL, "sh", &folder.to_string_lossy()])
+            .args(["-c", script, "sh", &folder.to_string_lossy()])
             .within(FETCH_MAX)
             .run(workshop)
     };
     if fetch().is_err() {
-        // The lists of packages may be missing or old.
         if is_root() {
             Step::new("apt-get -qq update").within(FETCH_MAX).run(workshop).ok();
         }
-        fetch().map_err(lacking("promtool could not be fetched"))?;
+        fetch().map_err(lacking(complaint))?;
     }
-    Ok(program)
+    Ok(())
 }
 
 /// `program`, from the system's package `package`.

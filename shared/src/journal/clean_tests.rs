@@ -244,7 +244,7 @@ fn alarms_alone_fill_the_journal_and_then_wait() {
         .covered
         .insert(stream(Class::Alarm), RangeSet::from_iter([SeqRange { first: 1, last: alarms }]));
     let mut out = Outbox::default();
-    bench.journal.free(&bench.covered.clone(), NOW, &mut out);
+    bench.journal.free(&bench.covered.clone(), false, NOW, &mut out);
     bench.disk.drain(&mut bench.journal, &mut out);
     assert!(bench.put(Class::Bulk) && bench.put(Class::Alarm));
 }

@@ -60,8 +60,6 @@ pub struct Journal {
     no_room: Option<Instant>,
     /// Something has changed that may ask for room to be made.
     is_changed: bool,
-    /// Records that stood in damaged places are still sought.
-    has_holes: bool,
     next_segment: u64,
     /// The last segment that became full took small blocks: the next new file is written through.
     commits_are_small: bool,
@@ -124,7 +122,6 @@ impl Journal {
             freed,
             no_room: None,
             is_changed: true,
-            has_holes: false,
             next_segment,
             commits_are_small: false,
             in_flight: None,

@@ -42,11 +42,11 @@ pub const UPKEEP: usize = 0;
 impl Journal {
     /// Asks for the segment that comes next, where too few stand ready and the limit allows one.
     pub fn prepare(&mut self, now: Instant, out: &mut Outbox<DiskJob>) {
-        // A full device is asked for a new file whether or not one is needed: nothing else says when it has room.
         if self.files() >= self.configured() {
             // There is no need of more files than there are.
             self.no_room = None;
         }
+        // A full device is asked for a new file whether or not one is needed: nothing else says when it has room.
         let asks_again = self.no_room.is_some_and(|at| now >= at);
         let waits = self.freed.is_empty() && self.no_room.is_some_and(|at| now < at);
         let enough = self.ready.len() >= READY || waits;
@@ -180,15 +180,17 @@ impl Journal {
         kept.map_or(0, |kept| self.block_area().saturating_sub(kept.end as usize))
     }
 
-    /// Frees every sealed segment whose records are all in `covered`; returns them.
+    /// Frees every sealed segment whose records are all in `covered`; returns them. While records that were lost here are still
+    /// sought (`has_holes`) the damaged ones stay: the next start knows from them alone what is missing.
     pub fn free(
         &mut self,
         covered: &BTreeMap<Stream, RangeSet>,
+        has_holes: bool,
         now: Instant,
         out: &mut Outbox<DiskJob>,
     ) -> Vec<SegmentId> {
         let is_free = |(id, kept): &(&SegmentId, &Kept)| {
-            let is_remembered = kept.segment.is_damaged && self.has_holes;
+            let is_remembered = kept.segment.is_damaged && has_holes;
             Some(**id) != self.active && !is_remembered && kept.segment.is_within(covered)
         };
         let freed: Vec<SegmentId> = self.segments.iter().filter(is_free).map(|(id, _)| *id).collect();
@@ -202,12 +204,6 @@ impl Journal {
         // What is covered need not be kept: room may be made.
         self.is_changed = true;
         freed
-    }
-
-    /// Whether records that were lost here are still sought: until then the damaged segments stay, because the next start knows
-    /// from them alone what is missing.
-    pub const fn note_holes(&mut self, has_holes: bool) {
-        self.has_holes = has_holes;
     }
 
     /// Frees one segment: nothing in it is wanted any more.

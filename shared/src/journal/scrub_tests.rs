@@ -92,7 +92,7 @@ fn a_rotten_block_leaves_what_is_held_and_its_segment_is_never_used_again() {
     let mut covered = BTreeMap::new();
     covered.insert(stream(1), RangeSet::from_iter([SeqRange { first: 1, last: 7 }]));
     let mut out = Outbox::default();
-    assert_eq!(journal.free(&covered, Instant::ZERO, &mut out)[0], rotten);
+    assert_eq!(journal.free(&covered, false, Instant::ZERO, &mut out)[0], rotten);
     let jobs: Vec<DiskJob> = core::iter::from_fn(|| out.pop()).collect();
     assert!(jobs.contains(&DiskJob::Delete { segment: rotten }), "{jobs:?}");
     let recovered = disk.recover();
@@ -142,16 +142,24 @@ fn a_damaged_segment_stays_while_what_stood_there_is_sought_and_over_a_start() {
     file[offset as usize..].copy_from_slice(&bytes);
     journal.lose(rotten, &lost);
     let covered = BTreeMap::new();
-    journal.note_holes(true);
-    assert!(!journal.free(&covered, Instant::ZERO, &mut Outbox::default()).contains(&rotten));
+    assert!(
+        !journal
+            .free(&covered, true, Instant::ZERO, &mut Outbox::default())
+            .contains(&rotten)
+    );
     let recovered = disk.recover();
     assert_eq!(recovered.lost, lost);
     let mut next = Journal::new(small(), super::tests::epoch(2), recovered);
     assert!(next.damaged_places() > 0, "its file is not taken for a free one");
-    next.note_holes(true);
-    assert!(!next.free(&covered, Instant::ZERO, &mut Outbox::default()).contains(&rotten));
-    next.note_holes(false);
-    assert!(next.free(&covered, Instant::ZERO, &mut Outbox::default()).contains(&rotten));
+    assert!(
+        !next
+            .free(&covered, true, Instant::ZERO, &mut Outbox::default())
+            .contains(&rotten)
+    );
+    assert!(
+        next.free(&covered, false, Instant::ZERO, &mut Outbox::default())
+            .contains(&rotten)
+    );
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn covered_segments_are_recycled_and_each_class_ends_at_its_floor() {
     assert!(journal.can_append(20_000, room::UPKEEP), "the journal's own");
     let mut covered = BTreeMap::new();
     covered.insert(stream(1), RangeSet::from_iter([SeqRange { first: 1, last: seq - 1 }]));
-    let freed = journal.free(&covered, NOW, &mut out);
+    let freed = journal.free(&covered, false, NOW, &mut out);
     assert_eq!(freed.len(), 5, "all but the active one");
     disk.drain(&mut journal, &mut out);
     assert!(journal.takes(Class::Bulk));
@@ -441,7 +441,7 @@ fn freed_files_are_kept_as_far_as_the_limit_allows() {
         }
         let mut out = Outbox::default();
         let covered = BTreeMap::from([(stream(1), journal.held()[&stream(1)].clone())]);
-        journal.free(&covered, NOW, &mut out);
+        journal.free(&covered, false, NOW, &mut out);
         disk.drain(&mut journal, &mut out);
         let (files, free) = disk.count();
         assert_eq!(free, kept, "of {segments_max}");

@@ -349,9 +349,8 @@ impl Node {
     /// Frees what the region covers.
     pub(super) fn free_covered(&mut self, now: Instant, out: &mut Outbox<Action>) {
         let mut jobs = Outbox::default();
-        self.journal
-            .note_holes(self.upkeep.repair.missing() > 0 || self.upkeep.repair.is_judging());
-        let freed = self.journal.free(self.uplink.covered(), now, &mut jobs);
+        let has_holes = self.upkeep.repair.missing() > 0 || self.upkeep.repair.is_judging();
+        let freed = self.journal.free(self.uplink.covered(), has_holes, now, &mut jobs);
         self.upkeep.scrub.handle_freed(&freed);
         for segment in freed {
             out.push(Action::Notice(Event::SegmentFreed { segment }));

@@ -82,7 +82,8 @@ impl Node {
             self.refill.handle_covered(&stream, &ranges, now);
             let declared = self.declared.0.entry(stream).or_default();
             declared.extend(&ranges);
-            declared.truncate(RANGES_MAX);
+            // What lies between is covered or still to come, and counts as shed only where it never comes.
+            declared.coarsen(RANGES_MAX);
         }
         for (class, (records, bytes)) in lines {
             self.shed[class as usize] += records;

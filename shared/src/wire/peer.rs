@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::crc32c_of;
-use crate::ids::{BoardId, Epoch, Name, Seq, Stream, Term};
+use crate::ids::{BoardId, Class, Epoch, Name, Seq, Stream, Term};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::wire::uplink::{Block, BoardReport};
 
@@ -50,7 +50,7 @@ pub enum PeerMessage {
         /// The life of the sender that says so.
         life: Epoch,
         /// Up to where records of this life are committed, by class in order of `Class::ALL`.
-        committed: [Seq; 3],
+        committed: [Seq; Class::ALL.len()],
         /// What is held, by stream.
         lines: Vec<(Stream, RangeSet)>,
         /// Whether it is the last part: what no part named is not held.

@@ -229,6 +229,8 @@ pub const GIVE_WAY_RANK: Duration = Duration::from_secs(30);
 /// Between two soundings of a witness by each board that votes: it puts on disk ahead what a takeover would wait for, and
 /// its distance is known. A thousand pairs send 400 datagrams a second.
 pub const WITNESS_SOUND_EVERY: Duration = Duration::from_secs(5);
+/// Earlier lives of a board that are remembered: two machines that greet in turn need one.
+pub const LIVES_KEPT: usize = 8;
 /// Sites that one witness votes for: some 5 MiB. At the limit further ones get no answer, counted.
 pub const WITNESS_SITES_MAX: usize = 16 * 1024;
 /// Renewals between two reminders to a voter that has not remembered the newest decision who votes.

@@ -23,6 +23,7 @@ mod flap;
 mod graph;
 mod hearing;
 mod link;
+pub mod lives;
 mod rules;
 mod sending;
 mod status;

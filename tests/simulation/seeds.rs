@@ -23,6 +23,9 @@ const FOUND_A_BUG: &[(u64, u8, u8)] = &[
     (11_000_122, 2, 64),
     // A keeper shed a copy for which its origin, which had stood still, was about to count it.
     (11_001_759, 2, 64),
+    // The leader took a board with an empty disk for an earlier life of it, and gave it no duty any more.
+    (16_002_211, 2, 64),
+    (17_002_245, 2, 64),
     // Gap records rotted, a board that might have had them was away for ever, and what they had declared stayed unknown.
     (15_001_533, 2, 64),
 ];

@@ -35,6 +35,9 @@ struct Fate {
     /// It was on boards alone that are now lost for ever.
     excused: bool,
     sent: u32,
+    /// Times it was sent with an answer asked for, and answers that left: a board that has it may be about to answer.
+    asked: u32,
+    answered: u32,
 }
 
 /// The model.
@@ -63,9 +66,16 @@ impl Model {
         }
     }
 
-    /// A publisher sends a reading, for the first time or again.
-    pub(crate) fn sent(&mut self, mark: Mark) {
-        self.fates.entry(mark).or_default().sent += 1;
+    /// A publisher sends a reading, for the first time or again; `asks`: for an answer.
+    pub(crate) fn sent(&mut self, mark: Mark, asks: bool) {
+        let fate = self.fates.entry(mark).or_default();
+        fate.sent += 1;
+        fate.asked += u32::from(asks);
+    }
+
+    /// Whether a board may be about to answer `mark`, perhaps not for the first time.
+    pub(crate) fn is_asked_for(&self, mark: Mark) -> bool {
+        self.fates.get(&mark).is_some_and(|fate| fate.asked > fate.answered)
     }
 
     /// Promise 1: what is acknowledged is durable on k boards, on as many as visibly promised, or in the region.
@@ -77,6 +87,7 @@ impl Model {
             fate.degraded = holders < self.copies && !is_stored;
         }
         fate.acknowledged.get_or_insert(at);
+        fate.answered += 1;
         if holders >= promised.max(1) || is_stored {
             return Ok(());
         }

@@ -106,7 +106,7 @@ impl World {
         }
         publisher.at_board = (publisher.at_board + TICK).max(now + delay);
         let (at, connection, mark) = (publisher.at_board, publisher.connection, publisher.mark(number));
-        self.model.sent(mark);
+        self.model.sent(mark, acknowledged);
         self.agenda
             .put(at, Happening::Offer { mark, connection, board, life, acknowledged, record });
     }
@@ -229,13 +229,6 @@ impl World {
         self.publisher(publisher).only = board;
         let connection = self.publisher(publisher).connection;
         self.publisher_reset(publisher, connection);
-    }
-
-    /// Whether its publisher waits for an answer to `mark`.
-    pub(crate) fn is_on_its_way(&self, mark: Mark) -> bool {
-        self.publishers[usize::from(mark.publisher)]
-            .on_its_way
-            .contains_key(&mark.number)
     }
 
     /// Whether no publisher waits for an answer.

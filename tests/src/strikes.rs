@@ -321,7 +321,7 @@ impl World {
         // What is about to be acknowledged, for the first time or again, counts on what was just written.
         let is_settled = |mark: &Mark| {
             let is_known = self.model.is_acknowledged(*mark) || self.region.store.rows_of(*mark) > 0;
-            is_known && !self.is_on_its_way(*mark)
+            is_known && !self.model.is_asked_for(*mark)
         };
         if touched.iter().all(is_settled) && self.can_be_borne(board, touched) {
             self.rot(board, &rot, dice);

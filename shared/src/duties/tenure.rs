@@ -131,8 +131,11 @@ impl Tenure {
     /// A board's question. False where it is old, of a life that is over, or was had before.
     pub(super) fn handle_ask(&mut self, from: BoardId, ask: &Ask, now: Instant) -> bool {
         if let Some(known) = self.accounts.get(&from) {
-            let is_newer = ask.epoch.boot > known.epoch.boot || (ask.epoch == known.epoch && ask.number > known.number);
-            if !is_newer {
+            // On an empty or an older disk a board counts its lives anew. What it was given was given in answer to a question, and has
+            // run out once none has come for so long; a late question of a life that is over does no harm then.
+            let is_silent = now >= known.at + patience(DUTY_LEASE_MAX);
+            let is_later = ask.epoch.boot > known.epoch.boot || (ask.epoch != known.epoch && is_silent);
+            if !is_later && (ask.epoch != known.epoch || ask.number <= known.number) {
                 return false;
             }
             if ask.epoch != known.epoch {

@@ -62,9 +62,14 @@ impl Bench {
     }
 
     fn asked(&mut self, from: u8, number: u64, term: Term, holds: &[(DutyId, Fencing)]) -> Vec<Output> {
+        self.asked_in(u64::from(from), from, number, term, holds)
+    }
+
+    /// The question of a life with this nonce, the first that its board counts.
+    fn asked_in(&mut self, nonce: u64, from: u8, number: u64, term: Term, holds: &[(DutyId, Fencing)]) -> Vec<Output> {
         let ask = Ask {
             number,
-            epoch: Epoch { boot: 1, nonce: u64::from(from) },
+            epoch: Epoch { boot: 1, nonce },
             term,
             closed: number - 1,
             holds: holds.to_vec(),
@@ -112,6 +117,24 @@ fn lease_told(outputs: &[Output]) -> Option<u64> {
         Output::Tell { message: DutyMessage::Assigned(assigned), .. } => Some(assigned.lease_micros),
         _ => None,
     })
+}
+
+#[test]
+fn a_board_that_counts_its_lives_anew_is_heard_once_what_the_one_before_had_is_over() {
+    let mut bench = Bench::new(1, None);
+    let term = term(1, 1);
+    bench.leads(term);
+    let is_answered = |outputs: &[Output], life: u64| {
+        let answers = |output: &Output| matches!(output, Output::Tell { message: DutyMessage::Assigned(told), .. } if told.life == life);
+        outputs.iter().any(answers)
+    };
+    assert!(is_answered(&bench.asked(2, 9, term, &[]), 2));
+    let over = bench.now + super::rules::patience(DUTY_LEASE_MAX);
+    bench.now = Instant::from_micros(over.micros() - 1);
+    assert!(!is_answered(&bench.asked_in(77, 2, 1, term, &[]), 77), "the other life may still act");
+    bench.now = over;
+    assert!(is_answered(&bench.asked_in(77, 2, 2, term, &[]), 77));
+    assert!(!is_answered(&bench.asked(2, 10, term, &[]), 2), "and the other one is not");
 }
 
 #[test]

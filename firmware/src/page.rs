@@ -91,6 +91,12 @@ fn leadership(page: &mut String, status: &Status) {
     {
         row(page, "Witness", format_args!("{witness} cannot be reached: the next dead board is not covered"));
     }
+    for witness in &vote.witnesses_strange {
+        row(page, "Witness", format_args!("{witness} is new, or its disk is: it votes once it has met a leader"));
+    }
+    if !vote.joined {
+        row(page, "Disk", "remembers no leader of this site: the board votes once it has met one");
+    }
     match (vote.granted_term, vote.granted_remaining_ms, vote.abstains_ms) {
         (_, _, Some(left)) => row(page, "Vote", format_args!("abstains for {left} ms after its restart")),
         (Some(term), Some(left), None) => {

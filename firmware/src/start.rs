@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use link::clock;
 use link::endpoint::EndpointError;
+use link::entropy::draw;
 use link::identity::{Identity, IdentityError};
 use link::logging::whole_story;
 use link::stop::{Stop, signal};
@@ -231,7 +232,7 @@ async fn close_door(stop: &watch::Sender<bool>, mut inputs: Inputs) {
 async fn open_disk(config: &BoardConfig) -> Result<Opened, FirmwareError> {
     let (data_dir, site, board) = (config.data_dir.clone(), config.node.site.clone(), config.node.board);
     // Supervised, the life's number is the supervisor's: it attests the end of that life.
-    let nonce = workloads::life().map_or_else(random, Ok)?;
+    let nonce = workloads::life().map_or_else(draw, Ok).map_err(FirmwareError::System)?;
     let keys = config
         .journal_key
         .as_deref()
@@ -247,16 +248,6 @@ fn restarts() -> u32 {
         .ok()
         .and_then(|count| count.parse().ok())
         .unwrap_or(0)
-}
-
-/// 64 bits from the system's entropy.
-fn random() -> Result<u64, FirmwareError> {
-    let mut bytes = [0; 8];
-    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    let drawn = drawn.map_err(|errno| FirmwareError::System(errno.into()))?;
-    // The system gives up to 256 bytes whole.
-    assert_eq!(drawn, bytes.len(), "entropy came short");
-    Ok(u64::from_le_bytes(bytes))
 }
 
 /// A board ready to run.
@@ -278,7 +269,7 @@ fn assemble(
     let start = Start {
         epoch: opened.epoch,
         memory: opened.memory,
-        seed: random()?,
+        seed: draw().map_err(FirmwareError::System)?,
         recovered: opened.recovered,
         restarts: restarts(),
     };

@@ -166,7 +166,7 @@ pub async fn supervise(
 
 impl Life {
     fn start(mut command: Command, restarts: u32, charge: &Charge) -> io::Result<Self> {
-        let number = random()?;
+        let number = link::entropy::draw()?;
         let (ours, theirs) = StdDatagram::pair()?;
         let child = command
             .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
@@ -220,15 +220,6 @@ impl Life {
             }
         }
     }
-}
-
-/// 64 bits from the system's entropy.
-fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    // The system gives up to 256 bytes whole.
-    assert_eq!(drawn, bytes.len(), "entropy came short");
-    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Called first by a node's process: from now on it dies when its supervisor does, so that no two nodes ever run on

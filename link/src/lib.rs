@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod doorman;
 pub mod endpoint;
+pub mod entropy;
 pub mod frames;
 pub mod http;
 pub mod identity;

@@ -118,12 +118,13 @@ impl WitnessHost {
 
     /// Serves until `stop` is given, or the disk has failed: then it votes no more.
     pub async fn serve(mut self, mut stop: Stop) -> Result<(), MemoryError> {
+        let life = crate::entropy::draw().map_err(MemoryError::Entropy)?;
         let (inputs, waiting) = mpsc::channel(INPUTS_MAX);
         let obituaries = self.listening.obituaries.take();
         let doors = admit(Doorman::new(self.listening.endpoint.clone()), self.sites, inputs, Arc::clone(&self.counts));
         let (jobs, written) = self.archive.start(WITNESS_SITES_MAX);
         let owner = Owner {
-            witness: Witness::new(self.known, clock::now()),
+            witness: Witness::new(self.known, life, clock::now()),
             out: Outbox::default(),
             boards: BTreeMap::new(),
             coroners: BTreeMap::new(),

@@ -173,6 +173,9 @@ pub struct Memory {
     pub longest_micros: u64,
     /// Who votes. Version 0: nothing but the configuration has said so yet.
     pub voters: Voters,
+    /// Whether the voter has met a leader of its site since this memory began. One that has not is new, or has forgotten
+    /// what it granted on a disk that is gone.
+    pub joined: bool,
 }
 
 /// What is to become of a user's process.

@@ -20,15 +20,16 @@ fn board(number: u8) -> BoardId {
     BoardId::new(number).expect("a small number")
 }
 
-/// A quiet world of `boards` boards, k = 2, in which all boards are up, a leader speaks to the region and publishers
-/// publish.
+/// A quiet world of `boards` boards, k = 2, in which all boards are up and have met a leader, it speaks to the region and
+/// publishers publish.
 fn settled(seed: u64, boards: u8) -> World {
     settle(Settings::quiet(seed, boards, 2.min(usize::from(boards))))
 }
 
 fn settle(settings: Settings) -> World {
     let mut world = World::new(settings);
-    let ready = world.run_until(millis(5_000), |world| world.tally().rows > 20 && world.leader().is_some());
+    let is_whole = |world: &World| world.leader().is_some() && world.all_have_joined();
+    let ready = world.run_until(millis(5_000), |world| world.tally().rows > 20 && is_whole(world));
     assert_eq!(ready, Ok(true), "the site does not come up");
     world
 }

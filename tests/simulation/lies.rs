@@ -56,6 +56,7 @@ lies! {
     a_dead_man_that_sleeps_is_caught => DeadManSleeps,
     acting_beyond_the_lease_is_caught => ActsBeyondLease,
     a_witness_that_forgets_is_caught => WitnessForgets,
+    believing_an_empty_disk_is_caught => EmptyDiskTrusted,
     serving_what_was_not_verified_is_caught => UnverifiedServed,
     claiming_what_was_lost_is_caught => CacheVerified,
     calling_gone_what_another_board_has_is_caught => AbsenceInvented,

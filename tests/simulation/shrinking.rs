@@ -9,12 +9,12 @@ fn judge(recipe: &Recipe) -> Option<String> {
     run(recipe.settings()).failure
 }
 
-/// The first three seeds at which the lie is caught, made short, the shortest first.
+/// The first five seeds at which the lie is caught, made short, the shortest first.
 fn short(mutant: Mutant) -> Vec<Recipe> {
-    let found = (1..120)
+    let found = (1..300)
         .map(|seed| Recipe::of_mutant(seed, mutant))
         .filter(|recipe| judge(recipe).is_some())
-        .take(3);
+        .take(5);
     let shrink = |long: Recipe| {
         let faults = long.faults().len();
         let shrunk = shrink(long, judge).expect("it fails").recipe;
@@ -34,7 +34,7 @@ fn a_lie_is_told_in_a_few_faults_and_its_line_replays_it() {
         let recipes = short(mutant);
         let left: Vec<usize> = recipes.iter().map(|recipe| recipe.faults().len()).collect();
         // The odd tangled world stays long, where every fault shifts what the others meet.
-        assert!(left.len() == 3 && left[1] <= 6, "{mutant:?}: {left:?} faults are left");
+        assert!(left.len() == 5 && left[2] <= 6, "{mutant:?}: {left:?} faults are left");
         for recipe in recipes {
             let (once, again) = (judge(&recipe), judge(&recipe));
             assert!(once.is_some(), "{} does not fail any more", recipe.arguments());

@@ -110,6 +110,12 @@ impl World {
         }
     }
 
+    /// Whether every board has met a leader, so that its vote counts for the next one.
+    pub fn all_have_joined(&self) -> bool {
+        self.living()
+            .all(|host| host.disk.memory.joined || !host.config.voters.set.contains(host.id.into()))
+    }
+
     fn living(&self) -> impl Iterator<Item = &Board> {
         self.boards.values().filter(|host| !host.lost)
     }

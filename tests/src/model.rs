@@ -162,11 +162,6 @@ impl Model {
         Err(format!("{} leads in term {term}, after {} led in term {highest}", life.0, holder.0))
     }
 
-    /// The highest term that anybody has led in.
-    pub(crate) const fn highest_term(&self) -> Term {
-        self.highest_lease.0
-    }
-
     /// Whether a board has acknowledged `mark`.
     pub(crate) fn is_acknowledged(&self, mark: Mark) -> bool {
         self.fates.get(&mark).is_some_and(|fate| fate.acknowledged.is_some())

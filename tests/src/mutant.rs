@@ -42,6 +42,8 @@ pub enum Mutant {
     ActsBeyondLease,
     /// A witness forgets at a restart what it granted.
     WitnessForgets,
+    /// A board whose disk was replaced votes as one that remembers.
+    EmptyDiskTrusted,
     /// The region does not note what a gap record declares.
     GapForgotten,
     /// Front doors take alarms for bulk.
@@ -58,7 +60,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every lie.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AckBeforeSync,
         Self::CacheTrusted,
         Self::EpochReused,
@@ -77,6 +79,7 @@ impl Mutant {
         Self::DeadManSleeps,
         Self::ActsBeyondLease,
         Self::WitnessForgets,
+        Self::EmptyDiskTrusted,
         Self::GapForgotten,
         Self::AlarmsAreBulk,
         Self::FreedBeforeDurable,
@@ -106,6 +109,7 @@ impl Mutant {
             Self::DeadManSleeps => "dead-man-sleeps",
             Self::ActsBeyondLease => "acts-beyond-lease",
             Self::WitnessForgets => "witness-forgets",
+            Self::EmptyDiskTrusted => "empty-disk-trusted",
             Self::GapForgotten => "gap-forgotten",
             Self::AlarmsAreBulk => "alarms-are-bulk",
             Self::FreedBeforeDurable => "freed-before-durable",
@@ -129,6 +133,7 @@ impl Mutant {
             Self::DeniedBecomesGranted | Self::SlowClock | Self::ObituaryOfTheLiving | Self::WitnessForgets => {
                 " while "
             }
+            Self::EmptyDiskTrusted => " in term ",
             Self::DeadManSleeps | Self::ActsBeyondLease => "acts under duty",
             Self::GapForgotten => "acknowledged and",
             Self::AlarmsAreBulk => "an alarm, was shed",
@@ -155,6 +160,7 @@ impl Mutant {
             Self::ObituaryOfTheLiving => &[Fault::Pause],
             Self::DeadManSleeps | Self::ActsBeyondLease => &[Fault::Pause, Fault::MeshCut],
             Self::WitnessForgets => &[Fault::WitnessCrash, Fault::MeshCut],
+            Self::EmptyDiskTrusted => &[Fault::Replaced, Fault::MeshCut, Fault::OneWayCut],
             Self::GapForgotten | Self::AlarmsAreBulk => &[Fault::RegionAway],
             Self::FreedBeforeDurable => &[Fault::RegionAway, Fault::PowerCut],
             Self::UnverifiedServed | Self::CacheVerified | Self::AbsenceInvented => &[Fault::Rot, Fault::RegionAway],

@@ -248,7 +248,7 @@ impl Settings {
     /// The world that `seed` draws for a lie: the faults that bring it to light happen often.
     pub fn for_mutant(seed: u64, mutant: Mutant, boards: u8) -> Self {
         let mut settings = Self::drawn(seed, boards, boards);
-        if mutant == Mutant::CacheTrusted {
+        if matches!(mutant, Mutant::CacheTrusted | Mutant::EmptyDiskTrusted) {
             settings.restart = (Duration::from_millis(5), Duration::from_millis(200));
         }
         if mutant == Mutant::WitnessForgets {

@@ -11,12 +11,13 @@ use crate::disk::Rot;
 use crate::faults::{Fault, Mend};
 use crate::happening::Happening;
 use crate::mark::Mark;
+use crate::mutant::Mutant;
 use crate::settings::Bursts;
 use crate::world::World;
 
 /// A supervisor kills a process that has not stopped so long after it was asked.
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
-/// Nobody has an empty disk in place before. A voter that has lost its memory must stay away for the longest lease.
+/// An empty disk is in place within; where a directory was only deleted, at once.
 const REPLACED_WITHIN: Duration = Duration::from_secs(6);
 
 impl World {
@@ -295,12 +296,8 @@ impl World {
         let lost = |host: &&crate::board::Board| host.lost;
         let gone = self.boards.values().filter(lost).count();
         let Some(host) = self.boards.get(&board) else { return };
-        let voters = host.config.voters;
-        let votes = |board: BoardId| voters.set.contains(board.into());
-        let voters_gone = self.boards.values().filter(lost).filter(|host| votes(host.id)).count();
-        let majority_left = !votes(board) || voters.set.len() - voters_gone > voters.quorum();
         let held: Vec<Mark> = host.disk.all().collect();
-        if gone + 1 < self.settings.copies && majority_left && self.can_be_borne(board, held) {
+        if gone + 1 < self.settings.copies && self.has_members_beside(board) && self.can_be_borne(board, held) {
             self.destroy(board);
         }
     }
@@ -348,43 +345,32 @@ impl World {
 
     fn replace_if_it_can_be_borne(&mut self, board: BoardId) {
         let held: Vec<Mark> = self.boards[&board].disk.all().collect();
-        let is_first = self.tally.replaced == 0;
-        if is_first && self.terms_are_remembered_beside(board) && self.can_be_borne(board, held) {
+        let is_first = self.tally.replaced == 0 || self.lies(Mutant::EmptyDiskTrusted);
+        if is_first && self.has_members_beside(board) && self.can_be_borne(board, held) {
             self.replace_disk(board);
             self.boot_later(board);
         }
     }
 
-    /// Whether the vote of `board` may be forgotten: of every quorum that it could be part of another voter remembers the highest term
-    /// led in.
-    fn terms_are_remembered_beside(&self, board: BoardId) -> bool {
+    /// Whether a majority of voters beside `board` has met a leader: fewer could neither lead, nor vouch for one that forgot.
+    fn has_members_beside(&self, board: BoardId) -> bool {
         let voters = self.boards[&board].config.voters;
-        if !voters.set.contains(board.into()) {
-            return true;
-        }
-        let highest = self.model.highest_term();
-        let remembers = |host: &crate::board::Board| match &host.process {
-            Some(process) => {
-                let granted = process.node.status(host.clock.local(self.now)).vote.granted_term;
-                granted.is_some_and(|term| term >= highest.token())
-            }
-            None => host.disk.memory.term_ceiling >= highest.counter(),
-        };
         let others = self.boards.values().filter(|host| host.id != board && !host.lost);
-        let boards = others
-            .filter(|host| voters.set.contains(host.id.into()) && remembers(host))
-            .count();
-        let witnesses = voters.set.witnesses().filter(|_| self.witness_promised() >= highest).count();
-        boards + witnesses > voters.set.len() - voters.quorum()
+        let boards = others.filter(|host| voters.set.contains(host.id.into()) && host.disk.memory.joined);
+        let witnesses = voters.set.witnesses().filter(|_| self.witness_has_joined());
+        !voters.set.contains(board.into()) || boards.count() + witnesses.count() >= voters.quorum()
     }
 
     /// The board stops, and its disk is replaced by an empty one. It does not start of its own accord.
     pub fn replace_disk(&mut self, board: BoardId) {
         self.crash_unseen(board);
+        let is_trusted = self.lies(Mutant::EmptyDiskTrusted);
         let Some(host) = self.boards.get_mut(&board) else { return };
-        host.not_before = self.now + REPLACED_WITHIN;
+        let within = if is_trusted { Duration::from_millis(50) } else { REPLACED_WITHIN };
+        host.not_before = self.now + host.dice.span(Duration::ZERO, within);
         // An acknowledgement on its way counts on what was there.
         host.took_along = Some(std::mem::take(&mut host.disk));
+        host.disk.memory.joined = is_trusted;
         self.tally.replaced += 1;
         self.story.tell(self.now, board, || "has an empty disk");
         self.excuse_what_only(None);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::action::Memory;
-use shared::ids::{BoardId, Term, WitnessId};
+use shared::ids::{BoardId, WitnessId};
 use shared::outbox::Outbox;
 use shared::time::Instant;
 use shared::wire::election::ElectionMessage;
@@ -73,12 +73,10 @@ impl Witness {
 }
 
 impl World {
-    /// The highest term that the witness has promised, as it would know it after a crash, too.
-    pub(crate) fn witness_promised(&self) -> Term {
-        let Some(witness) = &self.witness else { return Term::ZERO };
-        let now = witness.clock.local(self.now);
-        let votes = witness.process.iter().flat_map(|process| process.sites(now));
-        votes.map(|(_, vote)| vote.promised).max().unwrap_or(Term::ZERO)
+    /// Whether the witness has met a leader, as it would know after a crash, too.
+    pub(crate) fn witness_has_joined(&self) -> bool {
+        let memory = self.witness.as_ref().and_then(|witness| witness.memory);
+        memory.is_some_and(|memory| memory.joined)
     }
 
     pub(crate) fn witness_boot(&mut self) {
@@ -89,10 +87,11 @@ impl World {
         witness.boot += 1;
         witness.clock.shows = witness.clock.shows.wrapping_add(witness.dice.below(1_000_000));
         if forgets {
-            witness.memory = None;
+            witness.memory = Some(Memory { joined: true, ..Memory::default() });
         }
         witness.process = Some(shared::witness::Witness::new(
             witness.memory.map(|memory| (site(), memory)),
+            witness.dice.word(),
             witness.clock.local(self.now),
         ));
         self.story.tell(self.now, "witness", || "boots");

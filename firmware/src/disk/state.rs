@@ -3,8 +3,8 @@
 //! nothing, and never brings an older promise back.
 //!
 //! ```text
-//!  0        8        16      20       28        36      37       38      72        80        88       104     4092    4096
-//!  | magic  | change | boot  | nonce  | ceiling | board | length | site  | longest | version | voters | zeros | crc32c |
+//!  0        8        16      20       28        36      37       38      72        80        88       104        105     4092    4096
+//!  | magic  | change | boot  | nonce  | ceiling | board | length | site  | longest | version | voters | stranger | zeros | crc32c |
 //! ```
 //!
 //! Files of the first form (magic `RSSTATE1`) end with the site: what their board granted was at most `LEASE_MAX` long.
@@ -26,6 +26,7 @@ const SITE_AT: usize = 38;
 const LONGEST_AT: usize = 72;
 const VERSION_AT: usize = 80;
 const VOTERS_AT: usize = 88;
+const STRANGER_AT: usize = 104;
 
 /// The part that changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,6 +104,7 @@ impl StateFile {
             term_ceiling: memory.term_ceiling.max(last.term_ceiling),
             longest_micros: memory.longest_micros,
             voters: memory.voters.max(last.voters),
+            joined: memory.joined || last.joined,
         };
         self.write(State { memory, ..self.last.state })
     }
@@ -128,10 +130,11 @@ fn encode(slot: &Slot) -> Vec<u8> {
     page[16..20].copy_from_slice(&slot.state.boot.to_le_bytes());
     page[20..28].copy_from_slice(&slot.state.nonce.to_le_bytes());
     page[28..36].copy_from_slice(&slot.state.memory.term_ceiling.to_le_bytes());
-    let Memory { longest_micros, voters, .. } = slot.state.memory;
+    let Memory { longest_micros, voters, joined, .. } = slot.state.memory;
     page[LONGEST_AT..VERSION_AT].copy_from_slice(&longest_micros.to_le_bytes());
     page[VERSION_AT..VOTERS_AT].copy_from_slice(&voters.version.to_le_bytes());
-    page[VOTERS_AT..VOTERS_AT + 16].copy_from_slice(&voters.set.bits().to_le_bytes());
+    page[VOTERS_AT..STRANGER_AT].copy_from_slice(&voters.set.bits().to_le_bytes());
+    page[STRANGER_AT] = u8::from(!joined);
     page[36] = slot.board.get();
     let site = slot.site.as_bytes();
     page[37] = u8::try_from(site.len()).expect("a name is at most 32 bytes");
@@ -168,8 +171,9 @@ fn decode(page: &[u8; PAGE_BYTES]) -> Option<Slot> {
         longest_micros,
         voters: Voters {
             version: u64::from_le_bytes(page[VERSION_AT..VOTERS_AT].try_into().ok()?),
-            set: VoterSet::from_bits(u128::from_le_bytes(page[VOTERS_AT..VOTERS_AT + 16].try_into().ok()?))?,
+            set: VoterSet::from_bits(u128::from_le_bytes(page[VOTERS_AT..STRANGER_AT].try_into().ok()?))?,
         },
+        joined: page[STRANGER_AT] == 0,
     };
     let length = usize::from(page[37]);
     let site = core::str::from_utf8(page.get(SITE_AT..SITE_AT + length)?).ok()?;

@@ -124,7 +124,7 @@ impl Store {
         let lock = lock(dir)?;
         let mut connection = schema::open(&dir.join(FILE))?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
-        let incarnation = draw().map_err(unusable)?;
+        let incarnation = link::entropy::draw().map_err(unusable)?;
         let memory = schema::remember(&mut connection, incarnation)?;
         Ok((Self { connection, ids: ids::Ids::default(), _lock: lock }, memory))
     }
@@ -189,11 +189,4 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked { path: dir.to_owned() }),
         Err(errno) => Err(unusable(errno.into())),
     }
-}
-
-fn draw() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    // At most 256 bytes come whole or not at all (getrandom(2)).
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(u64::from_le_bytes(bytes))
 }

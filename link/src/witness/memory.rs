@@ -2,8 +2,8 @@
 //! written and synced at every change, so that one torn page never brings an older promise back.
 //!
 //! ```text
-//!  0        8        16        24        32        40       56       57      89     4092    4096
-//!  | magic  | change | ceiling | longest | version | voters | length | site  | zeros | crc32c |
+//!  0        8        16        24        32        40       56       57      89         90      4092    4096
+//!  | magic  | change | ceiling | longest | version | voters | length | site  | stranger | zeros | crc32c |
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 const MAGIC: &[u8; 8] = b"RSVOTES1";
 const CRC_AT: usize = PAGE_BYTES - 4;
 const SITE_AT: usize = 57;
+const STRANGER_AT: usize = 89;
 const ENDING: &str = ".votes";
 /// For the owner alone, like every file with state.
 const FILE_MODE: u32 = 0o600;
@@ -44,6 +45,9 @@ pub enum MemoryError {
         /// Which file.
         path: PathBuf,
     },
+    /// The system gives no random number to name this life of the witness by.
+    #[error("the system gives no random numbers")]
+    Entropy(#[source] io::Error),
     /// More sites than a witness may serve.
     #[error("{path} holds more than {WITNESS_SITES_MAX} sites", path = path.display())]
     TooMany {
@@ -151,6 +155,7 @@ fn encode(site: &Name, change: u64, memory: Memory) -> Vec<u8> {
     debug_assert_eq!(page.len(), SITE_AT, "the layout above");
     page.extend_from_slice(site.as_bytes());
     page.resize(CRC_AT, 0);
+    page[STRANGER_AT] = u8::from(!memory.joined);
     let crc = crc32c(&page);
     page.extend_from_slice(&crc.to_le_bytes());
     page
@@ -170,7 +175,8 @@ fn decode(page: &[u8], site: &Name) -> Option<(u64, Memory)> {
         version: number(32)?,
         set: VoterSet::from_bits(u128::from_le_bytes(body.get(40..56)?.try_into().ok()?))?,
     };
-    let memory = Memory { term_ceiling: number(16)?, longest_micros: number(24)?, voters };
+    let joined = body[STRANGER_AT] == 0;
+    let memory = Memory { term_ceiling: number(16)?, longest_micros: number(24)?, voters, joined };
     Some((number(8)?, memory))
 }
 
@@ -188,6 +194,13 @@ mod tests {
         let memory = |term_ceiling| Memory { term_ceiling, longest_micros: 5, ..Memory::default() };
         archive.write(&site, memory(10)).unwrap();
         archive.write(&site, memory(20)).unwrap();
+        let joined = Memory { joined: true, ..memory(20) };
+        archive.write(&Name::try_from("south").unwrap(), joined).unwrap();
+        assert_eq!(
+            newest(&directory.join("south.votes"), &Name::try_from("south").unwrap()).unwrap(),
+            Some((1, joined))
+        );
+        fs::remove_file(directory.join("south.votes")).unwrap();
         let known = |directory: &Path| Archive::open(directory).map(|(_, known)| known);
         assert_eq!(known(&directory).unwrap(), [(site.clone(), memory(20))]);
         let path = directory.join("north.votes");

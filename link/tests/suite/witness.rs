@@ -12,7 +12,7 @@ use link::witness::WitnessHost;
 use quinn::Connection;
 use shared::ids::{BoardId, Term, VoterSet, Voters};
 use shared::wire::control::{ControlMessage, Packer, unpack};
-use shared::wire::election::{Acquire, ElectionMessage};
+use shared::wire::election::{Acquire, ElectionMessage, Standing};
 
 use crate::certificates::{Authority, Scratch, board, site};
 
@@ -30,6 +30,8 @@ fn acquire(from: BoardId, counter: u64, attempt: u64) -> ElectionMessage {
         life: u64::from(from.get()),
         voters: Voters { version: 1, set: VoterSet::from_bits(VOTERS).unwrap() },
         released: None,
+        standing: Standing::Stranger,
+        vouch: None,
     })
 }
 

@@ -13,6 +13,7 @@
 //! 4. Each further decision adds or removes one voter. The leader goes on counting by the old set, until a majority of
 //!    the old and a majority of the new set remember the new one, and the new one carries the lease as far as the old
 //!    one did. Only then it counts by it, and only then may it decide again.
+//!    One that comes has met a leader before: until then it grants nothing.
 //! 5. A candidate counts by the latest decision on its own disk, complete or not: its majorities share a voter with those
 //!    of the decision before, and by 3 with everything else that can still win.
 
@@ -48,6 +49,13 @@ impl Core {
             return false;
         }
         let Some(decision) = self.next_decision() else { return false };
+        // Until a newcomer has met a leader it grants nothing, and would only raise the number of votes that are needed.
+        let counted = self.voters().set;
+        if let Some(comes) = decision.set.iter().find(|voter| !counted.contains(*voter))
+            && !self.is_member(comes, now, out)
+        {
+            return false;
+        }
         self.stated = decision;
         self.change = Some(Change { decision, stored: VoterSet::EMPTY, complete: false });
         self.propose(now, out);

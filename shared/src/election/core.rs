@@ -2,6 +2,9 @@
 //! it is told to do it does only as far as the rules allow, so that whoever drives it (the campaign, or a model that
 //! tries everything) cannot break them. Must not own a timer.
 
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
 use super::change::Change;
 use super::durable::micros;
 use super::lease::{Lease, Pursuit, Spans};
@@ -13,7 +16,7 @@ use crate::action::Memory;
 use crate::ids::{BoardId, Term, VoterId, VoterSet, Voters};
 use crate::outbox::Outbox;
 use crate::time::Instant;
-use crate::wire::election::{Acquire, ElectionMessage};
+use crate::wire::election::{Acquire, ElectionMessage, Met, Standing, Vouch};
 
 /// What a message means to the campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,10 @@ pub(crate) struct Core {
     pub(super) wished: Option<VoterSet>,
     /// The newest term of another board known to have ended before its lease.
     ended: Option<Term>,
+    /// It won its lease from voters none of which had met a leader.
+    is_founder: bool,
+    /// What voters said last of whether they have met a leader.
+    met: BTreeMap<VoterId, Met>,
 }
 
 impl Core {
@@ -68,6 +75,7 @@ impl Core {
             floor: life.memory.term_ceiling.saturating_sub(settings.terms_reserved),
             configured,
             may_have_granted: life.boot > 1,
+            life: life.nonce,
         };
         let voter = Voter::new(Some(me.into()), &past, settings, now);
         Self {
@@ -83,6 +91,8 @@ impl Core {
             change: None,
             wished: None,
             ended: None,
+            is_founder: false,
+            met: BTreeMap::new(),
         }
     }
 
@@ -141,9 +151,9 @@ impl Core {
         pursuit.handle_sent(attempt, whom, spans, now);
         let term = pursuit.term();
         self.terms.take(term);
-        self.ask(term, whom, spans, false, out);
+        self.ask(term, whom, spans, false, now, out);
         let own = whom.contains(self.me.into()).then(|| {
-            let acquire = self.acquire(term, self.me.into(), spans, false);
+            let acquire = self.acquire(term, self.me.into(), spans, false, now);
             self.voter.handle_acquire(&acquire, now)
         });
         if let Some(verdict) = own {
@@ -164,8 +174,8 @@ impl Core {
         self.attempt += 1;
         self.stated = self.voter.voters();
         let term = self.terms.next();
-        self.ask(term, whom, spans, true, out);
-        let acquire = self.acquire(term, self.me.into(), spans, true);
+        self.ask(term, whom, spans, true, now, out);
+        let acquire = self.acquire(term, self.me.into(), spans, true, now);
         let verdict = whom.contains(self.me.into()).then(|| self.voter.handle_acquire(&acquire, now));
         self.remember(now, out);
         verdict
@@ -173,20 +183,36 @@ impl Core {
 
     /// Asks `witness` what it would say to this board now, without wanting anything of it: keeps it ready, and says how far
     /// away it is.
-    pub(super) fn sound(&mut self, witness: VoterId, spans: Spans, out: &mut Outbox<Output>) {
+    pub(super) fn sound(&mut self, witness: VoterId, spans: Spans, now: Instant, out: &mut Outbox<Output>) {
         self.attempt += 1;
         let term = self.pursuit.as_ref().map_or(self.terms.next(), Pursuit::term);
-        self.ask(term, core::iter::once(witness).collect(), spans, true, out);
+        self.ask(term, core::iter::once(witness).collect(), spans, true, now, out);
     }
 
-    fn ask(&self, term: Term, whom: VoterSet, spans: Spans, trial: bool, out: &mut Outbox<Output>) {
+    fn ask(&self, term: Term, whom: VoterSet, spans: Spans, trial: bool, now: Instant, out: &mut Outbox<Output>) {
         for to in whom.iter().filter(|to| *to != self.me.into()) {
-            let message = ElectionMessage::Acquire(self.acquire(term, to, spans, trial));
+            let message = ElectionMessage::Acquire(self.acquire(term, to, spans, trial, now));
             out.push(Output::Tell { to, message });
         }
     }
 
-    fn acquire(&self, term: Term, of: VoterId, spans: Spans, trial: bool) -> Acquire {
+    fn acquire(&self, term: Term, of: VoterId, spans: Spans, trial: bool, now: Instant) -> Acquire {
+        let standing = if self.holds(now) == Some(term) && self.is_founder {
+            Standing::Founder
+        } else if self.holds(now) == Some(term) {
+            Standing::Leader
+        } else if self.voter.is_joined() {
+            Standing::Member
+        } else {
+            Standing::Stranger
+        };
+        let is_told = |met: &&Met| self.voter.is_joined() && matches!(met, Met::Early(_) | Met::Waits(_));
+        let held = self.lease.map_or(Duration::ZERO, |lease| lease.valid_until.since(now));
+        let vouch = self.met.get(&of).filter(is_told).map(|met| Vouch {
+            answers: *met,
+            promised: self.voter.promised(),
+            held_micros: micros(held),
+        });
         Acquire {
             term,
             attempt: self.attempt,
@@ -195,6 +221,8 @@ impl Core {
             life: self.life,
             voters: self.stated,
             released: self.ended.filter(|_| self.lease.is_none()),
+            standing,
+            vouch,
         }
     }
 
@@ -231,13 +259,19 @@ impl Core {
                 Heard::Nothing
             }
             ElectionMessage::Granted { term, attempt, clear } => {
+                self.note_met(from, Met::Leader);
                 self.handle_verdict(from, (*term, *attempt), Verdict::Granted { clear: *clear }, now, out)
             }
-            ElectionMessage::Denied { term, attempt, promised, remaining_micros, voters } => {
+            ElectionMessage::Denied { term, attempt, promised, remaining_micros, voters, met } => {
+                self.note_met(from, *met);
+                if let (Met::Early(_) | Met::Waits(_), Some(pursuit)) = (met, &mut self.pursuit) {
+                    // What a life granted that forgot it carries the lease as far as it does by now, and no further.
+                    pursuit.waive(from);
+                }
                 self.terms.take(*promised);
                 self.voter.hear(*promised);
-                let remaining = core::time::Duration::from_micros(*remaining_micros);
-                let verdict = Verdict::Denied { promised: *promised, remaining, voters: *voters };
+                let remaining = Duration::from_micros(*remaining_micros);
+                let verdict = Verdict::Denied { promised: *promised, remaining, voters: *voters, met: *met };
                 self.handle_verdict(from, (*term, *attempt), verdict, now, out)
             }
             ElectionMessage::Acquire(_)
@@ -250,6 +284,33 @@ impl Core {
         heard
     }
 
+    /// Somebody that votes, or is to vote, said whether it has met a leader.
+    fn note_met(&mut self, voter: VoterId, met: Met) {
+        let sets = [Some(self.voters().set), Some(self.stated.set), self.wished];
+        if sets.into_iter().flatten().any(|set| set.contains(voter)) {
+            self.met.insert(voter, met);
+        }
+    }
+
+    /// Voters that have said that they have met no leader.
+    pub(super) fn strangers(&self) -> VoterSet {
+        let voters = self.voters().set;
+        let strange = self
+            .met
+            .iter()
+            .filter(|(voter, met)| **met != Met::Leader && voters.contains(**voter));
+        strange.map(|(voter, _)| *voter).collect()
+    }
+
+    /// Whether `voter` has met a leader; asks it where it has not said so, and tells it of this one.
+    pub(super) fn is_member(&mut self, voter: VoterId, now: Instant, out: &mut Outbox<Output>) -> bool {
+        if self.met.get(&voter) == Some(&Met::Leader) {
+            return true;
+        }
+        self.sound(voter, Spans { near: Duration::ZERO, far: Duration::ZERO }, now, out);
+        false
+    }
+
     fn handle_acquire(&mut self, from: VoterId, acquire: &Acquire, now: Instant, out: &mut Outbox<Output>) {
         if acquire.trial {
             self.terms.hear(acquire.term);
@@ -257,6 +318,7 @@ impl Core {
             self.terms.take(acquire.term);
         }
         let verdict = self.voter.handle_acquire(acquire, now);
+        self.terms.take(self.voter.promised());
         out.push(Output::Tell { to: from, message: verdict.message(acquire) });
     }
 
@@ -347,9 +409,13 @@ impl Core {
                 out.push(Output::Lost { term: old.term, released: false });
                 out.push(Output::Acquired { term: won.term });
             }
-            None => out.push(Output::Acquired { term: won.term }),
+            None => {
+                self.is_founder = !self.voter.is_joined();
+                out.push(Output::Acquired { term: won.term });
+            }
         }
         self.lease = Some(won);
+        self.voter.join(won.term);
         self.complete_change(now, out);
     }
 
@@ -451,9 +517,10 @@ impl Core {
                 .pursuit
                 .as_ref()
                 .is_some_and(|pursuit| pursuit.awaits(from, *term, *attempt)),
-            ElectionMessage::Denied { promised, voters, .. } => {
+            ElectionMessage::Denied { promised, voters, met, .. } => {
                 let newest = self.voter.newest_voters().version;
-                *promised > self.terms.taken() || voters.is_some_and(|voters| voters.version > newest)
+                let is_news = *met != self.met.get(&from).copied().unwrap_or_default();
+                is_news || *promised > self.terms.taken() || voters.is_some_and(|voters| voters.version > newest)
             }
             ElectionMessage::Stored { version, .. } => self
                 .change

@@ -31,6 +31,8 @@ pub(super) struct Durable {
     voters: Voters,
     /// Who votes where no decision is on disk.
     configured: Voters,
+    /// Whether it has met a leader.
+    joined: bool,
 }
 
 impl Durable {
@@ -49,7 +51,18 @@ impl Durable {
                 configured
             },
             configured,
+            joined: memory.joined,
         }
+    }
+
+    /// Whether it has met a leader since its memory began.
+    pub(super) const fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// It has met one, which leads under a term that was heard of before.
+    pub(super) const fn join(&mut self) {
+        self.joined = true;
     }
 
     /// The last term that an earlier life can have used or promised.
@@ -122,6 +135,7 @@ impl Durable {
             wanted.term_ceiling = self.heard + settings.terms_reserved;
         }
         wanted.longest_micros = self.longest;
+        wanted.joined = self.joined;
         if self.voters.version > self.configured.version {
             wanted.voters = self.voters;
         }

@@ -97,6 +97,8 @@ fn voters(numbers: &[u8], witnesses: &[u8]) -> VoterSet {
 fn voters_change_while_the_site_runs_and_nothing_stops() {
     for seed in 0..20 {
         let mut world = led(seed, 4);
+        world.run(6 * SECOND);
+        world.record.gap_micros = 0;
         let leader = leader(&world).get();
         let comes = 4;
         let goes = leader % 3 + 1;
@@ -121,7 +123,7 @@ fn a_witness_is_replaced_by_another() {
         let mut world = World::new(seed, 2, 2, Rules::default())
             .with_witness(1, true)
             .with_witness(2, false);
-        world.run(SECOND);
+        world.run(6 * SECOND);
         world.record.gap_micros = 0;
         assert_eq!(world.wish(voters(&[1, 2], &[2])), Some(WishAnswer::Begun), "seed {seed}");
         world.run(2 * SECOND);

@@ -152,6 +152,11 @@ pub struct Standing {
     pub promised: Term,
     /// Until when this voter abstains after its restart.
     pub abstains_until: Option<Instant>,
+    /// Whether this voter has met a leader of its site since its disk remembers; where not, and others have, it grants
+    /// nothing until it is told who leads.
+    pub joined: bool,
+    /// Voters that have said the same of themselves.
+    pub strangers: VoterSet,
     /// Longest lease that this voter grants at once.
     pub longest: Duration,
     /// The lease that this board asks for where it leads.
@@ -420,6 +425,8 @@ impl Election {
             granted: voter.live_grant(now),
             promised: voter.promised(),
             abstains_until: voter.abstains_until(now),
+            joined: voter.is_joined(),
+            strangers: self.core.strangers(),
             longest: voter.longest(),
             asks_for: self.pace.wanted(),
             voters: self.voters(),

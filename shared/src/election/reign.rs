@@ -143,7 +143,7 @@ impl Election {
         let spans = Spans { near: self.pace.wanted(), far: self.timing.witness_lease };
         let witnesses: VoterSet = self.linked.iter().filter(|witness| voters.contains(*witness)).collect();
         for witness in witnesses.iter() {
-            self.core.sound(witness, spans, out);
+            self.core.sound(witness, spans, now, out);
             self.trips.handle_sent(self.core.attempt, now);
         }
     }

@@ -39,6 +39,12 @@ pub(crate) enum Rule {
     OneChange,
     /// A voter grants nothing to who counts by an older decision who votes than it remembers.
     NewestVoters,
+    /// A voter that has met no leader, and so may have forgotten what it granted, grants nothing to a board that has.
+    StrangerWaits,
+    /// It is told who leads only once every grant of a life that it forgot has run out.
+    VouchLate,
+    /// It believes only what was said after that.
+    VouchBound,
 }
 
 /// Which rules are kept: all of them, except in a test that breaks one.

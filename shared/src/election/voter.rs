@@ -5,6 +5,14 @@
 //! counts by an older decision than the voter remembers, and takes no decision in while it has a live grant to another
 //! board than the one that decides. Decisions are ordered by the term of their leader; the rule that makes a decision
 //! complete stands in [`super::change`].
+//!
+//! A voter whose disk was replaced has forgotten what it promised, and does not know it. So one that has met no leader
+//! since its memory began is a stranger, and votes with strangers only: that is how a site begins. Where the site has a
+//! leader's memory it grants nothing, until every lease that an earlier life of it can have granted has run out
+//! (`LEASE_MAX`), and then a leader, or every other voter, has answered that it was refused. A leader is backed by a
+//! majority without it, which every majority that it was part of shares a voter with: no higher term was led under than
+//! this voter now promises. While the first leader that a site ever had leads, less has to be waited for: nobody else has
+//! asked for more than two usual leases, and what that one was granted it says itself.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -12,15 +20,18 @@ use core::time::Duration;
 use super::durable::Durable;
 use super::rules::{Rule, Settings};
 use crate::action::Memory;
-use crate::ids::{BoardId, Term, VoterId, Voters};
+use crate::ids::{BoardId, Term, VoterId, VoterSet, Voters};
+use crate::limits::TERM_COUNTER_MAX;
 use crate::time::Instant;
-use crate::wire::election::{Acquire, ElectionMessage};
+use crate::wire::election::{Acquire, ElectionMessage, Met, Standing};
 
 /// Why a voter refuses. A refusal changes nothing that a later judgement looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It restarted not long ago, and may have granted a lease that still runs.
     Abstains,
+    /// One of the two has met a leader of the site, and the other may have forgotten that it has.
+    Stranger,
     /// The candidate counts by an older decision who votes than this voter remembers.
     OldVoters,
     /// The same decision, but other voters, or none of the two among them: a configuration is wrong.
@@ -58,6 +69,8 @@ pub(crate) enum Verdict {
         remaining: Duration,
         /// Who votes, where the candidate counts by an older decision.
         voters: Option<Voters>,
+        /// Whether it has met a leader.
+        met: Met,
     },
 }
 
@@ -67,12 +80,13 @@ impl Verdict {
         let Acquire { term, attempt, .. } = *acquire;
         match self {
             Self::Granted { clear } => ElectionMessage::Granted { term, attempt, clear },
-            Self::Denied { promised, remaining, voters } => ElectionMessage::Denied {
+            Self::Denied { promised, remaining, voters, met } => ElectionMessage::Denied {
                 term,
                 attempt,
                 promised,
                 remaining_micros: super::durable::micros(remaining),
                 voters,
+                met,
             },
         }
     }
@@ -107,6 +121,8 @@ pub(crate) struct Past {
     pub(crate) configured: Voters,
     /// Whether an earlier life can have granted anything.
     pub(crate) may_have_granted: bool,
+    /// Names this life.
+    pub(crate) life: u64,
 }
 
 /// One voter's memory. No grant is on disk: after a restart the floor of terms and the abstention stand for them
@@ -129,6 +145,12 @@ pub(crate) struct Voter {
     /// Until when longer leases than usual may run, or are likely to be asked for.
     long_until: Instant,
     proposal: Option<Proposal>,
+    life: u64,
+    /// From when on it can be told who leads, by the founder of its site and by anybody: what a forgotten life granted has run
+    /// out.
+    asks_from: [Instant; 2],
+    /// Other voters that have answered its refusal, while it has met no leader.
+    vouched: VoterSet,
 }
 
 impl Voter {
@@ -153,8 +175,101 @@ impl Voter {
             abstains_until: if abstains { now + settings.patience(longest) } else { now },
             long_until: now,
             proposal: None,
+            life: past.life,
+            asks_from: [settings.lease_usual * 2, settings.lease_max].map(|lease| match lease.is_zero() {
+                _ if durable.is_joined() => Instant::ZERO,
+                false => now + settings.patience(lease),
+                true => Instant::NEVER,
+            }),
+            vouched: VoterSet::EMPTY,
             durable,
         }
+    }
+
+    /// Whether it has met a leader since its memory began.
+    pub(crate) const fn is_joined(&self) -> bool {
+        self.durable.is_joined()
+    }
+
+    /// Whether it may have forgotten what it promised to members of its site.
+    fn is_stranger(&self) -> bool {
+        !self.is_joined() && self.settings.rules.keep(Rule::StrangerWaits)
+    }
+
+    /// Whether it has met a leader, and if not, whether it can be told of one.
+    fn met(&self, now: Instant) -> Met {
+        let [early, late] = self.asks_from;
+        if self.is_joined() {
+            Met::Leader
+        } else if now >= late || !self.settings.rules.keep(Rule::VouchLate) {
+            Met::Waits(self.life)
+        } else if now >= early {
+            Met::Early(self.life)
+        } else {
+            Met::Nobody
+        }
+    }
+
+    /// What a request says of the site to a voter that has met no leader.
+    fn meet(&mut self, acquire: &Acquire, now: Instant) {
+        if self.is_joined() {
+            return;
+        }
+        let leads = matches!(acquire.standing, Standing::Leader | Standing::Founder);
+        if leads && self.is_granted(acquire) {
+            return self.join(acquire.term);
+        }
+        let Some(vouch) = acquire.vouch.filter(|vouch| vouch.promised.counter() <= TERM_COUNTER_MAX) else {
+            return;
+        };
+        // It can be told by now, if it said so: who answers has heard that.
+        let said = match vouch.answers {
+            Met::Waits(life) if acquire.standing != Standing::Stranger => Some(life),
+            Met::Early(life) if acquire.standing == Standing::Founder => Some(life),
+            Met::Waits(_) | Met::Early(_) | Met::Nobody | Met::Leader => None,
+        };
+        if said.is_none() || (said != Some(self.life) && self.settings.rules.keep(Rule::VouchBound)) {
+            return;
+        }
+        self.hear(vouch.promised);
+        self.durable.want_voters(acquire.voters);
+        if !self.is_usable(vouch.promised) || self.live_grant(now).is_some() {
+            // The ceiling is being raised, or another stranger may count on this vote: it will be said again.
+            return;
+        }
+        if leads {
+            self.hold(acquire, vouch.held_micros, now);
+            return self.join(vouch.promised);
+        }
+        self.promised = self.promised.max(vouch.promised);
+        if let Some(from) = acquire.term.board() {
+            self.vouched.insert(from.into());
+        }
+        let mut others = self.durable.newest_voters().set.iter().filter(|voter| Some(*voter) != self.me);
+        if self.me.is_some() && others.all(|voter| self.vouched.contains(voter)) {
+            self.join(vouch.promised);
+        }
+    }
+
+    /// Stands behind a leader for as long as its lease runs: a forgotten grant may carry that.
+    fn hold(&mut self, acquire: &Acquire, held_micros: u64, now: Instant) {
+        let held = Duration::from_micros(held_micros).min(self.settings.lease_max);
+        let expires = now + self.settings.patience(held);
+        self.grant = Some(Grant { term: acquire.term, attempt: 0, life: acquire.life, granted_at: now, expires });
+    }
+
+    /// It has met a leader: nothing higher than `term` was led under.
+    pub(super) fn join(&mut self, term: Term) {
+        self.promised = self.promised.max(term);
+        self.asks_from = [Instant::ZERO; 2];
+        self.vouched = VoterSet::EMPTY;
+        self.durable.join();
+    }
+
+    /// Whether this life granted the request's term to the life that asks.
+    fn is_granted(&self, acquire: &Acquire) -> bool {
+        self.grant
+            .is_some_and(|grant| grant.term == acquire.term && grant.life == acquire.life)
     }
 
     /// The highest term promised: no lower one will be granted.
@@ -224,6 +339,7 @@ impl Voter {
     /// Judges a request by the board that its term names; grants it unless it is a trial or a repetition.
     pub(crate) fn handle_acquire(&mut self, acquire: &Acquire, now: Instant) -> Verdict {
         self.hear(acquire.term);
+        self.meet(acquire, now);
         match self.judge(acquire, now) {
             Ok(()) => {
                 if !acquire.trial && !self.is_repeated(acquire) {
@@ -288,6 +404,7 @@ impl Voter {
         let newest = self.durable.newest_voters();
         let is_older = voters.version < newest.version || (voters.version == newest.version && voters != newest);
         if now < self.abstains_until
+            || self.is_stranger()
             || term < self.promised
             || is_bound
             || self.is_released(term)
@@ -335,6 +452,7 @@ impl Voter {
         let ahead = |at: Instant| base + at.since(now);
         self.abstains_until = ahead(self.abstains_until);
         self.long_until = ahead(self.long_until);
+        self.asks_from = self.asks_from.map(|at| if at == Instant::NEVER { at } else { ahead(at) });
         // What voters say of earlier grants is for duties, and no rule of the election looks at it: not searched.
         self.voided_until = base;
         if let Some(grant) = &mut self.grant {
@@ -347,7 +465,11 @@ impl Voter {
     #[cfg(test)]
     pub(super) fn can_use(&self, letter: &ElectionMessage) -> bool {
         match letter {
-            ElectionMessage::Acquire(acquire) => acquire.term >= self.promised && !(self.is_repeated(acquire)),
+            ElectionMessage::Acquire(acquire) => {
+                let is_news = !self.is_joined()
+                    && (acquire.vouch.is_some() || matches!(acquire.standing, Standing::Leader | Standing::Founder));
+                is_news || (acquire.term >= self.promised && !(self.is_repeated(acquire)))
+            }
             ElectionMessage::Release { term } | ElectionMessage::HandOver { term } => !self.is_released(*term),
             ElectionMessage::Waive { term, attempt } => {
                 self.grant.is_none_or(|grant| grant.term <= *term && grant.attempt < *attempt)
@@ -379,6 +501,10 @@ impl Voter {
         let board = acquire.term.board();
         if now < self.abstains_until {
             return Err(Refusal::Abstains);
+        }
+        let is_stranger = (acquire.standing == Standing::Stranger) == self.is_joined();
+        if is_stranger && !self.is_granted(acquire) && self.settings.rules.keep(Rule::StrangerWaits) {
+            return Err(Refusal::Stranger);
         }
         self.judge_voters(acquire)?;
         if board.is_some_and(|board| self.dead.get(&board) == Some(&acquire.life)) {
@@ -471,7 +597,7 @@ impl Voter {
         let free_at = acquire.term.board().map_or(now, |board| self.free_for(board, now));
         let newest = self.durable.newest_voters();
         let voters = (newest.version > acquire.voters.version).then_some(newest);
-        Verdict::Denied { promised: self.promised, remaining: free_at.since(now), voters }
+        Verdict::Denied { promised: self.promised, remaining: free_at.since(now), voters, met: self.met(now) }
     }
 }
 

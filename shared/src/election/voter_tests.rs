@@ -7,9 +7,9 @@ use super::voter::{Past, Refusal, Verdict, Voter};
 use super::world::{board, witness};
 use crate::action::Memory;
 use crate::ids::{Term, VoterSet, Voters};
-use crate::limits::TERMS_RESERVED;
+use crate::limits::{LEASE_MAX, TERMS_RESERVED};
 use crate::time::Instant;
-use crate::wire::election::{Acquire, ElectionMessage};
+use crate::wire::election::{Acquire, ElectionMessage, Met, Standing, Vouch};
 
 const GRANTED: Verdict = Verdict::Granted { clear: true };
 
@@ -32,20 +32,31 @@ fn voter(boot: u32) -> Voter {
 
 fn voter_with(boot: u32, longest: Duration) -> Voter {
     let longest_micros = u64::try_from(longest.as_micros()).unwrap();
-    let memory = Memory { term_ceiling: TERMS_RESERVED * u64::from(boot), longest_micros, ..Memory::default() };
+    let term_ceiling = TERMS_RESERVED * u64::from(boot);
+    let memory = Memory { term_ceiling, longest_micros, joined: true, ..Memory::default() };
     let floor = memory.term_ceiling - TERMS_RESERVED;
-    let past = Past { memory, floor, configured: voters(), may_have_granted: boot > 1 };
+    let past = Past { memory, floor, configured: voters(), may_have_granted: boot > 1, life: boot.into() };
     Voter::new(Some(board(1).into()), &past, Settings::new(LEASE), at(0))
 }
 
 fn request(counter: u64, number: u8, attempt: u64) -> Acquire {
     let term = Term::new(counter, board(number));
     let life = u64::from(number);
-    Acquire { term, attempt, lease_micros: 300_000, trial: false, life, voters: voters(), released: None }
+    Acquire {
+        term,
+        attempt,
+        lease_micros: 300_000,
+        trial: false,
+        life,
+        voters: voters(),
+        released: None,
+        standing: Standing::Member,
+        vouch: None,
+    }
 }
 
 fn denied(promised: Term, micros: u64) -> Verdict {
-    Verdict::Denied { promised, remaining: Duration::from_micros(micros), voters: None }
+    Verdict::Denied { promised, remaining: Duration::from_micros(micros), voters: None, met: Met::Leader }
 }
 
 #[test]
@@ -179,6 +190,85 @@ fn a_longer_lease_is_granted_once_the_disk_knows_and_forgotten_once_it_is_over()
     voter.handle_acquire(&absurd, over);
     voter.handle_remembered(memory);
     assert_eq!(voter.remember(over), None, "nobody will ever be granted that");
+}
+
+/// Board 1 of three, on an empty disk.
+fn stranger() -> Voter {
+    let memory = Memory { term_ceiling: TERMS_RESERVED, longest_micros: 300_000, ..Memory::default() };
+    let past = Past { memory, floor: 0, configured: voters(), may_have_granted: false, life: 9 };
+    Voter::new(Some(board(1).into()), &past, Settings::new(LEASE), at(0))
+}
+
+/// A request of board 2, which says that of the site and answers this.
+fn told(standing: Standing, answers: Met) -> Acquire {
+    let vouch = Vouch { answers, promised: Term::new(7, board(3)), held_micros: 200_000 };
+    Acquire { standing, vouch: Some(vouch), ..request(8, 2, 1) }
+}
+
+#[test]
+fn strangers_vote_among_themselves_and_have_met_a_leader_once_one_of_them_leads() {
+    let mut voter = stranger();
+    let asked = Acquire { standing: Standing::Stranger, ..request(1, 2, 1) };
+    assert_eq!(voter.handle_acquire(&asked, at(0)), GRANTED);
+    assert!(!voter.is_joined());
+    assert_eq!(voter.handle_propose(asked.term, later(1, voters().set), at(0)), None);
+    let leads = Acquire { standing: Standing::Founder, attempt: 2, ..asked };
+    assert_eq!(voter.handle_acquire(&leads, at(10)), GRANTED);
+    assert!(voter.remember(at(10)).is_some_and(|memory| memory.joined));
+    assert_eq!(
+        voter.judge(&Acquire { standing: Standing::Stranger, ..request(2, 3, 1) }, at(PATIENCE)),
+        Err(Refusal::Stranger)
+    );
+}
+
+#[test]
+fn a_stranger_grants_nothing_to_a_member_until_a_leader_answers_it() {
+    let early = Settings::new(LEASE).patience(LEASE * 2).as_micros() as u64;
+    let late = Settings::new(LEASE).patience(LEASE_MAX).as_micros() as u64;
+    let said = |voter: &mut Voter, now| match voter.handle_acquire(&request(8, 2, 1), at(now)) {
+        Verdict::Denied { met, .. } => met,
+        granted @ Verdict::Granted { .. } => panic!("{granted:?}"),
+    };
+    let (founder, leader) = (Standing::Founder, Standing::Leader);
+    for (now, says, standing, joins) in [
+        (early - 1, Met::Nobody, founder, false),
+        (early, Met::Early(9), leader, false),
+        (early, Met::Early(9), founder, true),
+        (late - 1, Met::Early(9), leader, false),
+        (late, Met::Waits(9), leader, true),
+        (late, Met::Waits(9), Standing::Member, false),
+        (late, Met::Waits(9), Standing::Stranger, false),
+    ] {
+        let mut voter = stranger();
+        assert_eq!(said(&mut voter, now), says);
+        let other_life = told(standing, Met::Waits(8));
+        voter.handle_acquire(&other_life, at(now));
+        assert!(!voter.is_joined(), "what another life said is no answer");
+        voter.handle_acquire(&Acquire { trial: true, ..told(standing, says) }, at(now));
+        assert_eq!(voter.is_joined(), joins, "{now} {standing:?}");
+        if joins {
+            let held = at(now + Settings::new(LEASE).patience(Duration::from_millis(200)).as_micros() as u64);
+            assert_eq!(
+                voter.live_grant(at(now)),
+                Some((Term::new(8, board(2)), held)),
+                "a forgotten grant may carry it"
+            );
+            assert_eq!(voter.promised(), Term::new(7, board(3)));
+        }
+    }
+}
+
+#[test]
+fn a_stranger_is_told_enough_by_all_the_others() {
+    let mut voter = stranger();
+    let late = Settings::new(LEASE).patience(LEASE_MAX).as_micros() as u64;
+    let second = told(Standing::Member, Met::Waits(9));
+    voter.handle_acquire(&second, at(late));
+    assert!(!voter.is_joined());
+    let third = Acquire { term: Term::new(6, board(3)), life: 3, ..second };
+    voter.handle_acquire(&third, at(late));
+    assert!(voter.is_joined());
+    assert_eq!(voter.judge(&request(7, 2, 2), at(late)), Err(Refusal::Promised), "the higher of what they promised");
 }
 
 #[test]

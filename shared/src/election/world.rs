@@ -2,6 +2,7 @@
 //! loses, delays, repeats and reorders, crashes with and without haste, freezes, and a referee that looks after
 //! every event. All of it follows from one seed.
 
+mod misfortune;
 mod referee;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -124,6 +125,8 @@ enum Said {
 }
 
 struct Machine {
+    /// The start with which its disk began.
+    new_at: u32,
     /// Speed of its clock in permille of real time.
     rate: u64,
     offset: u64,
@@ -185,6 +188,8 @@ pub(super) struct Record {
     ends: BTreeMap<Term, u64>,
     /// Looks that found a leader which was told so.
     pub(super) clears: u64,
+    /// Disks replaced.
+    pub(super) replaced: u64,
 }
 
 pub(super) struct World {
@@ -205,7 +210,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A site whose boards start within the first 20 ms, each with a clock as wrong as allowed.
+    /// A site that was led before, whose boards start within the first 20 ms, each with a clock as wrong as allowed. One that
+    /// has no vote, or a witness that has none, is new.
     pub(super) fn new(seed: u64, boards: u8, voters: u8, rules: Rules) -> Self {
         let voters = (1..=voters).map(board).map(VoterId::from).collect();
         let mut world = Self {
@@ -224,7 +230,8 @@ impl World {
             is_wordy: false,
         };
         for number in 1..=boards {
-            world.add_machine(board(number).into());
+            let id = board(number).into();
+            world.add_machine(id, voters.contains(id));
         }
         world
     }
@@ -235,16 +242,23 @@ impl World {
         if votes {
             self.voters.insert(id);
         }
-        self.add_machine(id);
+        self.add_machine(id, votes);
         self
     }
 
-    fn add_machine(&mut self, id: VoterId) {
+    /// The same, but that nobody ever led.
+    pub(super) fn new_site(mut self) -> Self {
+        self.machines.values_mut().for_each(|machine| machine.memory.joined = false);
+        self
+    }
+
+    fn add_machine(&mut self, id: VoterId, joined: bool) {
         let machine = Machine {
+            new_at: 1,
             rate: 1000 - DRIFT_PERMILLE + self.draw(3) * DRIFT_PERMILLE,
             offset: self.draw(1_000_000_000),
             boot: 0,
-            memory: Memory::default(),
+            memory: Memory { joined, ..Memory::default() },
             process: None,
             start_at: self.now + self.draw(20_000),
             frozen_until: 0,
@@ -325,7 +339,30 @@ impl World {
         machine.ends_at = u64::MAX;
     }
 
-    /// The same, and its supervisor tells everybody within a millisecond.
+    /// It crashes, and its disk is replaced by an empty one: not while another voter has met no leader, or has nobody beside
+    /// it.
+    pub(super) fn replace_disk(&mut self, victim: impl Into<VoterId>, micros: u64) {
+        let victim = victim.into();
+        let known = self.machines.values().map(|machine| machine.memory.voters);
+        let configured = Voters { version: 1, set: self.voters };
+        let newest = known
+            .chain([configured])
+            .max_by_key(|voters| voters.version)
+            .unwrap_or_default()
+            .set;
+        let remembers = |id: VoterId| self.machines[&id].memory.joined;
+        if newest.len() < 2 || !newest.iter().chain(self.voters.iter()).all(|id| id == victim || remembers(id)) {
+            return;
+        }
+        self.crash(victim, micros);
+        self.tell(format!("{victim} has an empty disk"));
+        let machine = self.machines.get_mut(&victim).unwrap();
+        machine.memory = Memory::default();
+        machine.new_at = machine.boot + 1;
+        self.record.replaced += 1;
+    }
+
+    /// The same as a crash, and its supervisor tells everybody within a millisecond.
     pub(super) fn crash_attested(&mut self, victim: BoardId, micros: u64) {
         let life = u64::from(self.machines[&victim.into()].boot);
         if self.machines[&victim.into()].process.is_none() {
@@ -408,53 +445,6 @@ impl World {
         self.tell(format!("{victim} stops within {micros} us"));
     }
 
-    /// A random fault, the holder being the favourite victim.
-    pub(super) fn misfortune(&mut self) {
-        let victim = match self.holder() {
-            Some((holder, _)) if self.draw(2) == 0 => holder,
-            Some(_) | None => board(self.draw(u64::from(self.boards)) as u8 + 1),
-        };
-        let other = board(self.draw(u64::from(self.boards)) as u8 + 1);
-        match self.draw(32) {
-            0..=3 => self.isolate(victim),
-            4 | 5 => self.cut(victim, other),
-            6 | 7 => {
-                self.cut(victim, other);
-                self.cut(other, victim);
-            }
-            8..=11 => self.heal(),
-            12..=14 => {
-                let micros = 5_000 + self.draw(1_000_000);
-                self.crash(victim, micros);
-            }
-            15 | 16 => self.freeze_for_a_while(victim),
-            17 | 18 => {
-                let micros = 5_000 + self.draw(60_000);
-                self.isolate(victim);
-                self.crash_all_but(victim, micros);
-            }
-            19 | 20 => {
-                let micros = self.draw(400_000);
-                self.stop(victim, micros);
-            }
-            21 | 22 => self.change_weather(),
-            23..=25 => {
-                let micros = 5_000 + self.draw(400_000);
-                self.crash_attested(victim, micros);
-            }
-            26 => {
-                self.hand_over(None);
-            }
-            27 | 28 => self.wish_something(),
-            29 | 30 => self.strike_a_witness(),
-            _ => {
-                let micros = 5_000 + self.draw(60_000);
-                self.crash_all_but(other, micros);
-                self.crash(other, micros);
-            }
-        }
-    }
-
     /// No fault any more: every board runs and every link works.
     pub(super) fn calm(&mut self) {
         self.heal();
@@ -464,53 +454,6 @@ impl World {
             machine.start_at = machine.start_at.min(now);
             machine.frozen_until = 0;
         }
-    }
-
-    /// An odd number of voters, the holder and the first witness among them where there is one.
-    fn wish_something(&mut self) {
-        let Some((holder, _)) = self.holder() else { return };
-        let mut voters = VoterSet::from_iter([holder.into()]);
-        if let Some(witness) = self.machines.keys().copied().find(|id| id.witness().is_some()) {
-            voters.insert(witness);
-        }
-        for number in 1..=self.boards {
-            if self.draw(3) > 0 {
-                voters.insert(board(number).into());
-            }
-        }
-        if voters.len() % 2 == 1 && voters.len() <= 5 {
-            self.wish(voters);
-        }
-    }
-
-    fn strike_a_witness(&mut self) {
-        let Some(victim) = self.machines.keys().copied().rfind(|id| id.witness().is_some()) else {
-            return;
-        };
-        match self.draw(3) {
-            0 => self.isolate(victim),
-            1 => self.freeze(victim, 500_000),
-            _ => self.crash(victim, 100_000),
-        }
-    }
-
-    fn freeze_for_a_while(&mut self, victim: BoardId) {
-        let micros = 50_000 + self.draw(900_000);
-        self.freeze(victim, micros);
-    }
-
-    fn crash_all_but(&mut self, spared: BoardId, micros: u64) {
-        for victim in (1..=self.boards).map(board).filter(|victim| *victim != spared) {
-            self.crash(victim, micros);
-        }
-    }
-
-    fn change_weather(&mut self) {
-        self.weather = Weather {
-            loss_permille: self.draw(4) * 100,
-            repeat_permille: self.draw(3) * 50,
-            late_permille: self.draw(4) * 100,
-        };
     }
 
     fn draw(&mut self, below: u64) -> u64 {
@@ -673,7 +616,7 @@ impl World {
             Some(me) => {
                 machine.memory.term_ceiling += TERMS_RESERVED;
                 let nonce = u64::from(machine.boot);
-                let life = Life { boot: machine.boot, nonce, memory: machine.memory, seed };
+                let life = Life { boot: machine.boot + 1 - machine.new_at, nonce, memory: machine.memory, seed };
                 let config = NodeConfig { voters, ..config(me.get(), boards, 0) };
                 let mut election = Election::with_rules(&config, life, local, rules);
                 for witness in links {
@@ -681,7 +624,7 @@ impl World {
                 }
                 Mind::Board(election)
             }
-            None => Mind::Witness(Witness::with_rules([(site(), machine.memory)], local, rules)),
+            None => Mind::Witness(Witness::with_rules([(site(), machine.memory)], machine.boot.into(), local, rules)),
         };
         machine.process = Some(Process { mind, heard: BTreeMap::new(), beats: 0, beat_at: local, remembering: None });
         self.tell(format!("{who} starts"));

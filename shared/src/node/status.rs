@@ -138,12 +138,18 @@ pub struct VoteStatus {
     pub witnesses: Vec<u8>,
     /// Of these, those whose connection stands.
     pub witnesses_reached: Vec<u8>,
+    /// Of these, those that have met no leader of the site yet, as this board knows: they grant nothing to members until they
+    /// have been told.
+    pub witnesses_strange: Vec<u8>,
     /// The term that this board has granted a lease, if that still runs.
     pub granted_term: Option<u64>,
     /// How long it still runs.
     pub granted_remaining_ms: Option<u64>,
     /// How long this board still grants nothing, because it restarted.
     pub abstains_ms: Option<u64>,
+    /// Whether it has met a leader of the site since its disk remembers. One that has not is new, or its disk is: it grants
+    /// nothing to boards that have, until the leader has told it, which takes up to [`crate::limits::LEASE_MAX`].
+    pub joined: bool,
     /// What this board's campaign is doing: `follow`, `wait`, `trial`, `ask`, `lead`.
     pub campaign: &'static str,
     /// How fit this board is to lead: whether it may, has been steady, and reaches the region.
@@ -324,9 +330,11 @@ impl Node {
             boards: voters.set.boards().iter().map(BoardId::get).collect(),
             witnesses: voters.set.witnesses().map(WitnessId::get).collect(),
             witnesses_reached: self.witnesses.iter().map(|witness| witness.get()).collect(),
+            witnesses_strange: standing.strangers.witnesses().map(WitnessId::get).collect(),
             granted_term: standing.granted.map(|(term, _)| term.token()),
             granted_remaining_ms: standing.granted.map(|(_, until)| millis(until, now)),
             abstains_ms: standing.abstains_until.map(|until| millis(until, now)),
+            joined: standing.joined,
             campaign: standing.campaign,
             eligible: fitness.eligible,
             steady: fitness.steady,

@@ -32,6 +32,8 @@ pub enum ElectionMessage {
         remaining_micros: u64,
         /// Who votes, where the voter knows of a later decision than the candidate.
         voters: Option<Voters>,
+        /// Whether the voter has met a leader of its site.
+        met: Met,
     },
     /// I do not act under this term any more; its grant is void.
     Release {
@@ -86,4 +88,47 @@ pub struct Acquire {
     /// A term that is known to have ended before its lease: handed over to this candidate, given up, or its holder's
     /// life attested over. Its grant is void, even where the voter has not been told of it yet.
     pub released: Option<Term>,
+    /// What the candidate knows of its site.
+    pub standing: Standing,
+    /// What the voter is told because it said that it has met no leader yet.
+    pub vouch: Option<Vouch>,
+}
+
+/// What a candidate knows of its site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Standing {
+    /// No leader, as far as its disk remembers: the site is new, or the board or its disk is.
+    #[default]
+    Stranger,
+    /// It has met one since its disk remembers.
+    Member,
+    /// It leads: it holds the lease of the request's term.
+    Leader,
+    /// It leads, and is the first of its site that ever did: it was elected by voters none of which had met a leader.
+    Founder,
+}
+
+/// Whether a voter has met a leader of its site since its disk remembers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Met {
+    /// It has.
+    #[default]
+    Leader,
+    /// It has not, and cannot be told of one yet: it may have forgotten grants that still run.
+    Nobody,
+    /// It has not, and waits for the founder of its site to [`Vouch`] for it; its life.
+    Early(u64),
+    /// It has not, and waits for any member to [`Vouch`] for it; its life.
+    Waits(u64),
+}
+
+/// A member's word for a voter that has met no leader yet. It answers a denial, so that it was sent after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Vouch {
+    /// What the voter said when it denied.
+    pub answers: Met,
+    /// The highest term that the member has promised; of a leader, at least the one it leads under.
+    pub promised: Term,
+    /// How long the lease of a leader still runs, in microseconds.
+    pub held_micros: u64,
 }

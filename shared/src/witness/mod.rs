@@ -59,22 +59,29 @@ pub struct SiteVote {
 pub struct Witness {
     sites: BTreeMap<Name, Voter>,
     settings: Settings,
+    /// Names this life.
+    life: u64,
     refused: u64,
 }
 
 impl Witness {
-    /// A witness in its first instant; `known`: what it has on disk of each site. It abstains for each as long as the
-    /// longest lease that it may have granted there.
-    pub fn new(known: impl IntoIterator<Item = (Name, Memory)>, now: Instant) -> Self {
-        Self::with_rules(known, now, Rules::default())
+    /// A witness in its first instant; `known`: what it has on disk of each site; `life`: drawn anew for each process. It
+    /// abstains for each site as long as the longest lease that it may have granted there.
+    pub fn new(known: impl IntoIterator<Item = (Name, Memory)>, life: u64, now: Instant) -> Self {
+        Self::with_rules(known, life, now, Rules::default())
     }
 
-    pub(crate) fn with_rules(known: impl IntoIterator<Item = (Name, Memory)>, now: Instant, rules: Rules) -> Self {
+    pub(crate) fn with_rules(
+        known: impl IntoIterator<Item = (Name, Memory)>,
+        life: u64,
+        now: Instant,
+        rules: Rules,
+    ) -> Self {
         // It is ready for what it was ever asked for, and stays so: the next time it is asked will be in a hurry.
         let settings = Settings { rules, ..Settings::new(Duration::ZERO) };
-        let voter = |memory| Voter::new(None, &past(memory, true), settings, now);
+        let voter = |memory| Voter::new(None, &past(memory, life, true), settings, now);
         let sites = known.into_iter().map(|(site, memory)| (site, voter(memory))).collect();
-        Self { sites, settings, refused: 0 }
+        Self { sites, settings, life, refused: 0 }
     }
 
     /// A datagram from a board, whose certificate proved site and number.
@@ -157,8 +164,8 @@ impl Witness {
                 self.refused += 1;
                 return None;
             }
-            // Nothing on disk: no life of this witness has voted for the site.
-            let voter = Voter::new(None, &past(Memory::default(), false), self.settings, now);
+            // Nothing on disk: no life of this witness has voted for the site, or the disk is not the one that it was.
+            let voter = Voter::new(None, &past(Memory::default(), self.life, false), self.settings, now);
             self.sites.insert(site.clone(), voter);
         }
         self.sites.get_mut(site)
@@ -173,6 +180,6 @@ impl Witness {
 
 /// Nothing is raised at the start, which would cost a writing for each site: every term up to the ceiling may have been
 /// promised, and the ceiling is raised when the site first speaks.
-fn past(memory: Memory, may_have_granted: bool) -> Past {
-    Past { memory, floor: memory.term_ceiling, configured: Voters::default(), may_have_granted }
+fn past(memory: Memory, life: u64, may_have_granted: bool) -> Past {
+    Past { memory, floor: memory.term_ceiling, configured: Voters::default(), may_have_granted, life }
 }

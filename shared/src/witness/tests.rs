@@ -9,7 +9,7 @@ use crate::ids::{BoardId, Name, Term, VoterSet, Voters};
 use crate::limits::WITNESS_SITES_MAX;
 use crate::outbox::Outbox;
 use crate::time::Instant;
-use crate::wire::election::{Acquire, ElectionMessage};
+use crate::wire::election::{Acquire, ElectionMessage, Standing};
 
 fn board(number: u8) -> BoardId {
     BoardId::new(number).unwrap()
@@ -32,6 +32,8 @@ fn request(number: u8, counter: u64, attempt: u64) -> ElectionMessage {
         life: u64::from(number),
         voters: Voters { version: 1, set: VoterSet::EMPTY },
         released: None,
+        standing: Standing::Stranger,
+        vouch: None,
     })
 }
 
@@ -71,7 +73,7 @@ fn ready(witness: &mut Witness, name: &str) -> Memory {
 
 #[test]
 fn it_grants_once_its_disk_knows_and_one_board_at_a_time() {
-    let mut witness = Witness::new([], at(0));
+    let mut witness = Witness::new([], 1, at(0));
     ready(&mut witness, "north");
     assert!(is_granted(&say(&mut witness, "north", 1, &request(1, 1, 2), at(2))));
     assert!(!is_granted(&say(&mut witness, "north", 2, &request(2, 2, 1), at(3))));
@@ -86,7 +88,7 @@ fn it_grants_once_its_disk_knows_and_one_board_at_a_time() {
 
 #[test]
 fn sites_do_not_touch_each_other() {
-    let mut witness = Witness::new([], at(0));
+    let mut witness = Witness::new([], 1, at(0));
     ready(&mut witness, "north");
     ready(&mut witness, "south");
     assert!(is_granted(&say(&mut witness, "north", 1, &request(1, 1, 2), at(2))));
@@ -99,9 +101,9 @@ fn sites_do_not_touch_each_other() {
 
 #[test]
 fn a_restarted_witness_abstains_as_long_as_it_may_have_granted_and_goes_on_above_its_ceiling() {
-    let mut witness = Witness::new([], at(0));
+    let mut witness = Witness::new([], 1, at(0));
     let memory = ready(&mut witness, "north");
-    let mut again = Witness::new([(site("north"), memory)], at(10));
+    let mut again = Witness::new([(site("north"), memory)], 2, at(10));
     let next = memory.term_ceiling + 1;
     let first = say(&mut again, "north", 2, &request(2, next, 1), at(11));
     assert!(!is_granted(&first));
@@ -118,7 +120,7 @@ fn a_restarted_witness_abstains_as_long_as_it_may_have_granted_and_goes_on_above
 #[test]
 fn no_more_sites_than_the_limit() {
     let known = (0..WITNESS_SITES_MAX).map(|number| (site(&format!("s{number}")), Memory::default()));
-    let mut witness = Witness::new(known, at(0));
+    let mut witness = Witness::new(known, 1, at(0));
     assert_eq!(say(&mut witness, "one more", 1, &request(1, 1, 1), at(0)), []);
     assert_eq!(witness.refused(), 1);
     assert!(!say(&mut witness, "s7", 1, &request(1, 1, 1), at(0)).is_empty());

@@ -125,7 +125,7 @@ pub fn heartbeat(data: &[u8]) {
 pub fn election(data: &[u8]) {
     datagrams::<ElectionMessage>(data, ControlMessage::Election);
     let (mut now, mut out) = (Instant::from_micros(1), Outbox::default());
-    let mut witness = Witness::new([], now);
+    let mut witness = Witness::new([], 1, now);
     for Said { from, after, message } in conversation(data) {
         now = Instant::from_micros(now.micros() + after * 1000);
         witness.handle_message(&site(), peer_of(from), &message, now, &mut out);

@@ -311,8 +311,12 @@ impl Site {
             if !status["boards"].as_array().is_some_and(|peers| peers.iter().all(sees)) {
                 return Some(format!("board {board} does not see all others"));
             }
-            if !status["vote"]["abstains_ms"].is_null() {
+            let vote = &status["vote"];
+            if !vote["abstains_ms"].is_null() {
                 return Some(format!("board {board} abstains after its restart"));
+            }
+            if vote["joined"] != true || vote["witnesses_strange"] != Value::Array(Vec::new()) {
+                return Some(format!("board {board} or its witness is new to the site"));
             }
             leads += usize::from(!status["lease_remaining_ms"].is_null());
         }

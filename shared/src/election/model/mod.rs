@@ -49,9 +49,13 @@ pub(super) struct Search {
     /// All others: of all machines together.
     pub(super) renewals: u8,
     pub(super) crashes: u8,
+    /// Disks replaced by empty ones while the others remember.
+    pub(super) disks: u8,
     pub(super) releases: u8,
     pub(super) hand_overs: u8,
     pub(super) waives: u8,
+    /// Trials of a leader at a witness.
+    pub(super) sounds: u8,
     pub(super) obituaries: u8,
     /// What each board may wish once, where it leads.
     pub(super) wishes: Vec<(BoardId, VoterSet)>,
@@ -66,9 +70,11 @@ pub(super) struct Left {
     begins: Vec<u8>,
     renewals: u8,
     crashes: u8,
+    disks: u8,
     releases: u8,
     hand_overs: u8,
     waives: u8,
+    sounds: u8,
     obituaries: u8,
     wishes: u8,
 }
@@ -87,6 +93,8 @@ pub(super) struct Machine {
     id: VoterId,
     clock: Instant,
     boot: u32,
+    /// Starts before its disk was replaced.
+    before: u32,
     memory: Memory,
     writing: Option<Memory>,
     mind: Mind,
@@ -135,8 +143,10 @@ pub(super) enum Step {
     Release(usize),
     HandOver(usize, BoardId),
     Waive(usize, VoterId),
+    Sound(usize, VoterId),
     Raise(usize),
     Crash(usize, bool),
+    Replace(usize),
     Restart(usize),
     Attest(BoardId, u64),
     Wish(usize, VoterSet),
@@ -165,8 +175,8 @@ impl Search {
 
     fn first(&self, id: VoterId) -> Machine {
         let longest_micros = if id.board().is_some() { self.usual } else { self.far };
-        let memory = Memory { longest_micros, ..Memory::default() };
-        let mut machine = Machine { id, clock: NOW, boot: 0, memory, writing: None, mind: Mind::Down };
+        let memory = Memory { longest_micros, joined: true, ..Memory::default() };
+        let mut machine = Machine { id, clock: NOW, boot: 0, before: 0, memory, writing: None, mind: Mind::Down };
         if id.board().is_none() {
             machine.memory.term_ceiling = RESERVED;
         }
@@ -211,7 +221,7 @@ impl Machine {
             let grants = voter
                 .live_grant(self.clock)
                 .is_some_and(|(term, _)| term.board() == Some(board));
-            grants || voter.abstains_until(self.clock).is_some()
+            grants || voter.abstains_until(self.clock).is_some() || !voter.is_joined()
         })
     }
 }
@@ -226,9 +236,11 @@ impl Model for Search {
             begins: alloc::vec![self.begins; boards],
             renewals: self.renewals,
             crashes: self.crashes,
+            disks: self.disks,
             releases: self.releases,
             hand_overs: self.hand_overs,
             waives: self.waives,
+            sounds: self.sounds,
             obituaries: self.obituaries,
             wishes: u8::MAX,
         };
@@ -271,6 +283,12 @@ impl Model for Search {
         if self.hand_overs > 0 {
             properties.push(Property::sometimes("a hand-over", |_, site: &Site| {
                 site.seen.hand_over && site.seen.leaders > 1
+            }));
+        }
+        if self.disks > 0 {
+            properties.push(Property::sometimes("a board that forgot has met a leader", |_, site: &Site| {
+                let has_met = |machine: &Machine| machine.voter().is_some_and(Voter::is_joined) && machine.before > 0;
+                site.machines.iter().any(has_met)
             }));
         }
         if self.waives > 0 {

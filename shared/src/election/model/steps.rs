@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Letter, Machine, Mind, NOW, RESERVED, Search, Site, Step};
+use crate::action::Memory;
 use crate::election::core::{Core, Heard};
 use crate::election::rules::Rule;
 use crate::election::voter::{Past, Voter};
@@ -11,7 +12,7 @@ use crate::election::{Life, Output};
 use crate::ids::{BoardId, VoterId, VoterSet, Voters};
 use crate::outbox::Outbox;
 use crate::time::Instant;
-use crate::wire::election::{Acquire, ElectionMessage};
+use crate::wire::election::{Acquire, ElectionMessage, Met};
 
 impl Machine {
     pub(super) fn restart(&mut self, search: &Search) {
@@ -20,17 +21,32 @@ impl Machine {
         self.mind = match self.id.board() {
             Some(board) => {
                 self.memory.term_ceiling += RESERVED;
-                let life = Life { boot: self.boot, nonce: self.boot.into(), memory: self.memory, seed: 0 };
+                let life =
+                    Life { boot: self.boot - self.before, nonce: self.boot.into(), memory: self.memory, seed: 0 };
                 Mind::Board(Core::new(board, search.configured(), &life, settings, self.clock))
             }
             None => {
                 // The first life's ceiling stands for one that was raised when the site first spoke.
-                let floor = if self.boot == 1 { 0 } else { self.memory.term_ceiling };
-                let may_have_granted = self.boot > 1;
-                let past = Past { memory: self.memory, floor, configured: Voters::default(), may_have_granted };
+                let floor = if self.boot == 1 + self.before {
+                    0
+                } else {
+                    self.memory.term_ceiling
+                };
+                let may_have_granted = self.boot > 1 + self.before;
+                let life = self.boot.into();
+                let past = Past { memory: self.memory, floor, configured: Voters::default(), may_have_granted, life };
                 Mind::Witness(Voter::new(None, &past, settings, self.clock))
             }
         };
+    }
+}
+
+impl Machine {
+    fn replace_disk(&mut self) {
+        self.mind = Mind::Down;
+        self.writing = None;
+        self.memory = Memory { longest_micros: self.memory.longest_micros, ..Memory::default() };
+        self.before = self.boot;
     }
 }
 
@@ -56,6 +72,10 @@ impl Site {
                 }
                 Mind::Witness(_) => {}
                 Mind::Board(core) => self.steps_of_board(search, at, core, steps),
+            }
+            let is_remembered = |other: &Machine| other.id == machine.id || other.memory.joined;
+            if self.left.disks > 0 && self.machines.iter().all(is_remembered) {
+                steps.push(Step::Replace(at));
             }
             if self.left.crashes > 0 {
                 steps.push(Step::Crash(at, false));
@@ -95,9 +115,12 @@ impl Site {
         if self.left.hand_overs > 0 {
             steps.extend(others.map(|to| Step::HandOver(at, to)));
         }
+        let witnesses = || core.voters().set.iter().filter(|voter| voter.board().is_none());
         if self.left.waives > 0 {
-            let witnesses = core.voters().set.iter().filter(|voter| voter.board().is_none());
-            steps.extend(witnesses.map(|witness| Step::Waive(at, witness)));
+            steps.extend(witnesses().map(|witness| Step::Waive(at, witness)));
+        }
+        if self.left.sounds > 0 {
+            steps.extend(witnesses().map(|witness| Step::Sound(at, witness)));
         }
         for (place, (board, set)) in search.wishes.iter().enumerate() {
             if *board == core.me && self.left.wishes & 1 << place != 0 {
@@ -117,14 +140,11 @@ impl Site {
                 }
             }
             Step::Crash(at, is_written) => self.crash(*at, *is_written),
-            Step::Attest(board, life) => {
-                self.left.obituaries -= 1;
-                self.ended.retain(|ended| *ended != (*board, *life));
-                for machine in &self.machines {
-                    let letter = Letter::Obituary { board: *board, life: *life };
-                    self.net.insert(((*board).into(), machine.id, letter));
-                }
+            Step::Replace(at) => {
+                self.left.disks -= 1;
+                self.machines[*at].replace_disk();
             }
+            Step::Attest(board, life) => self.attest(*board, *life),
             Step::Begin(at) => {
                 self.left.begins[*at] -= 1;
                 self.on(search, *at, |core, now, out| {
@@ -166,7 +186,19 @@ impl Site {
                     core.waive(*witness, out);
                 });
             }
+            Step::Sound(at, witness) => {
+                self.left.sounds -= 1;
+                self.on(search, *at, |core, now, out| core.sound(*witness, search.spans(), now, out));
+            }
             Step::Wish(at, set) => self.wish(search, *at, *set),
+        }
+    }
+
+    fn attest(&mut self, board: BoardId, life: u64) {
+        self.left.obituaries -= 1;
+        self.ended.retain(|ended| *ended != (board, life));
+        for machine in &self.machines {
+            self.net.insert((board.into(), machine.id, Letter::Obituary { board, life }));
         }
     }
 
@@ -214,7 +246,8 @@ impl Site {
                 (Some(Mind::Board(core)), Letter::Obituary { board, life }) => !core.voter.knows_dead(*board, *life),
                 (Some(Mind::Witness(voter)), Letter::Obituary { board, life }) => !voter.knows_dead(*board, *life),
             };
-            usable && (wanted || !search.wishes.is_empty())
+            // What means nothing to a voter any more may mean something to one that forgets.
+            self.left.disks > 0 || (usable && (wanted || !search.wishes.is_empty()))
         });
     }
 
@@ -270,12 +303,15 @@ impl Site {
         }
     }
 
-    /// A denial says to the core no more than what was promised and who votes: one that says neither is not posted.
+    /// A denial says to the core no more than what was promised, who votes and who has met no leader: one that says none
+    /// of it is not posted.
     fn post(&mut self, from: VoterId, to: VoterId, message: ElectionMessage) {
         let message = match message {
-            ElectionMessage::Denied { term, promised, voters: None, .. } if promised <= term => return,
-            ElectionMessage::Denied { term, promised, voters, .. } => {
-                ElectionMessage::Denied { term, attempt: 0, promised, remaining_micros: 0, voters }
+            ElectionMessage::Denied { term, promised, voters: None, met: Met::Leader, .. } if promised <= term => {
+                return;
+            }
+            ElectionMessage::Denied { term, promised, voters, met, .. } => {
+                ElectionMessage::Denied { term, attempt: 0, promised, remaining_micros: 0, voters, met }
             }
             // What is clear is for duties, and no rule of the election looks at it: one letter, not two.
             ElectionMessage::Granted { term, attempt, .. } => ElectionMessage::Granted { term, attempt, clear: false },
@@ -360,7 +396,7 @@ impl Site {
             self.fault = Some("S4 a grant in abstention");
         } else if is_changed && other.is_some() && acquire.released.is_none() {
             self.fault = Some("S2 a second grant beside a live one");
-        } else if !is_changed && new.is_none() && before.promised() != after.promised() {
+        } else if !is_changed && new.is_none() && before.promised() != after.promised() && before.is_joined() {
             self.fault = Some("S8 a promise without a grant");
         }
     }

@@ -203,6 +203,9 @@ pub const LEASE_GUARD: Duration = Duration::from_millis(10);
 pub const LEASE_REQUESTS_MAX: usize = 32;
 /// Term counters heard above this are not believed: at one term a millisecond a site gets there in 34 years.
 pub const TERM_COUNTER_MAX: u64 = 1 << 40;
+/// A voter that has met no leader waits so long after its start for all other voters before it wants to lead: so that a new
+/// site's first leader is elected by all that are there. Boards that start together hear each other after some 0.2 s.
+pub const FOUNDING_WAIT: Duration = Duration::from_secs(1);
 /// Between the starts of candidates of neighbouring rank, where voters answer fast: the first has won or lost before the
 /// second begins. Where they answer slowly, twice their round trip.
 pub const CAMPAIGN_STAGGER: Duration = Duration::from_millis(10);

@@ -193,10 +193,22 @@ impl Site {
 
     /// Starts every board that does not run and waits until the site is ready.
     pub(crate) fn start_boards(&mut self) {
+        self.launch_boards();
+        self.wait_ready();
+    }
+
+    /// The same where nobody can be elected: they hear and reach each other.
+    pub(crate) fn start_boards_unled(&mut self) {
+        self.launch_boards();
+        let running = self.running();
+        let up = until(READY_MAX, || running.iter().all(|board| self.sees_all(*board, &running)));
+        assert!(up, "the boards do not hear each other\n{}", self.tails());
+    }
+
+    fn launch_boards(&mut self) {
         for member in self.boards.iter_mut().filter(|member| member.group.is_none()) {
             member.start();
         }
-        self.wait_ready();
     }
 
     /// SIGKILL to board and supervisor, at once, without waiting for their end; returns when the kernel had it.
@@ -259,23 +271,30 @@ impl Site {
         })
     }
 
-    /// Waits until every running board is ready, hears and reaches every other one, and one of them leads.
+    /// Waits until every running board is ready, hears and reaches every other one, one of them leads, and all have noted
+    /// that: only then each one's vote counts for the next leader.
     pub(crate) fn wait_ready(&self) {
         let running = self.running();
-        let ready =
-            until(READY_MAX, || running.iter().all(|board| self.is_ready(*board, &running)) && self.leader().is_some());
+        let has_joined = |board: &usize| self.status(*board).is_some_and(|status| status["vote"]["joined"] == true);
+        let ready = until(READY_MAX, || {
+            let is_up = |board: &usize| self.is_ready(*board, &running) && has_joined(board);
+            running.iter().all(is_up) && self.leader().is_some()
+        });
         assert!(ready, "the site does not get ready\n{}", self.tails());
     }
 
     /// Whether a board is ready, and hears and reaches every one of `running`.
     pub(crate) fn is_ready(&self, board: usize, running: &[usize]) -> bool {
+        self.sees_all(board, running) && http::get(self.http(board), "/readyz").is_some()
+    }
+
+    fn sees_all(&self, board: usize, running: &[usize]) -> bool {
         let Some(status) = self.status(board) else { return false };
         let sees = |peer: &Value| {
             let number = peer["board"].as_u64().and_then(|number| usize::try_from(number).ok());
             !number.is_some_and(|number| running.contains(&number)) || (peer["alive"] == true && peer["linked"] == true)
         };
-        let sees_all = status["boards"].as_array().is_some_and(|peers| peers.iter().all(sees));
-        sees_all && http::get(self.http(board), "/readyz").is_some()
+        status["boards"].as_array().is_some_and(|peers| peers.iter().all(sees))
     }
 
     /// All that a board has logged.

@@ -229,7 +229,7 @@ impl Election {
     fn send_round(&mut self, is_wide: bool, now: Instant, out: &mut Outbox<Output>) {
         let voters = self.core.voters();
         let boards = self.candidates().len() + usize::from(!self.candidates().contains(self.core.me));
-        let needs_witness = is_wide || boards < quorum(&voters, &self.core.settings);
+        let needs_witness = is_wide || !self.core.voter.is_joined() || boards < quorum(&voters, &self.core.settings);
         let whom: VoterSet = voters
             .set
             .iter()
@@ -419,13 +419,16 @@ impl Election {
             if core::mem::take(&mut self.has_lapsed) {
                 self.pace.lengthen();
             }
-            self.campaign = Campaign::Lead(Reign::new(now + self.pace.renew()));
+            // At a new site all that voted are told at once that they have a leader.
+            let renew_at = if self.core.is_founder() { now } else { now + self.pace.renew() };
+            self.sound_at = self.sound_at.min(renew_at);
+            self.campaign = Campaign::Lead(Reign::new(renew_at));
             self.core.decide(now, out);
         }
     }
 
-    /// Whether this board may campaign: a voter that goes on living, hears a majority, and knows of no leader but the
-    /// one that its own vote waits for.
+    /// Whether this board may campaign: a voter that goes on living, hears a majority (at a new site all, for a while), and knows
+    /// of no leader but the one that its own vote waits for.
     fn may_run(&self) -> bool {
         let voters = self.core.voters();
         let granted = self.core.voter.last_grant().map(|(term, _)| term);
@@ -436,6 +439,7 @@ impl Election {
             && self.fitness.eligible
             && !is_led
             && heard >= quorum(&voters, &self.core.settings)
+            && (self.founds_at == Instant::ZERO || heard == voters.set.len())
     }
 
     fn hears(&self, voter: VoterId) -> bool {

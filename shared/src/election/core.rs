@@ -292,6 +292,11 @@ impl Core {
         }
     }
 
+    /// Whether it won its lease from voters none of which had met a leader.
+    pub(super) const fn is_founder(&self) -> bool {
+        self.is_founder
+    }
+
     /// Voters that have said that they have met no leader.
     pub(super) fn strangers(&self) -> VoterSet {
         let voters = self.voters().set;

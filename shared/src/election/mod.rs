@@ -57,7 +57,7 @@ use self::core::{Core, Heard};
 use crate::action::{Memory, WishAnswer};
 use crate::config::{NodeConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Term, VoterId, VoterSet, Voters, WitnessId};
-use crate::limits::{VOTERS_MAX, WITNESS_SOUND_EVERY};
+use crate::limits::{FOUNDING_WAIT, VOTERS_MAX, WITNESS_SOUND_EVERY};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
 use crate::wire::election::ElectionMessage;
@@ -200,6 +200,9 @@ pub struct Election {
     told: Term,
     told_voters: Voters,
     is_stopped: bool,
+    /// Until when this board, which has met no leader, waits for all other voters before it wants to lead; zero where it does
+    /// not wait.
+    founds_at: Instant,
     /// When witnesses are sounded next.
     sound_at: Instant,
 }
@@ -216,6 +219,11 @@ impl Election {
         let core = Core::new(config.board, config.voters, &life, settings, now);
         let mut alive = BoardSet::EMPTY;
         alive.insert(config.board);
+        let founds_at = if core.voter.is_joined() {
+            Instant::ZERO
+        } else {
+            now + FOUNDING_WAIT
+        };
         Self {
             told_voters: core.voters(),
             core,
@@ -233,6 +241,7 @@ impl Election {
             rival: None,
             told: Term::ZERO,
             is_stopped: false,
+            founds_at,
             sound_at: now,
         }
     }
@@ -290,6 +299,9 @@ impl Election {
 
     /// The instant of [`Election::next_deadline`] has come, or passed.
     pub fn handle_deadline(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        if now >= self.founds_at {
+            self.founds_at = Instant::ZERO;
+        }
         if let Some(lease) = self.core.expire(now, out) {
             self.campaign = Campaign::Follow;
             self.trips.forget_sent();
@@ -364,7 +376,11 @@ impl Election {
             why: "the lease runs out",
         });
         let sounds = Deadline { at: self.sounds_at(), why: "the witness is kept ready" };
-        ends.min(self.campaign.next_deadline()).min(sounds)
+        let founds = match self.founds_at {
+            Instant::ZERO => Deadline::NONE,
+            at => Deadline { at, why: "the other voters of a new site" },
+        };
+        ends.min(self.campaign.next_deadline()).min(sounds).min(founds)
     }
 
     /// The lease held, and from when on it may not be acted under.
@@ -446,6 +462,9 @@ impl Election {
 
     /// Brings campaign, memory and what was told into line with the state after an input.
     fn settle(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        if self.core.voter.is_joined() {
+            self.founds_at = Instant::ZERO;
+        }
         // Others led without it: it was cut off, and a longer lease would have helped nobody.
         self.has_lapsed &= self.other_leads().is_none();
         self.settle_campaign(now, out);

@@ -111,6 +111,23 @@ fn a_new_site_elects_its_first_board_at_once() {
 }
 
 #[test]
+fn the_first_leader_of_a_new_site_is_followed_as_any_other_one() {
+    // Who lost against it has no vote for two leases after its start; all others at once.
+    for seed in 0..20 {
+        let three = World::new(seed, 3, 3, Rules::default());
+        let pair = World::new(seed, 2, 2, Rules::default()).with_witness(1, true);
+        for (mut world, by) in [(three.new_site(), 600_000), (pair.new_site(), 600_000)] {
+            world.run(by);
+            let (leader, _) = world.holder().expect("a leader");
+            world.crash(leader, 60 * SECOND);
+            world.run(2 * SECOND);
+            let story = world.record.story.join("\n");
+            assert!(world.holder().is_some_and(|(board, _)| board != leader), "seed {seed}:\n{story}");
+        }
+    }
+}
+
+#[test]
 fn a_leader_that_stops_is_followed_within_fifty_milliseconds() {
     for seed in 0..20 {
         let mut world = led_site(seed);

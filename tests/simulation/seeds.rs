@@ -28,6 +28,11 @@ const FOUND_A_BUG: &[(u64, u8, u8)] = &[
     (17_002_245, 2, 64),
     // Gap records rotted, a board that might have had them was away for ever, and what they had declared stayed unknown.
     (15_001_533, 2, 64),
+    // A reading became two rows: its copy came in an early life of a new disk, and its original in a later life of the old one.
+    (100_000_183, 2, 64),
+    (100_001_489, 2, 64),
+    // No bug of the product: the simulated supervisor killed late where a right under a new token ended sooner than the old one.
+    (100_001_869, 2, 64),
 ];
 
 fn hold(settings: Settings) {

@@ -42,8 +42,8 @@ pub(crate) struct Worker {
     until: Instant,
     /// Counts what the process is told: answers to earlier words are void.
     told: u64,
-    /// A dead-man is on the agenda.
-    guarded: bool,
+    /// When the first dead-man on the agenda looks.
+    guarded: Option<Moment>,
     /// A lie: it lives on for a while after it was killed.
     outlives: bool,
 }
@@ -55,7 +55,7 @@ impl Default for Worker {
             order: DutyOrder::End,
             until: Instant::ZERO,
             told: 0,
-            guarded: false,
+            guarded: None,
             outlives: false,
         }
     }
@@ -244,11 +244,12 @@ impl World {
         let late = Duration::from_micros(host.dice.below(500));
         let Some(worker) = host.workers.get_mut(&duty) else { return };
         let due = host.clock.moment(worker.until);
-        if worker.guarded || due == Moment::NEVER {
+        // A right under a new token may end sooner than the one before.
+        let at = due.before(GUARD).max(self.now) + late;
+        if due == Moment::NEVER || worker.guarded.is_some_and(|guarded| guarded <= at) {
             return;
         }
-        worker.guarded = true;
-        let at = due.before(GUARD).max(self.now) + late;
+        worker.guarded = Some(at);
         self.agenda.put(at, Happening::Duty { board, duty, step: DutyStep::DeadMan });
     }
 
@@ -257,7 +258,7 @@ impl World {
         let Some(host) = self.boards.get_mut(&board) else { return };
         let local = host.clock.local(self.now);
         let Some(worker) = host.workers.get_mut(&duty) else { return };
-        worker.guarded = false;
+        worker.guarded = worker.guarded.filter(|guarded| *guarded > self.now);
         if !matches!(worker.at, At::Acts(_)) {
             return;
         }
@@ -270,7 +271,7 @@ impl World {
         }
         if self.settings.mutant == Some(Mutant::ActsBeyondLease) && !worker.outlives {
             worker.outlives = true;
-            worker.guarded = true;
+            worker.guarded = Some(self.now + Duration::from_millis(400));
             let step = DutyStep::DeadMan;
             self.put_in(Duration::from_millis(400), Happening::Duty { board, duty, step });
             return;

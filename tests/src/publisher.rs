@@ -104,9 +104,9 @@ impl Publisher {
         Mark { publisher: self.id, number }
     }
 
-    /// The reading numbered `number`, as sent for the `times`th time. The same bytes each time, but for the mark of
-    /// a repeated delivery.
-    pub(crate) fn record(&self, number: u32, times: u32, key_changes: bool) -> Record {
+    /// The reading numbered `number`, as sent for the `times`th time at `now`. The same bytes each time, but for the mark of a
+    /// repeated delivery, and the time at which a board takes it in.
+    pub(crate) fn record(&self, number: u32, times: u32, key_changes: bool, now: Moment) -> Record {
         let mark = self.mark(number);
         let size = u64::from(number).wrapping_mul(0x9e37_79b9) % (self.payload_most + 1);
         let payload = mark.payload(MARK_BYTES + usize::try_from(size).unwrap_or(0));
@@ -128,7 +128,7 @@ impl Publisher {
             class,
             publisher: Bytes::from(name),
             key,
-            taken: WallMillis(1_700_000_000_000 + u64::from(number)),
+            taken: WallMillis(1_700_000_000_000 + now.micros() / 1_000),
             topic: Bytes::from(topic),
             payload: Bytes::from(payload),
         }

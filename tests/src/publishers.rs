@@ -100,7 +100,7 @@ impl World {
                 .on_its_way
                 .insert(number, OnItsWay { since: now, times: times + 1, here: true });
         }
-        let mut record = Box::new(publisher.record(number, times, key_changes));
+        let mut record = Box::new(publisher.record(number, times, key_changes, now));
         if alarms_are_bulk && record.class == Class::Alarm {
             record.class = Class::Bulk;
         }

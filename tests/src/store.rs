@@ -158,7 +158,7 @@ impl Store {
         let filed = self.rows.get(&asked).filter(|_| mutant != Some(Mutant::KeysIgnored));
         match file(filed, reading, &stream, seq) {
             Verdict::Insert { key, awaits_original } => {
-                let row = Filed { stream, seq, awaits_original };
+                let row = Filed { stream, seq, taken: reading.taken, awaits_original };
                 self.rows.insert((asked.0, key), row);
                 tally.rows += 1;
                 let Some(mark) = mark else {

@@ -192,13 +192,19 @@ impl<'t> Filing<'t> {
         let found = self
             .sql
             .prepare_cached(
-                "SELECT s.board, s.boot, s.nonce, s.class, r.seq, r.awaits_original
+                "SELECT s.board, s.boot, s.nonce, s.class, r.seq, r.awaits_original, r.taken_ms
                  FROM record r JOIN stream s ON s.id = r.stream
                  WHERE r.publisher = ?1 AND r.key_kind = ?2 AND r.key = ?3",
             )?
             .query_row(params![publisher, key.kind, &key.bytes[..]], |row| {
                 let seq: i64 = row.get(4)?;
-                Ok(Filed { stream: stream_at(row, 0)?, seq: seq.cast_unsigned(), awaits_original: row.get(5)? })
+                let taken: i64 = row.get(6)?;
+                Ok(Filed {
+                    stream: stream_at(row, 0)?,
+                    seq: seq.cast_unsigned(),
+                    taken: WallMillis(taken.cast_unsigned()),
+                    awaits_original: row.get(5)?,
+                })
             })
             .optional()?;
         Ok(found)

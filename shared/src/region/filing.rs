@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::ids::{Seq, Stream};
 use crate::record::{Key, Kind, Reading};
+use crate::time::WallMillis;
 
 /// A row that is already filed under a reading's publisher, kind of key and key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Filed {
     pub stream: Stream,
     /// Its sequence.
     pub seq: Seq,
+    /// Its board's wall clock when it was taken in.
+    pub taken: WallMillis,
     /// Whether it is the copy of a delivery whose original has not been seen.
     pub awaits_original: bool,
 }
@@ -80,7 +83,8 @@ pub enum Verdict {
 /// Judges `reading`, at `seq` of `stream`, against the row `filed` under [`FilingKey::of`] it.
 ///
 /// A delivery key tells two readings apart only by the mark of a re-sent packet, so the judgement leans towards
-/// keeping: an original taken in after the waiting copy on the same board cannot be that copy's original.
+/// keeping: an original taken in after the waiting copy on the same board cannot be that copy's original. On a board whose disk was
+/// replaced lives are counted anew, so that a higher count of lives alone does not say that it was after: its clock must say so too.
 pub fn file(filed: Option<&Filed>, reading: &Reading<'_>, stream: &Stream, seq: Seq) -> Verdict {
     let key = FilingKey::of(reading, stream, seq);
     let resent = match reading.key {
@@ -92,19 +96,21 @@ pub fn file(filed: Option<&Filed>, reading: &Reading<'_>, stream: &Stream, seq: 
     };
     match resent {
         None | Some(true) => Verdict::Duplicate { meets: false },
-        Some(false) if filed.awaits_original && !is_after(stream, seq, filed) => Verdict::Duplicate { meets: true },
+        Some(false) if filed.awaits_original && !is_after(reading, stream, seq, filed) => {
+            Verdict::Duplicate { meets: true }
+        }
         Some(false) => Verdict::Insert { key: FilingKey::address(&reading.key, stream, seq), awaits_original: false },
     }
 }
 
 /// Whether the record at `seq` of `stream` was surely taken in after `filed`. Only one board's order is known.
-fn is_after(stream: &Stream, seq: Seq, filed: &Filed) -> bool {
+fn is_after(reading: &Reading<'_>, stream: &Stream, seq: Seq, filed: &Filed) -> bool {
     let (this, that) = (&stream.origin, &filed.stream.origin);
     if this.board != that.board {
         return false;
     }
     if this.epoch != that.epoch {
-        return this.epoch.boot > that.epoch.boot;
+        return this.epoch.boot > that.epoch.boot && reading.taken >= filed.taken;
     }
     stream.class == filed.stream.class && seq > filed.seq
 }
@@ -113,7 +119,6 @@ fn is_after(stream: &Stream, seq: Seq, filed: &Filed) -> bool {
 mod tests {
     use super::*;
     use crate::ids::{BoardId, Class, Epoch, Origin};
-    use crate::time::WallMillis;
 
     fn stream(board: u8, boot: u32) -> Stream {
         let board = BoardId::new(board).unwrap();
@@ -136,7 +141,7 @@ mod tests {
     }
 
     fn filed(board: u8, boot: u32, seq: Seq, awaits_original: bool) -> Filed {
-        Filed { stream: stream(board, boot), seq, awaits_original }
+        Filed { stream: stream(board, boot), seq, taken: WallMillis(1), awaits_original }
     }
 
     const DUPLICATE: Verdict = Verdict::Duplicate { meets: false };
@@ -183,6 +188,15 @@ mod tests {
         assert_eq!(at(2, 2, 10), MET);
         assert!(matches!(at(2, 4, 8), Verdict::Insert { .. }));
         assert_eq!(at(1, 4, 10), MET);
+    }
+
+    #[test]
+    fn an_original_of_a_life_before_the_disk_was_replaced_meets_its_copy() {
+        let of_new_disk = Filed { taken: WallMillis(2), ..filed(2, 1, 9, true) };
+        let original = delivery(false);
+        assert_eq!(file(Some(&of_new_disk), &original, &stream(2, 5), 3), MET);
+        let later = Reading { taken: WallMillis(2), ..original };
+        assert!(matches!(file(Some(&of_new_disk), &later, &stream(2, 5), 3), Verdict::Insert { .. }));
     }
 
     #[test]

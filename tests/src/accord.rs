@@ -19,6 +19,8 @@ const LASTS: Duration = Duration::from_millis(1_500);
 /// A voter that restarted abstains for the longest lease there is, and then has its leader take a higher term, since it
 /// remembers a ceiling and not what it promised: only after that does a term last. A witness is asked only now and then.
 const ABSTAINS: Duration = Duration::from_millis(2_200);
+/// A voter on an empty disk, and one that was not there when its site first elected a leader, is told of one after so long.
+const JOINS: Duration = Duration::from_secs(6);
 /// A duty that goes to a board whose hold-down is over, or that was overloaded before, is with nobody for so long: its
 /// old process ends, or its lease does (200 ms), and the new one starts (200 ms), with a message lost that is said again after 500 ms.
 const MOVES_WITHIN: Duration = Duration::from_secs(2);
@@ -83,8 +85,13 @@ impl World {
         } else {
             Duration::ZERO
         };
-        if self.run_for(ABSTAINS + sounded).is_err() {
+        // A lease that needs every voter that is left would not outlive the loss of a few datagrams in turn.
+        let joining = if self.all_have_joined() { Duration::ZERO } else { JOINS };
+        if self.run_for(ABSTAINS + sounded + joining).is_err() {
             return;
+        }
+        if !self.all_have_joined() {
+            return self.broken("a voter has met no leader in calm".to_owned());
         }
         let before = self.leadership();
         let end = self.now + GOES_ON;

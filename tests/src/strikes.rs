@@ -327,6 +327,7 @@ impl World {
 
     fn rot(&mut self, board: BoardId, rot: &Rot, dice: &mut Dice) {
         let Some(host) = self.boards.get_mut(&board) else { return };
+        self.rotted.extend(host.disk.touched(rot));
         host.disk.rot(rot, dice);
         self.tally.rots += 1;
         self.story.tell(self.now, board, || format!("rots: {rot:?}"));

@@ -5,6 +5,7 @@ use shared::ids::{Class, Epoch, Origin, Stream};
 
 use crate::accord::Accord;
 use crate::board::Board;
+use crate::mark::Mark;
 use crate::world::{Violation, World};
 
 impl World {
@@ -80,14 +81,26 @@ impl World {
         if self.leader().is_none() {
             return Some("nobody leads".into());
         }
-        let missing = self.model.missing(&self.region.store);
+        let missing = self.absent();
         missing
             .first()
             .map(|mark| format!("{} readings are acknowledged and not stored, {mark} first", missing.len()))
     }
 
-    fn final_complaint(&self) -> Option<String> {
+    /// Acknowledged readings that are neither in the region nor declared, but for those that rotted where they stood, and of
+    /// which a full journal has shed the copies since: while a board is away that may have one, nobody calls them gone.
+    fn absent(&self) -> Vec<Mark> {
+        let is_any_lost = self.boards.values().any(|host| host.lost);
+        let waits = |mark: &Mark| {
+            let is_left = self.boards_left().any(|host| host.disk.holds(*mark));
+            is_any_lost && !is_left && self.rotted.contains(mark)
+        };
         let missing = self.model.missing(&self.region.store);
+        missing.into_iter().filter(|mark| !waits(mark)).collect()
+    }
+
+    fn final_complaint(&self) -> Option<String> {
+        let missing = self.absent();
         if let Some(mark) = missing.first() {
             return Some(format!("{mark} was acknowledged and is lost, with {} others", missing.len() - 1));
         }

@@ -2,7 +2,7 @@
 //! the parts of the world are moved in `boards.rs`, `shell.rs`, `links.rs`, `uplinks.rs`, `region.rs`, `publishers.rs` and
 //! `faults.rs`. Nothing here decides what a board or the region decides: that is the very code that ships.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct World {
     pub(crate) region: Region,
     pub(crate) publishers: Vec<Publisher>,
     pub(crate) model: Model,
+    /// Readings that rotted on a board.
+    pub(crate) rotted: BTreeSet<Mark>,
     pub(crate) story: Story,
     pub(crate) tally: Tally,
     pub(crate) net_dice: Dice,
@@ -100,6 +102,7 @@ impl World {
             region: Region::new(&settings, dice.fork()),
             publishers: Publisher::draw_all(&settings, &mut dice.fork()),
             model: Model::new(settings.copies),
+            rotted: BTreeSet::new(),
             story: Story::new(settings.telling),
             tally: Tally::default(),
             net_dice: dice.fork(),

@@ -87,8 +87,8 @@ pub(crate) struct Board {
     pub(crate) life: Life,
     /// Gone for ever, disk and all.
     pub(crate) lost: bool,
-    /// Readings that were durable here when the board was lost, or its disk replaced.
-    pub(crate) took_along: Option<Disk>,
+    /// Disks that were here before: what was on them when they were replaced, or lost with the board.
+    pub(crate) took_along: Vec<Disk>,
     /// Processes of duties, as the supervisor has them.
     pub(crate) workers: BTreeMap<DutyId, Worker>,
     /// The nonce of the newest life's epoch: what its obituary names.
@@ -131,6 +131,6 @@ impl Board {
 
     /// Whether the reading is, or was when the board was lost, durable here.
     pub(crate) fn has(&self, mark: Mark) -> bool {
-        self.disk.holds(mark) || self.took_along.as_ref().is_some_and(|disk| disk.holds(mark))
+        self.disk.holds(mark) || self.took_along.iter().any(|disk| disk.holds(mark))
     }
 }

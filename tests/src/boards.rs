@@ -150,7 +150,7 @@ impl World {
         self.crash_unseen(board);
         if let Some(host) = self.boards.get_mut(&board) {
             host.lost = true;
-            host.took_along = Some(std::mem::take(&mut host.disk));
+            host.took_along.push(std::mem::take(&mut host.disk));
             self.tally.lost_boards += 1;
             self.story.tell(self.now, board, || "is lost for ever");
         }

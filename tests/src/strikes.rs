@@ -370,7 +370,7 @@ impl World {
         let within = if is_trusted { Duration::from_millis(50) } else { REPLACED_WITHIN };
         host.not_before = self.now + host.dice.span(Duration::ZERO, within);
         // An acknowledgement on its way counts on what was there.
-        host.took_along = Some(std::mem::take(&mut host.disk));
+        host.took_along.push(std::mem::take(&mut host.disk));
         host.disk.memory.joined = is_trusted;
         self.tally.replaced += 1;
         self.story.tell(self.now, board, || "has an empty disk");

@@ -396,7 +396,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         process: None,
         life: Life::default(),
         lost: false,
-        took_along: None,
+        took_along: Vec::new(),
         workers: BTreeMap::new(),
         nonce: 0,
         restarts: 0,

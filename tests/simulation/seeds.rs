@@ -31,6 +31,8 @@ const FOUND_A_BUG: &[(u64, u8, u8)] = &[
     // A reading became two rows: its copy came in an early life of a new disk, and its original in a later life of the old one.
     (100_000_183, 2, 64),
     (100_001_489, 2, 64),
+    // Nobody led for long: a lease that had waited for a far witness ran out on the boards before it was renewed.
+    (300_071_162, 2, 64),
     // No bug of the product: the simulated supervisor killed late where a right under a new token ended sooner than the old one.
     (100_001_869, 2, 64),
 ];

@@ -419,8 +419,18 @@ impl Election {
             if core::mem::take(&mut self.has_lapsed) {
                 self.pace.lengthen();
             }
-            // At a new site all that voted are told at once that they have a leader.
-            let renew_at = if self.core.is_founder() { now } else { now + self.pace.renew() };
+            // At a new site all that voted are told at once that they have a leader; and a lease that waited for a far witness is
+            // about to run out on the boards.
+            let left = self
+                .core
+                .lease
+                .map_or(Duration::ZERO, |lease| lease.ends(&self.core.settings).since(now));
+            let is_short = left < self.pace.renew() * 2;
+            let renew_at = if self.core.is_founder() || is_short {
+                now
+            } else {
+                now + self.pace.renew()
+            };
             self.sound_at = self.sound_at.min(renew_at);
             self.campaign = Campaign::Lead(Reign::new(renew_at));
             self.core.decide(now, out);

@@ -58,6 +58,8 @@ pub enum Command {
     Leader(Leader),
     /// Change who votes for the leader, while the site runs
     Voters(Voters),
+    /// Let a board vote whose disk was replaced, where nobody is left who could tell it who leads
+    Vote(Vote),
     /// Let a running board read its list of boards again
     Reload(Reload),
     /// Measure how fast boards are on this machine
@@ -288,6 +290,23 @@ pub struct Voters {
     /// The witness that votes beside them.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u8).range(1..=63))]
     pub witness: Option<u8>,
+}
+
+/// `roadstead vote`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead vote --config site/board-2/board.toml
+
+A board whose disk was replaced does not know what it has promised, so its vote waits for the leader to tell it. Where so many \
+voters are gone for good that there is no leader without this vote, nobody ever does, and its status page says that its \
+disk remembers no leader. Ask that board, on its own machine, at the earliest six seconds after its start; then take those that are \
+gone out of the voters (`roadstead voters`). Where they are only cut off, bring them back instead: two leaders can \
+not come of asking, but a lower term than theirs can.")]
+pub struct Vote {
+    /// The configuration of the board whose disk was replaced.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
 }
 
 /// `roadstead reload`.

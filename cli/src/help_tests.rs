@@ -41,6 +41,7 @@ fn every_command_shows_examples_that_are_understood() {
         &["journal", "key", "destroy"],
         &["leader", "hand-over"],
         &["voters"],
+        &["vote"],
         &["reload"],
         &["completions"],
         &["demo"],

@@ -71,6 +71,7 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         Some(Command::Status(asked)) => status::run(&asked),
         Some(Command::Leader(asked)) => wishes::leader(&asked),
         Some(Command::Voters(asked)) => wishes::voters(&asked),
+        Some(Command::Vote(asked)) => wishes::vote(&asked),
         Some(Command::Reload(asked)) => wishes::reload(&asked),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();

@@ -1,4 +1,4 @@
-//! `roadstead leader`, `voters` and `reload`: what an operator asks of a running board, over the socket in its data
+//! `roadstead leader`, `voters`, `vote` and `reload`: what an operator asks of a running board, over the socket in its data
 //! directory. Owns the words around question and answer.
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use firmware::admin::{Answer, Question, ask};
 use shared::ids::{BoardId, WitnessId};
 
-use crate::arguments::{Leader, LeaderCommand, Reload, Voters};
+use crate::arguments::{Leader, LeaderCommand, Reload, Vote, Voters};
 use crate::check::{self, Checked};
 use crate::failure::Failure;
 
@@ -22,6 +22,11 @@ pub(crate) fn leader(asked: &Leader) -> Result<ExitCode, Failure> {
 pub(crate) fn voters(asked: &Voters) -> Result<ExitCode, Failure> {
     let boards = asked.boards.iter().copied().filter_map(BoardId::new).collect();
     wish(&asked.config, &Question::Voters { boards, witness: asked.witness.and_then(WitnessId::new) })
+}
+
+/// Lets a board vote whose disk remembers no leader.
+pub(crate) fn vote(asked: &Vote) -> Result<ExitCode, Failure> {
+    wish(&asked.config, &Question::Vote {})
 }
 
 /// Lets a board read its list of boards again.

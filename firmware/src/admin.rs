@@ -5,6 +5,7 @@
 //! ```text
 //!  {"hand_over": {"to": 2}}                      the leadership goes to board 2; null: to the fittest
 //!  {"voters": {"boards": [1, 2], "witness": 1}}  these vote from now on
+//!  {"vote": {}}                                  this board votes though its disk remembers no leader
 //!  {"reload": {}}                                the list of boards is read again from the configuration
 //!  ──▶ {"ok": "begun"} | {"ok": "already"} | {"error": "...", "leader": 3}
 //! ```
@@ -48,6 +49,8 @@ pub enum Question {
         /// The witness that votes, if any.
         witness: Option<WitnessId>,
     },
+    /// Vote, though the disk remembers no leader.
+    Vote {},
     /// Read the list of boards again.
     Reload {},
 }
@@ -133,6 +136,7 @@ async fn answer(question: Question, wishes: &mpsc::Sender<Asked>, reload: &Reloa
             let boards = boards.into_iter().map(VoterId::from);
             Wish::Voters(boards.chain(witness.map(VoterId::from)).collect::<VoterSet>())
         }
+        Question::Vote {} => Wish::Vote,
         Question::Reload {} => {
             return match reload() {
                 Ok(word) => Answer::ok(word),

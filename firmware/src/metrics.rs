@@ -233,6 +233,11 @@ impl Page<'_> {
         self.gauge("autonomous", "Whether nobody leads for longer than a takeover takes", status.autonomous.into())?;
         self.gauge("may_lead", "Whether this board is fit to lead", status.vote.eligible.into())?;
         self.gauge("health_level", "How this board's machine is: 3 is well, 0 the worst", status.vote.health.into())?;
+        self.gauge(
+            "vote_counts",
+            "Whether this board has met a leader since its disk remembers, so that members count its vote",
+            status.vote.joined.into(),
+        )?;
         self.gauge("leads", "Whether this board leads", status.lease_remaining_ms.is_some().into())?;
         self.gauge("accepting", "Whether records are taken in", status.accepts.into())?;
         self.gauge("degraded", "Whether fewer boards live than copies are wanted", status.degraded.into())?;

@@ -246,6 +246,8 @@ pub enum Wish {
     },
     /// From now on these vote.
     Voters(crate::ids::VoterSet),
+    /// This board may vote though its disk remembers no leader: those who could tell it of one are gone for good.
+    Vote,
 }
 
 /// What becomes of a wish. It is carried on after the answer; the status shows how far it is.

@@ -139,3 +139,28 @@ fn a_voter_on_an_empty_disk_is_told_who_leads_and_then_helps_to_elect_the_next()
     let next = until(REPAIRED_WITHIN, || site.leader().is_some_and(|(board, next)| board != leader && next > term));
     assert!(next, "nobody leads under a higher term than {term}: {:?}\n{}", site.leader(), site.tails());
 }
+
+/// Of three boards one is gone for good, and another has an empty disk: nobody is left who could tell it who led. An operator says
+/// that it may vote, and the site is led again, under a higher term.
+#[test]
+fn a_voter_whom_nobody_can_tell_who_led_votes_on_an_operators_word() {
+    let mut site = Site::make(3);
+    site.start_boards();
+    let (gone, term) = site.leader().expect("a site that is ready has a leader");
+    let replaced = gone % 3 + 1;
+    site.kill(gone);
+    site.kill(replaced);
+    fs::remove_dir_all(site.board_dir(replaced).join("data")).unwrap();
+    site.launch(replaced);
+    let mut early = None;
+    let begun = until(REPAIRED_WITHIN, || {
+        let (done, said) = site.command(replaced, &["vote"]);
+        early = early.take().or_else(|| said.contains("wait six seconds").then_some(said));
+        done
+    });
+    assert!(begun && early.is_some(), "{early:?}\n{}", site.tails());
+    let led = until(REPAIRED_WITHIN, || site.leader().is_some_and(|(_, next)| next > term));
+    assert!(led, "nobody leads under a higher term than {term}: {:?}\n{}", site.leader(), site.tails());
+    let (again, said) = site.command(replaced, &["vote"]);
+    assert!(again && said.contains("already"), "{said}");
+}

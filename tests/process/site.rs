@@ -205,6 +205,11 @@ impl Site {
         assert!(up, "the boards do not hear each other\n{}", self.tails());
     }
 
+    /// Starts one board, and waits for nothing.
+    pub(crate) fn launch(&mut self, board: usize) {
+        self.boards[board - 1].start();
+    }
+
     fn launch_boards(&mut self) {
         for member in self.boards.iter_mut().filter(|member| member.group.is_none()) {
             member.start();
@@ -255,6 +260,19 @@ impl Site {
     /// The process of a board itself; `None` while its supervisor has none.
     pub(crate) fn node_process(&self, board: usize) -> Option<u32> {
         self.boards[board - 1].group().second()
+    }
+
+    /// Runs `roadstead` with `words` and the board's configuration: how it ended, and what it said.
+    pub(crate) fn command(&self, board: usize, words: &[&str]) -> (bool, String) {
+        let mut command = Command::new(program());
+        let output = command
+            .args(words)
+            .arg("--config")
+            .arg(&self.boards[board - 1].config)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// What a board says of itself.

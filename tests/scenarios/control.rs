@@ -115,6 +115,38 @@ fn who_votes_changes_while_the_site_runs() {
 }
 
 #[test]
+fn where_nobody_is_left_to_tell_a_replaced_voter_an_operator_does() {
+    for seed in 1..=8 {
+        let mut three = Settings::quiet(seed, 3, 2);
+        three.busy = millis(40_000);
+        let mut world = settle(three);
+        let dead = world.leader().unwrap();
+        let [replaced, left] = [1, 2].map(|step| board((dead.get() - 1 + step) % 3 + 1));
+        world.keep_down(dead);
+        world.crash_unseen(dead);
+        world.keep_down(replaced);
+        world.crash_unseen(replaced);
+        world.replace_disk(replaced);
+        world.let_boot(replaced);
+        let limit = world.now() + millis(30_000);
+        let mut answer = None;
+        while answer.is_none() && world.now() < limit {
+            assert_eq!(world.run_for(millis(100)), Ok(()));
+            answer = world.wish(replaced, Wish::Vote);
+        }
+        assert!(matches!(answer, Some(WishAnswer::Refused(_))), "seed {seed}: too early: {answer:?}");
+        assert_eq!(world.run_for(millis(7_000)), Ok(()));
+        assert_eq!(world.leader(), None, "seed {seed}: one of three remembers");
+        assert_eq!(world.wish(left, Wish::Vote), Some(WishAnswer::Already), "seed {seed}");
+        assert_eq!(world.wish(replaced, Wish::Vote), Some(WishAnswer::Begun), "seed {seed}");
+        let led = reaches(&mut world, 2_000, |world| world.leader().is_some());
+        assert_eq!(led, Ok(true), "seed {seed}: two of three vote");
+        world.let_boot(dead);
+        ends_well(&mut world);
+    }
+}
+
+#[test]
 fn a_site_of_one_board_leads_itself() {
     let mut world = settled(5, 1);
     assert_eq!(world.leader(), Some(board(1)));

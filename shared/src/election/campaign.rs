@@ -426,12 +426,11 @@ impl Election {
                 .lease
                 .map_or(Duration::ZERO, |lease| lease.ends(&self.core.settings).since(now));
             let is_short = left < self.pace.renew() * 2;
-            let renew_at = if self.core.is_founder() || is_short {
-                now
-            } else {
-                now + self.pace.renew()
-            };
-            self.sound_at = self.sound_at.min(renew_at);
+            let is_founder = self.core.is_founder();
+            let renew_at = if is_founder || is_short { now } else { now + self.pace.renew() };
+            if is_founder {
+                self.sound_at = self.sound_at.min(now);
+            }
             self.campaign = Campaign::Lead(Reign::new(renew_at));
             self.core.decide(now, out);
         }

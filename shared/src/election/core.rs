@@ -12,7 +12,7 @@ use super::rules::{Rule, Settings};
 use super::terms::Terms;
 use super::voter::{Past, Verdict, Voter};
 use super::{Life, Output};
-use crate::action::Memory;
+use crate::action::{Memory, WishAnswer};
 use crate::ids::{BoardId, Term, VoterId, VoterSet, Voters};
 use crate::outbox::Outbox;
 use crate::time::Instant;
@@ -316,6 +316,14 @@ impl Core {
         false
     }
 
+    /// An operator says that this board may vote though it has met no leader.
+    pub(super) fn swear(&mut self, now: Instant, out: &mut Outbox<Output>) -> WishAnswer {
+        let answer = self.voter.swear(now);
+        self.terms.take(self.voter.promised());
+        self.remember(now, out);
+        answer
+    }
+
     fn handle_acquire(&mut self, from: VoterId, acquire: &Acquire, now: Instant, out: &mut Outbox<Output>) {
         if acquire.trial {
             self.terms.hear(acquire.term);
@@ -348,7 +356,9 @@ impl Core {
 
     /// What [`Output::Remember`] asked for is on disk.
     pub(crate) fn handle_remembered(&mut self, memory: Memory, now: Instant, out: &mut Outbox<Output>) {
-        match self.voter.handle_remembered(memory) {
+        let told = self.voter.handle_remembered(memory);
+        self.terms.take(self.voter.promised());
+        match told {
             Some((to, ElectionMessage::Stored { term, version })) if to == self.me => {
                 self.handle_stored(to.into(), term, version, now, out);
             }

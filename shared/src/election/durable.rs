@@ -81,6 +81,11 @@ impl Durable {
         }
     }
 
+    /// The last term that lies as far above all that was heard of as is reserved at once.
+    pub(super) fn far_term(&self, settings: &Settings) -> Term {
+        last_of((self.heard + settings.terms_reserved).min(TERM_COUNTER_MAX))
+    }
+
     /// Whether `term` may be used or promised: a restart will not forget it.
     pub(super) const fn is_usable(&self, term: Term) -> bool {
         term.counter() <= self.memory.term_ceiling

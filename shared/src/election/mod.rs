@@ -369,6 +369,14 @@ impl Election {
         WishAnswer::Begun
     }
 
+    /// An operator says that this board may vote though its disk remembers no leader and nobody tells it of one: the voters that could
+    /// are gone for good. Refused until every lease that it may have forgotten has run out.
+    pub fn handle_wish_vote(&mut self, now: Instant, out: &mut Outbox<Output>) -> WishAnswer {
+        let answer = self.core.swear(now, out);
+        self.settle(now, out);
+        answer
+    }
+
     /// When to call [`Election::handle_deadline`], and what for.
     pub fn next_deadline(&self) -> Deadline {
         let ends = self.core.lease.map_or(Deadline::NONE, |lease| Deadline {

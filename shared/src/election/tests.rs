@@ -265,6 +265,36 @@ fn an_answer_that_comes_when_its_lease_is_over_wins_nothing() {
 }
 
 #[test]
+fn a_late_grant_of_a_life_that_its_voter_forgot_does_not_carry_the_lease_on() {
+    for forgets in [false, true] {
+        let (mut election, sent, term, attempt) = asking(FIRST);
+        let mut out = Outbox::default();
+        let granted = |attempt| ElectionMessage::Granted { term, attempt, clear: true };
+        election.handle_message(board(3).into(), &granted(attempt), sent, &mut out);
+        let renewal = election.next_deadline().at;
+        election.handle_deadline(renewal, &mut out);
+        let (_, attempt) = newest_request(&mut out, false);
+        if forgets {
+            // Its disk was replaced since: the new life says so before the old one's answer arrives.
+            let denied = ElectionMessage::Denied {
+                term,
+                attempt,
+                promised: Term::ZERO,
+                remaining_micros: 0,
+                voters: None,
+                met: Met::Early(9),
+            };
+            election.handle_message(board(3).into(), &denied, renewal, &mut out);
+        }
+        drain(&mut out);
+        election.handle_message(board(3).into(), &granted(attempt), renewal, &mut out);
+        let extended = drain(&mut out).iter().any(|output| matches!(output, Output::Extended { .. }));
+        assert_eq!(extended, !forgets);
+        assert_eq!(election.holds(renewal), Some(term), "what it granted before carries the lease to its end");
+    }
+}
+
+#[test]
 fn a_lease_that_has_run_out_does_not_come_back_under_its_term() {
     for (late, extends) in [(189_999, true), (190_000, false)] {
         let (mut election, sent, term, attempt) = asking(FIRST);

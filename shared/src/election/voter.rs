@@ -19,7 +19,7 @@ use core::time::Duration;
 
 use super::durable::Durable;
 use super::rules::{Rule, Settings};
-use crate::action::Memory;
+use crate::action::{Memory, WishAnswer};
 use crate::ids::{BoardId, Term, VoterId, VoterSet, Voters};
 use crate::limits::TERM_COUNTER_MAX;
 use crate::time::Instant;
@@ -151,6 +151,8 @@ pub(crate) struct Voter {
     asks_from: [Instant; 2],
     /// Other voters that have answered its refusal, while it has met no leader.
     vouched: VoterSet,
+    /// What it promises once the disk is ready for it, because an operator said that no leader is to be waited for.
+    sworn: Option<Term>,
 }
 
 impl Voter {
@@ -182,6 +184,7 @@ impl Voter {
                 true => Instant::NEVER,
             }),
             vouched: VoterSet::EMPTY,
+            sworn: None,
             durable,
         }
     }
@@ -264,6 +267,35 @@ impl Voter {
         self.asks_from = [Instant::ZERO; 2];
         self.vouched = VoterSet::EMPTY;
         self.durable.join();
+    }
+
+    /// An operator says that this voter may vote though nobody can tell it who led: those who could are gone for good. Leases stay
+    /// exclusive all the same, because what it forgot has run out; terms rise if those who are gone led under no more
+    /// than [`Settings::terms_reserved`] terms of which nobody here has heard. It counts once the disk is ready.
+    pub(super) fn swear(&mut self, now: Instant) -> WishAnswer {
+        match self.met(now) {
+            Met::Leader => return WishAnswer::Already,
+            Met::Waits(_) => {}
+            Met::Nobody | Met::Early(_) => {
+                return WishAnswer::Refused("a lease that it forgot may still run: wait six seconds");
+            }
+        }
+        if self.live_grant(now).is_some() {
+            return WishAnswer::Refused("a new site is being founded: look at `roadstead status`");
+        }
+        if self.sworn.is_none() {
+            let term = self.durable.far_term(&self.settings);
+            self.hear(term);
+            self.sworn = Some(term);
+            self.join_if_sworn();
+        }
+        WishAnswer::Begun
+    }
+
+    fn join_if_sworn(&mut self) {
+        if let Some(term) = self.sworn.take_if(|term| self.durable.is_usable(*term)) {
+            self.join(term);
+        }
     }
 
     /// Whether this life granted the request's term to the life that asks.
@@ -441,6 +473,7 @@ impl Voter {
     /// It is on disk. Whom to tell, where a leader waits for it.
     pub(crate) fn handle_remembered(&mut self, memory: Memory) -> Option<(BoardId, ElectionMessage)> {
         self.durable.handle_remembered(memory);
+        self.join_if_sworn();
         let proposal = self.proposal.take_if(|proposal| proposal.version <= memory.voters.version)?;
         let still = proposal.version == memory.voters.version && proposal.term == self.promised;
         still.then_some((proposal.by, ElectionMessage::Stored { term: proposal.term, version: proposal.version }))

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::rules::Settings;
 use super::voter::{Past, Refusal, Verdict, Voter};
 use super::world::{board, witness};
-use crate::action::Memory;
+use crate::action::{Memory, WishAnswer};
 use crate::ids::{Term, VoterSet, Voters};
 use crate::limits::{LEASE_MAX, TERMS_RESERVED};
 use crate::time::Instant;
@@ -269,6 +269,41 @@ fn a_stranger_is_told_enough_by_all_the_others() {
     voter.handle_acquire(&third, at(late));
     assert!(voter.is_joined());
     assert_eq!(voter.judge(&request(7, 2, 2), at(late)), Err(Refusal::Promised), "the higher of what they promised");
+}
+
+#[test]
+fn a_stranger_votes_on_an_operators_word_once_all_it_forgot_is_over_and_far_above_all_it_heard() {
+    let late = Settings::new(LEASE).patience(LEASE_MAX).as_micros() as u64;
+    let mut voter = stranger();
+    voter.handle_acquire(&request(8, 2, 1), at(0));
+    assert!(matches!(voter.swear(at(late - 1)), WishAnswer::Refused(_)), "a forgotten lease may run");
+    assert_eq!(voter.swear(at(late)), WishAnswer::Begun);
+    assert_eq!(voter.swear(at(late)), WishAnswer::Begun);
+    assert!(!voter.is_joined(), "the disk is not ready for the promise");
+    let memory = voter.remember(at(late)).unwrap();
+    assert!(!memory.joined);
+    voter.handle_remembered(memory);
+    assert!(voter.is_joined());
+    assert_eq!(voter.swear(at(late)), WishAnswer::Already);
+    assert!(voter.remember(at(late)).is_some_and(|memory| memory.joined), "that is put on disk, too");
+    let counter = voter.promised().counter();
+    assert_eq!(counter, 8 + TERMS_RESERVED);
+    assert_eq!(
+        voter.judge(&request(counter, 2, 2), at(late)),
+        Err(Refusal::Promised),
+        "a term like it may have been led under"
+    );
+    assert_eq!(voter.judge(&request(counter + 1, 2, 2), at(late)), Ok(()));
+}
+
+#[test]
+fn a_stranger_that_founds_a_site_with_others_takes_no_operators_word() {
+    let late = Settings::new(LEASE).patience(LEASE_MAX).as_micros() as u64;
+    let mut voter = stranger();
+    let asked = Acquire { standing: Standing::Stranger, ..request(1, 2, 1) };
+    assert_eq!(voter.handle_acquire(&asked, at(late)), GRANTED);
+    assert!(matches!(voter.swear(at(late + PATIENCE - 1)), WishAnswer::Refused(_)));
+    assert_eq!(voter.swear(at(late + PATIENCE)), WishAnswer::Begun);
 }
 
 #[test]

@@ -138,6 +138,12 @@ impl Node {
                 self.handle_election(&mut outputs, now, out);
                 answer
             }
+            Wish::Vote => {
+                let mut outputs = Outbox::default();
+                let answer = self.election.handle_wish_vote(now, &mut outputs);
+                self.handle_election(&mut outputs, now, out);
+                answer
+            }
         };
         self.look_around(now, out);
         answer

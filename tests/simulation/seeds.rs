@@ -33,6 +33,8 @@ const FOUND_A_BUG: &[(u64, u8, u8)] = &[
     (100_001_489, 2, 64),
     // Nobody led for long: a lease that had waited for a far witness ran out on the boards before it was renewed.
     (300_071_162, 2, 64),
+    // A journal of few segments, most of them damaged, took no events: they stayed for what a board that was lost might have had.
+    (300_023_164, 2, 64),
     // No bug of the product: the simulated supervisor killed late where a right under a new token ended sooner than the old one.
     (100_001_869, 2, 64),
 ];

@@ -30,6 +30,11 @@ fn a_lie_is_told_in_a_few_faults_and_its_line_replays_it() {
     for mutant in [Mutant::FenceForgotten, Mutant::CacheTrusted, Mutant::CoverageForgotten] {
         let recipes = short(mutant);
         let left: Vec<usize> = recipes.iter().map(|recipe| recipe.faults().len()).collect();
+        let drawn = recipes
+            .iter()
+            .map(|recipe| Recipe::of_mutant(recipe.seed, mutant).faults().len());
+        let much = left.iter().zip(drawn).filter(|(left, drawn)| *left * 3 < *drawn).count();
+        assert!(much >= 3, "{mutant:?}: {left:?} faults are left");
         // The odd tangled world stays long, where every fault shifts what the others meet.
         assert!(left.len() == 5 && left[2] <= 6, "{mutant:?}: {left:?} faults are left");
         for recipe in recipes {

@@ -151,6 +151,14 @@ impl Journal {
         self.available() <= self.floor(Class::Event) + self.capacity() / AHEAD
     }
 
+    /// Whether room is short while damaged segments, whose other records are `covered`, stay for what they remember.
+    pub fn is_held_up(&self, covered: &BTreeMap<Stream, RangeSet>) -> bool {
+        let remembers = |(id, kept): (&SegmentId, &Kept)| {
+            kept.segment.is_damaged && Some(*id) != self.active && kept.segment.is_within(covered)
+        };
+        self.is_pressed() && self.segments.iter().any(remembers)
+    }
+
     /// The oldest segment that gives back a quarter of its bytes, else the one that gives back most, at least `least`.
     fn victim(
         &self,

@@ -349,7 +349,8 @@ impl Node {
     /// Frees what the region covers.
     pub(super) fn free_covered(&mut self, now: Instant, out: &mut Outbox<Action>) {
         let mut jobs = Outbox::default();
-        let has_holes = self.upkeep.repair.missing() > 0 || self.upkeep.repair.is_judging();
+        // Until the gap records that name what is gone are committed, a start must know it from the damaged segments.
+        let has_holes = self.upkeep.repair.has_unnamed() || self.upkeep.naming.is_some();
         let freed = self.journal.free(self.uplink.covered(), has_holes, now, &mut jobs);
         self.upkeep.scrub.handle_freed(&freed);
         for segment in freed {

@@ -27,7 +27,11 @@ impl Node {
         if self.journal.is_poisoned() {
             return;
         }
-        self.cleaner.handle_committed(self.replication.committed(Class::Alarm));
+        let committed = self.replication.committed(Class::Alarm);
+        if self.upkeep.naming.take_if(|last| *last <= committed).is_some() {
+            self.free_covered(now, out);
+        }
+        self.cleaner.handle_committed(committed);
         while let Some((victim, is_free)) = self.cleaner.take_done() {
             if is_free {
                 let mut jobs = Outbox::default();

@@ -8,7 +8,7 @@ use core::time::Duration;
 use crate::action::Action;
 use crate::config::NodeConfig;
 use crate::event::Event;
-use crate::ids::{BoardId, BoardSet, Class, Epoch, Origin, SegmentId, Stream};
+use crate::ids::{BoardId, BoardSet, Class, Epoch, Origin, SegmentId, Seq, Stream};
 use crate::journal::scrub::{self, Scrub};
 use crate::journal::{Journal, RUN_OVERHEAD};
 use crate::limits::{COMMIT_BYTES_MAX, COVERAGE_STREAMS_MAX, INVENTORY_STREAMS_MAX, REPAIR_SHARE_BYTES};
@@ -46,6 +46,8 @@ pub(super) struct Upkeep {
     survey_at: Instant,
     /// When copies were last counted.
     surveyed: Instant,
+    /// The last gap record that names what is gone, until it is committed.
+    pub(super) naming: Option<Seq>,
 }
 
 impl Upkeep {
@@ -65,6 +67,7 @@ impl Upkeep {
             inventory_at: now + INVENTORY_PERIOD_LEAST,
             survey_at: now + SURVEY_PERIOD,
             surveyed: now,
+            naming: None,
         };
         for (stream, ranges) in lost {
             upkeep.repair.open(*stream, ranges, now);
@@ -341,6 +344,7 @@ impl Node {
     }
 
     fn ask_for_missing(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        self.name_missing(now);
         if now < self.upkeep.repair.next_deadline().at || self.journal.is_poisoned() {
             return;
         }
@@ -367,9 +371,7 @@ impl Node {
                     any_gone = true;
                     gap_records_gone |= stream == (Stream { origin: self.origin, class: Class::Alarm });
                     if declare {
-                        // How many bytes they were nobody knows.
-                        let gap = Gap { stream, range, bytes: 0, reason: GapReason::Damaged };
-                        self.admission.handle_gaps(&[gap], self.wall, now);
+                        self.name_damaged(&[(stream, range)], now);
                     }
                 }
             }
@@ -378,8 +380,30 @@ impl Node {
             self.declare_again(now);
         }
         if any_gone {
-            // Damaged segments stayed for what is named now.
+            // Damaged segments stayed for what is named now; where that is to be written first, they go when it is.
             self.free_covered(now, out);
+        }
+    }
+
+    /// Where damaged segments stay for what is missing alone, and room is short, that is named, so that they may go.
+    fn name_missing(&mut self, now: Instant) {
+        if self.upkeep.repair.missing() > 0 && self.journal.is_held_up(self.uplink.covered()) {
+            let missing = self.upkeep.repair.name();
+            self.name_damaged(&missing, now);
+        }
+    }
+
+    fn name_damaged(&mut self, missing: &[(Stream, SeqRange)], now: Instant) {
+        // How many bytes they were nobody knows.
+        let name = |(stream, range): &(Stream, SeqRange)| Gap {
+            stream: *stream,
+            range: *range,
+            bytes: 0,
+            reason: GapReason::Damaged,
+        };
+        let gaps: Vec<Gap> = missing.iter().map(name).collect();
+        if !gaps.is_empty() {
+            self.upkeep.naming = Some(self.admission.handle_gaps(&gaps, self.wall, now));
         }
     }
 

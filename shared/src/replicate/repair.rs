@@ -5,7 +5,8 @@
 //!  open ──lap: each board is asked once──▶ sent by one of them, written, held ─▶ closed
 //!   ▲ │                                 └▶ covered by the region ─────────────▶ closed
 //!   └─┴── a board is away, or cannot say   every board has answered twice that it is not there, and then
-//!                                          the region that it does not cover it ──▶ gone: named, closed
+//!         │                                the region that it does not cover it ──▶ gone: named, closed
+//!         └── the journal has no room left to remember by ──▶ named, and sought while this life lasts
 //! ```
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,6 +46,10 @@ pub struct Repair {
     /// What nobody had in the last lap.
     gone_before: Records,
     laps: u64,
+    /// Nothing came of the last lap, and nothing is missing since.
+    is_fruitless: bool,
+    /// Holes that a gap record says, for want of room to remember them by.
+    named: Records,
     next_at: Instant,
     counts: RepairCounts,
 }
@@ -124,6 +129,8 @@ impl Repair {
             lap: None,
             gone_before: BTreeMap::new(),
             laps: 0,
+            is_fruitless: false,
+            named: BTreeMap::new(),
             next_at: Instant::ZERO,
             counts: RepairCounts::default(),
         }
@@ -138,6 +145,7 @@ impl Repair {
         self.counts.opened += ranges.minus(holes).count();
         holes.extend(ranges);
         holes.truncate(RANGES_MAX);
+        self.is_fruitless = false;
         self.next_at = self.next_at.min(now);
     }
 
@@ -199,6 +207,30 @@ impl Repair {
         let filled = self.close(stream, &RangeSet::from_iter([range]));
         self.counts.filled += filled;
         filled
+    }
+
+    /// There is no room to remember by. What no board that is here has is named to the region as lost here, once; it is sought
+    /// all the same, and where a board that is away brings it, there is no gap.
+    pub fn name(&mut self) -> Vec<(Stream, SeqRange)> {
+        if self.lap.is_some() || !core::mem::take(&mut self.is_fruitless) {
+            return Vec::new();
+        }
+        let fresh = |(stream, holes): (&Stream, &RangeSet)| {
+            let named = self.named.get(stream);
+            let fresh = named.map_or_else(|| holes.clone(), |named| holes.minus(named));
+            fresh.ranges().iter().map(|range| (*stream, *range)).collect::<Vec<_>>()
+        };
+        let fresh = self.holes.iter().flat_map(fresh).collect();
+        self.named = self.holes.clone();
+        fresh
+    }
+
+    /// Whether the next start would know of some hole from a damaged segment alone.
+    pub fn has_unnamed(&self) -> bool {
+        let is_named = |(stream, holes): (&Stream, &RangeSet)| {
+            self.named.get(stream).is_some_and(|named| named.contains_all(holes))
+        };
+        self.is_judging() || !self.holes.iter().all(is_named)
     }
 
     fn close(&mut self, stream: &Stream, ranges: &RangeSet) -> u64 {
@@ -304,6 +336,7 @@ impl Repair {
     /// The connection to `peer` fell: it will not answer.
     pub fn handle_link(&mut self, peer: BoardId, up: bool, now: Instant) {
         if up {
+            self.is_fruitless = false;
             self.next_at = self.next_at.min(now);
         } else if let Some(lap) = self
             .lap
@@ -335,6 +368,7 @@ impl Repair {
         }
         let hopeful = !gone.is_empty() || self.counts.filled > lap.filled_before;
         self.gone_before.extend(gone);
+        self.is_fruitless = !hopeful;
         self.next_at = now + if hopeful { SOON } else { LATER };
         self.gone.drain(..).for_each(|gone| out.push(gone));
     }

@@ -128,6 +128,28 @@ fn a_board_that_is_away_or_silent_or_cannot_say_keeps_the_hole_open() {
 }
 
 #[test]
+fn without_room_to_remember_by_a_fruitless_hole_is_named_once_and_sought_all_the_same() {
+    let mut repair = Repair::new(board(1));
+    repair.open(stream(1), &set(4, 9), at(0));
+    assert!(repair.name().is_empty(), "nobody was asked yet");
+    let parted = Members { linked: boards(&[2]), ..members() };
+    assert!(answer_all(&mut repair, parted, at(0), absent).is_empty(), "board 3 may have it");
+    repair.handle_link(board(3), true, at(1));
+    assert!(repair.name().is_empty(), "board 3 is back and is asked first");
+    assert!(answer_all(&mut repair, parted, at(1), absent).is_empty());
+    assert!(repair.has_unnamed());
+    assert_eq!(repair.name(), [(stream(1), range(4, 9))]);
+    assert!(!repair.has_unnamed(), "no start has to know them from what is damaged");
+    repair.open(stream(1), &set(20, 20), at(2));
+    assert!(repair.name().is_empty() && repair.has_unnamed(), "nobody was asked for the new one");
+    assert!(answer_all(&mut repair, parted, at(2), absent).is_empty());
+    assert_eq!(repair.name(), [(stream(1), range(20, 20))], "the others are named already");
+    assert_eq!((repair.missing(), repair.counts().gone), (7, 0), "board 3 may have them");
+    assert_eq!(repair.handle_held(&stream(1), range(4, 9)), 6);
+    assert!(!repair.has_unnamed());
+}
+
+#[test]
 fn nothing_is_gone_before_the_region_has_said_after_the_boards_that_it_lacks_it() {
     let members = Members { has_region: true, ..members() };
     let mut repair = Repair::new(board(1));

@@ -229,6 +229,8 @@ pub const WAIVE_AFTER: u32 = 3;
 pub const GIVE_WAY_UPLINK: Duration = Duration::from_secs(3);
 /// Another board must be healthier or preferred for so long before the leader gives way.
 pub const GIVE_WAY_RANK: Duration = Duration::from_secs(30);
+/// Between two soundings of a witness by a board of a new site, which waits for it: some writings of its disk.
+pub const WITNESS_FOUND_EVERY: Duration = Duration::from_millis(50);
 /// Between two soundings of a witness by each board that votes: it puts on disk ahead what a takeover would wait for, and
 /// its distance is known. A thousand pairs send 400 datagrams a second.
 pub const WITNESS_SOUND_EVERY: Duration = Duration::from_secs(5);

@@ -448,10 +448,10 @@ impl Election {
             && self.fitness.eligible
             && !is_led
             && heard >= quorum(&voters, &self.core.settings)
-            && (self.founds_at == Instant::ZERO || heard == voters.set.len())
+            && (self.founds_at == Instant::ZERO || self.are_all_there())
     }
 
-    fn hears(&self, voter: VoterId) -> bool {
+    pub(super) fn hears(&self, voter: VoterId) -> bool {
         match voter.board() {
             Some(board) => board == self.core.me || self.view.alive.contains(board),
             None => self.linked.contains(voter),

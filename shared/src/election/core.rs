@@ -65,6 +65,8 @@ pub(crate) struct Core {
     is_founder: bool,
     /// What voters said last of whether they have met a leader.
     met: BTreeMap<VoterId, Met>,
+    /// The last request that it made while it had met no leader itself.
+    last_strange: u64,
 }
 
 impl Core {
@@ -93,6 +95,7 @@ impl Core {
             ended: None,
             is_founder: false,
             met: BTreeMap::new(),
+            last_strange: 0,
         }
     }
 
@@ -145,9 +148,9 @@ impl Core {
         now: Instant,
         out: &mut Outbox<Output>,
     ) -> Option<Verdict> {
+        self.pursuit.as_ref()?;
+        let attempt = self.count_attempt();
         let pursuit = self.pursuit.as_mut()?;
-        self.attempt += 1;
-        let attempt = self.attempt;
         pursuit.handle_sent(attempt, whom, spans, now);
         let term = pursuit.term();
         self.terms.take(term);
@@ -171,7 +174,7 @@ impl Core {
         now: Instant,
         out: &mut Outbox<Output>,
     ) -> Option<Verdict> {
-        self.attempt += 1;
+        self.count_attempt();
         self.stated = self.voter.voters();
         let term = self.terms.next();
         self.ask(term, whom, spans, true, now, out);
@@ -184,9 +187,17 @@ impl Core {
     /// Asks `witness` what it would say to this board now, without wanting anything of it: keeps it ready, and says how far
     /// away it is.
     pub(super) fn sound(&mut self, witness: VoterId, spans: Spans, now: Instant, out: &mut Outbox<Output>) {
-        self.attempt += 1;
+        self.count_attempt();
         let term = self.pursuit.as_ref().map_or(self.terms.next(), Pursuit::term);
         self.ask(term, core::iter::once(witness).collect(), spans, true, now, out);
+    }
+
+    fn count_attempt(&mut self) -> u64 {
+        self.attempt += 1;
+        if !self.voter.is_joined() {
+            self.last_strange = self.attempt;
+        }
+        self.attempt
     }
 
     fn ask(&self, term: Term, whom: VoterSet, spans: Spans, trial: bool, now: Instant, out: &mut Outbox<Output>) {
@@ -259,7 +270,10 @@ impl Core {
                 Heard::Nothing
             }
             ElectionMessage::Granted { term, attempt, clear } => {
-                self.note_met(from, Met::Leader);
+                // To strangers strangers grant.
+                if *attempt > self.last_strange {
+                    self.note_met(from, Met::Leader);
+                }
                 self.handle_verdict(from, (*term, *attempt), Verdict::Granted { clear: *clear }, now, out)
             }
             ElectionMessage::Denied { term, attempt, promised, remaining_micros, voters, met } => {
@@ -297,19 +311,14 @@ impl Core {
         self.is_founder
     }
 
-    /// Voters that have said that they have met no leader.
-    pub(super) fn strangers(&self) -> VoterSet {
-        let voters = self.voters().set;
-        let strange = self
-            .met
-            .iter()
-            .filter(|(voter, met)| **met != Met::Leader && voters.contains(**voter));
-        strange.map(|(voter, _)| *voter).collect()
+    /// Whether `voter` has said that it has met a leader.
+    pub(super) fn has_met(&self, voter: VoterId) -> bool {
+        self.met.get(&voter) == Some(&Met::Leader)
     }
 
     /// Whether `voter` has met a leader; asks it where it has not said so, and tells it of this one.
     pub(super) fn is_member(&mut self, voter: VoterId, now: Instant, out: &mut Outbox<Output>) -> bool {
-        if self.met.get(&voter) == Some(&Met::Leader) {
+        if self.has_met(voter) {
             return true;
         }
         self.sound(voter, Spans { near: Duration::ZERO, far: Duration::ZERO }, now, out);

@@ -40,6 +40,7 @@ mod pace;
 mod rank;
 mod reign;
 pub(crate) mod rules;
+mod sounding;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -57,7 +58,7 @@ use self::core::{Core, Heard};
 use crate::action::{Memory, WishAnswer};
 use crate::config::{NodeConfig, Timing};
 use crate::ids::{BoardId, BoardSet, Term, VoterId, VoterSet, Voters, WitnessId};
-use crate::limits::{FOUNDING_WAIT, VOTERS_MAX, WITNESS_SOUND_EVERY};
+use crate::limits::{FOUNDING_WAIT, VOTERS_MAX};
 use crate::outbox::Outbox;
 use crate::time::{Deadline, Instant};
 use crate::wire::election::ElectionMessage;
@@ -68,7 +69,6 @@ use pace::Pace;
 use rank::Rival;
 use rules::{Rules, Settings};
 use trips::Trips;
-use voter::Verdict;
 
 /// What this process starts from. The shell has made it durable before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub struct Standing {
     /// Whether this voter has met a leader of its site since its disk remembers; where not, and others have, it grants
     /// nothing until it is told who leads.
     pub joined: bool,
-    /// Voters that have said the same of themselves.
+    /// Witnesses that are reached and have not said of themselves that they have.
     pub strangers: VoterSet,
     /// Longest lease that this voter grants at once.
     pub longest: Duration,
@@ -191,6 +191,8 @@ pub struct Election {
     fitness: Fitness,
     /// Witnesses to which a connection stands.
     linked: VoterSet,
+    /// Of these, those that have said that they would grant.
+    willing: VoterSet,
     pace: Pace,
     /// A lease of this board ran out, and nobody else has led since.
     has_lapsed: bool,
@@ -235,6 +237,7 @@ impl Election {
             view: View { alive, ..View::default() },
             fitness: Fitness { priority: config.priority, ..Fitness::default() },
             linked: VoterSet::EMPTY,
+            willing: VoterSet::EMPTY,
             pace: Pace::new(&timing),
             has_lapsed: false,
             trips: Trips::default(),
@@ -269,6 +272,7 @@ impl Election {
             self.sound_at = now;
         } else {
             self.linked.remove(witness.into());
+            self.willing.remove(witness.into());
         }
         self.settle(now, out);
     }
@@ -450,7 +454,7 @@ impl Election {
             promised: voter.promised(),
             abstains_until: voter.abstains_until(now),
             joined: voter.is_joined(),
-            strangers: self.core.strangers(),
+            strangers: self.strangers(),
             longest: voter.longest(),
             asks_for: self.pace.wanted(),
             voters: self.voters(),
@@ -535,12 +539,8 @@ impl Election {
             }
             Heard::Answer { term, attempt, verdict } => {
                 self.trips.handle_answer(from, attempt, now);
-                let is_ready = match verdict {
-                    Verdict::Granted { .. } => true,
-                    Verdict::Denied { remaining, .. } => !remaining.is_zero(),
-                };
-                if from.witness().is_some() && is_ready {
-                    self.sound_at = now + WITNESS_SOUND_EVERY;
+                if from.witness().is_some() {
+                    self.handle_sounded(from, verdict, now);
                 }
                 self.handle_answer(from, (term, attempt), verdict, now, out);
             }

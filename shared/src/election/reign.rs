@@ -6,7 +6,7 @@ use super::lease::{Lease, Pursuit, Spans};
 use super::voter::Verdict;
 use super::{Election, Output};
 use crate::ids::{VoterId, VoterSet};
-use crate::limits::{REMIND_VOTERS, WAIVE_AFTER, WITNESS_SOUND_EVERY};
+use crate::limits::{REMIND_VOTERS, WAIVE_AFTER};
 use crate::outbox::Outbox;
 use crate::time::Instant;
 
@@ -124,27 +124,6 @@ impl Election {
         }
         if told && let Campaign::Lead(reign) = &mut self.campaign {
             reign.waives -= 1;
-        }
-    }
-
-    /// When a witness is sounded next; never where there is none, or this board has no vote.
-    pub(super) fn sounds_at(&self) -> Instant {
-        let voters = self.core.voters().set;
-        let is_any = voters.contains(self.core.me.into()) && self.linked.iter().any(|witness| voters.contains(witness));
-        if is_any { self.sound_at } else { Instant::NEVER }
-    }
-
-    /// Asks each witness what it would say, and wants nothing: it puts on disk ahead what a takeover would wait for, and
-    /// its distance is known.
-    pub(super) fn sound(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        // Until one answers that it would grant, soon again.
-        self.sound_at = now + WITNESS_SOUND_EVERY / 10;
-        let voters = self.core.voters().set;
-        let spans = Spans { near: self.pace.wanted(), far: self.timing.witness_lease };
-        let witnesses: VoterSet = self.linked.iter().filter(|witness| voters.contains(*witness)).collect();
-        for witness in witnesses.iter() {
-            self.core.sound(witness, spans, now, out);
-            self.trips.handle_sent(self.core.attempt, now);
         }
     }
 

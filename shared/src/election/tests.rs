@@ -110,21 +110,29 @@ fn a_new_site_elects_its_first_board_at_once() {
     }
 }
 
+/// Seeds at which nobody follows the first leader of a new site, which is gone for good `by` microseconds after the start.
+fn unfollowed(site: impl Fn(u64) -> World, by: u64) -> Vec<u64> {
+    let is_stuck = |seed: &u64| {
+        let mut world = site(*seed);
+        world.run(by);
+        let (leader, _) = world.holder().expect("a leader");
+        world.crash(leader, 60 * SECOND);
+        world.run(2 * SECOND);
+        world.holder().is_none_or(|(board, _)| board == leader)
+    };
+    (0..100).filter(is_stuck).collect()
+}
+
 #[test]
 fn the_first_leader_of_a_new_site_is_followed_as_any_other_one() {
     // Who lost against it has no vote for two leases after its start; all others at once.
-    for seed in 0..20 {
-        let three = World::new(seed, 3, 3, Rules::default());
-        let pair = World::new(seed, 2, 2, Rules::default()).with_witness(1, true);
-        for (mut world, by) in [(three.new_site(), 600_000), (pair.new_site(), 600_000)] {
-            world.run(by);
-            let (leader, _) = world.holder().expect("a leader");
-            world.crash(leader, 60 * SECOND);
-            world.run(2 * SECOND);
-            let story = world.record.story.join("\n");
-            assert!(world.holder().is_some_and(|(board, _)| board != leader), "seed {seed}:\n{story}");
-        }
-    }
+    let three = |seed| World::new(seed, 3, 3, Rules::default()).new_site();
+    assert_eq!(unfollowed(three, 600_000), [0; 0]);
+    // A witness that granted another candidate, which lost, has no vote for five seconds: that is seldom.
+    let pair = |seed| World::new(seed, 2, 2, Rules::default()).with_witness(1, true).new_site();
+    let stuck = unfollowed(pair, 400_000);
+    assert!(stuck.len() <= 2, "{stuck:?}");
+    assert_eq!(unfollowed(pair, 5_500_000), [0; 0]);
 }
 
 #[test]

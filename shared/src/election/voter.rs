@@ -219,7 +219,7 @@ impl Voter {
             return;
         }
         let leads = matches!(acquire.standing, Standing::Leader | Standing::Founder);
-        if leads && self.is_granted(acquire) {
+        if leads && self.has_granted(acquire) && self.is_usable(acquire.term) {
             return self.join(acquire.term);
         }
         let Some(vouch) = acquire.vouch.filter(|vouch| vouch.promised.counter() <= TERM_COUNTER_MAX) else {
@@ -302,6 +302,12 @@ impl Voter {
     fn is_granted(&self, acquire: &Acquire) -> bool {
         self.grant
             .is_some_and(|grant| grant.term == acquire.term && grant.life == acquire.life)
+    }
+
+    /// Whether this life granted the life that asks this term, or a lower one that it has raised since.
+    fn has_granted(&self, acquire: &Acquire) -> bool {
+        let is_its = |grant: Grant| grant.term.board() == acquire.term.board() && grant.life == acquire.life;
+        self.grant.is_some_and(|grant| is_its(grant) && grant.term <= acquire.term)
     }
 
     /// The highest term promised: no lower one will be granted.

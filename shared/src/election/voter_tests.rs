@@ -222,6 +222,23 @@ fn strangers_vote_among_themselves_and_have_met_a_leader_once_one_of_them_leads(
 }
 
 #[test]
+fn a_stranger_has_met_the_leader_that_it_elected_though_that_has_raised_its_term() {
+    for (leads, joins) in [
+        (request(2, 2, 2), true),
+        (request(TERMS_RESERVED + 1, 2, 2), false),
+        (request(2, 3, 2), false),
+        (Acquire { life: 7, ..request(2, 2, 2) }, false),
+    ] {
+        let mut voter = stranger();
+        let asked = Acquire { standing: Standing::Stranger, ..request(1, 2, 1) };
+        assert_eq!(voter.handle_acquire(&asked, at(0)), GRANTED);
+        voter.handle_acquire(&Acquire { standing: Standing::Founder, trial: true, ..leads }, at(10));
+        assert_eq!(voter.is_joined(), joins, "{leads:?}");
+        assert_eq!(voter.promised(), if joins { leads.term } else { asked.term });
+    }
+}
+
+#[test]
 fn a_stranger_grants_nothing_to_a_member_until_a_leader_answers_it() {
     let early = Settings::new(LEASE).patience(LEASE * 2).as_micros() as u64;
     let late = Settings::new(LEASE).patience(LEASE_MAX).as_micros() as u64;

@@ -138,8 +138,8 @@ pub struct VoteStatus {
     pub witnesses: Vec<u8>,
     /// Of these, those whose connection stands.
     pub witnesses_reached: Vec<u8>,
-    /// Of these, those that have met no leader of the site yet, as this board knows: they grant nothing to members until they
-    /// have been told.
+    /// Of these, those that have not told this board that they have met a leader of the site: they grant nothing to members until
+    /// they have been told.
     pub witnesses_strange: Vec<u8>,
     /// The term that this board has granted a lease, if that still runs.
     pub granted_term: Option<u64>,

@@ -51,6 +51,10 @@ pub(super) struct Search {
     pub(super) crashes: u8,
     /// Disks replaced by empty ones while the others remember.
     pub(super) disks: u8,
+    /// Whether nobody has met a leader yet.
+    pub(super) is_new: bool,
+    /// The longest lease that anybody may ask for; longer than what is asked for here only where that makes a difference.
+    pub(super) longest: u64,
     pub(super) releases: u8,
     pub(super) hand_overs: u8,
     pub(super) waives: u8,
@@ -158,7 +162,7 @@ impl Search {
         Settings {
             drift_permille: DRIFT,
             guard: Duration::ZERO,
-            lease_max: Duration::from_micros(self.near.max(self.far)),
+            lease_max: Duration::from_micros(self.near.max(self.far).max(self.longest)),
             lease_usual: Duration::from_micros(if id.board().is_some() { self.usual } else { 0 }),
             terms_reserved: RESERVED,
             rules: Rules { broken: self.rule },
@@ -175,7 +179,7 @@ impl Search {
 
     fn first(&self, id: VoterId) -> Machine {
         let longest_micros = if id.board().is_some() { self.usual } else { self.far };
-        let memory = Memory { longest_micros, joined: true, ..Memory::default() };
+        let memory = Memory { longest_micros, joined: !self.is_new, ..Memory::default() };
         let mut machine = Machine { id, clock: NOW, boot: 0, before: 0, memory, writing: None, mind: Mind::Down };
         if id.board().is_none() {
             machine.memory.term_ceiling = RESERVED;

@@ -37,6 +37,8 @@ fn pair(name: &'static str) -> Search {
         renewals: 0,
         crashes: 0,
         disks: 0,
+        is_new: false,
+        longest: 0,
         releases: 0,
         hand_overs: 0,
         waives: 0,
@@ -50,6 +52,11 @@ fn pair(name: &'static str) -> Search {
 
 fn three(name: &'static str) -> Search {
     Search { name, voters: boards(&[1, 2, 3]), machines: boards(&[1, 2, 3]), ..pair(name) }
+}
+
+/// A new site whose first leader leads, so that a board which forgets waits for two usual leases and not for the longest.
+fn founded(name: &'static str) -> Search {
+    Search { near: 1, far: 1, usual: 1, longest: 4, is_new: true, disks: 1, renewals: 2, ..three(name) }
 }
 
 /// Who is to vote in the end, by the wish of board 1: it alone, in two steps.
@@ -85,6 +92,14 @@ fn deep() -> Vec<Search> {
         Search { crashes: 1, ..three("three boards: crash") },
         Search { disks: 1, renewals: 1, ..three("three boards: a disk replaced") },
         Search { disks: 1, renewals: 1, ..pair("pair + witness: a disk replaced") },
+        Search { is_new: true, ..three("three boards, a new site") },
+        Search { is_new: true, crashes: 1, ..three("three boards, a new site: crash") },
+        founded("three boards, a new site: a disk replaced"),
+        Search {
+            voters: and_witnesses(&[1, 2], &[1]),
+            machines: and_witnesses(&[1, 2], &[1]),
+            ..founded("pair + witness, a new site: a disk replaced")
+        },
         Search { wishes: alone(), ..pair("pair + witness: voters change to board 1 alone") },
         Search {
             wishes: alone(),

@@ -4,6 +4,7 @@
 //! Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 the command line was not understood.
 
 mod arguments;
+mod backups;
 pub mod bench;
 mod check;
 pub mod demo;
@@ -69,6 +70,8 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         },
         Some(Command::Journal(asked)) => journal::run(&asked),
         Some(Command::Status(asked)) => status::run(&asked),
+        Some(Command::Backup(asked)) => backups::run(&asked.command),
+        Some(Command::Restore(asked)) => backups::restore(&asked),
         Some(Command::Leader(asked)) => wishes::leader(&asked),
         Some(Command::Voters(asked)) => wishes::voters(&asked),
         Some(Command::Vote(asked)) => wishes::vote(&asked),

@@ -24,6 +24,7 @@ mod starve;
 mod store;
 mod stranger;
 
+mod backups;
 mod copies;
 mod disk;
 mod duplicates;

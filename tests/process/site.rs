@@ -262,15 +262,11 @@ impl Site {
         self.boards[board - 1].group().second()
     }
 
-    /// Runs `roadstead` with `words` and the board's configuration: how it ended, and what it said.
+    /// Runs `roadstead` with `words` and the board's configuration, the gateway's for board 0: how it ended, and what it said.
     pub(crate) fn command(&self, board: usize, words: &[&str]) -> (bool, String) {
+        let member = board.checked_sub(1).map_or(&self.gateway, |at| &self.boards[at]);
         let mut command = Command::new(program());
-        let output = command
-            .args(words)
-            .arg("--config")
-            .arg(&self.boards[board - 1].config)
-            .output()
-            .unwrap();
+        let output = command.args(words).arg("--config").arg(&member.config).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }

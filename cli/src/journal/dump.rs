@@ -240,7 +240,7 @@ fn plain(text: &str) -> String {
 }
 
 /// Milliseconds since 1970 as RFC 3339, in UTC.
-pub(super) fn date(millis: u64) -> String {
+pub(crate) fn date(millis: u64) -> String {
     let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
     // The calendar repeats every 400 years; years begin in March here, so that the day too many comes last.
     let day = days + 719_468;

@@ -16,6 +16,8 @@ use firmware::inspect::{InspectError, JournalDir, State};
 use firmware::keys::Keys;
 use link::logging::whole_story;
 
+pub(crate) use dump::date;
+
 use crate::failure::Failure;
 use arguments::{Journal, JournalCommand};
 

@@ -7,6 +7,7 @@
 //! | `region.sqlite`, `-wal`, `-shm` | the store |
 //! | `lock` | held while a gateway runs, so that there is one writer |
 
+pub mod backup;
 mod counts;
 mod deposit;
 mod desk;

@@ -1,0 +1,314 @@
+//! Copies of the store: taken while a gateway writes it, checked before they count, put back while none runs. Owns the
+//! files of a directory of backups; decides neither when one is taken nor which is put back.
+//!
+//! ```text
+//! DIR/<name>.sqlite    the store as it was at one moment
+//!     <name>.json      what is in it and its digest: written last, so that without it there is no backup
+//!     <name>.part      being taken, or given up
+//!     lock             held while one is taken
+//! ```
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{FILE, StoreError, lock, schema};
+
+/// Bytes copied or digested at once.
+const PIECE_BYTES: usize = 1024 * 1024;
+/// Bytes of a manifest. A longer one is none.
+const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
+
+/// What a backup holds, as it stands beside it in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Layout of the store in it.
+    pub layout: i64,
+    /// When it was taken, by the wall clock there: milliseconds since 1970.
+    pub taken_ms: u64,
+    /// Length of its file.
+    pub bytes: u64,
+    /// XXH3 (128 bit) of its file, in hexadecimal: against what rots, not against who forges.
+    pub xxh3: String,
+    /// Sites in it.
+    pub sites: u64,
+    /// Readings and gap records in it.
+    pub records: u64,
+}
+
+/// A backup in its directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Its name: what its files are called.
+    pub name: String,
+    /// What it holds.
+    pub manifest: Manifest,
+}
+
+/// Why a backup is not taken, not trusted or not put back.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A file cannot be used. The operator's to mend. While one is put back, the store may be set aside already: the same again
+    /// goes on from there.
+    #[error("cannot {doing} {path}", path = path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another one is being taken into the same directory. Nothing was touched.
+    #[error("another backup is being taken into {path}", path = path.display())]
+    Busy {
+        /// Which directory.
+        path: PathBuf,
+    },
+    /// The store or the copy of it.
+    #[error("the store cannot be read")]
+    Store(#[from] StoreError),
+    /// The backup does not hold what it should. Nothing was touched.
+    #[error("{path} is damaged: {what}", path = path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl From<rusqlite::Error> for BackupError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+fn cannot(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::File { doing, path, source }
+}
+
+fn damaged(path: &Path, what: impl fmt::Display) -> BackupError {
+    BackupError::Damaged { path: path.to_owned(), what: what.to_string() }
+}
+
+/// Copies the store in the data directory `store` into `dir`, which is made where it does not exist, as the backup `name`. A gateway
+/// may write the store meanwhile: the copy is of one committed state. It is synced and checked before it counts.
+pub fn take(store: &Path, dir: &Path, name: &str, taken_ms: u64) -> Result<Backup, BackupError> {
+    fs::create_dir_all(dir).map_err(cannot("make", dir))?;
+    let _lock = alone(dir)?;
+    let part = dir.join(format!("{name}.part"));
+    remove(&part)?;
+    copy_live(store, &part)?;
+    File::open(&part)
+        .and_then(|file| file.sync_all())
+        .map_err(cannot("sync", &part))?;
+    let (bytes, xxh3) = digest(&part)?;
+    let (sites, records) = check(&part)?;
+    let manifest = Manifest { layout: schema::VERSION, taken_ms, bytes, xxh3, sites, records };
+    let file = dir.join(format!("{name}.sqlite"));
+    fs::rename(&part, &file).map_err(cannot("name", &file))?;
+    let backup = Backup { name: name.to_owned(), manifest };
+    write_manifest(dir, &backup)?;
+    sync_dir(dir)?;
+    Ok(backup)
+}
+
+fn alone(dir: &Path) -> Result<File, BackupError> {
+    lock(dir).map_err(|error| match error {
+        StoreError::Locked { path } => BackupError::Busy { path },
+        other => other.into(),
+    })
+}
+
+/// One read transaction over the whole store: the writer goes on beside it, and its log is kept that long.
+fn copy_live(store: &Path, into: &Path) -> Result<(), BackupError> {
+    let connection = schema::open_to_read(&store.join(FILE))?;
+    let Some(into) = into.to_str() else {
+        return Err(damaged(into, "its name is not UTF-8"));
+    };
+    connection.execute("VACUUM INTO ?1", [into])?;
+    Ok(())
+}
+
+fn write_manifest(dir: &Path, backup: &Backup) -> Result<(), BackupError> {
+    let path = manifest_of(dir, &backup.name);
+    let beside = dir.join(format!("{}.json.part", backup.name));
+    let mut text = serde_json::to_vec_pretty(&backup.manifest).map_err(|error| damaged(&path, error))?;
+    text.push(b'\n');
+    let written = File::create(&beside).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+    written
+        .and_then(|()| fs::rename(&beside, &path))
+        .map_err(cannot("write", &path))
+}
+
+fn manifest_of(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.json"))
+}
+
+/// The backups in `dir`, the oldest first. What has no manifest, or one that cannot be read, is none.
+pub fn list(dir: &Path) -> Result<Vec<Backup>, BackupError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(cannot("look into", dir))? {
+        let path = entry.map_err(cannot("look into", dir))?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.extension().is_none_or(|end| end != "json") {
+            continue;
+        }
+        let mut text = Vec::new();
+        let file = File::open(&path).map_err(cannot("read", &path))?;
+        file.take(MANIFEST_BYTES_MAX)
+            .read_to_end(&mut text)
+            .map_err(cannot("read", &path))?;
+        if let Ok(manifest) = serde_json::from_slice(&text) {
+            found.push(Backup { name: name.to_owned(), manifest });
+        }
+    }
+    found.sort_by(|one, other| (one.manifest.taken_ms, &one.name).cmp(&(other.manifest.taken_ms, &other.name)));
+    Ok(found)
+}
+
+/// Reads all of a backup: its bytes are those that were written, it is a whole store, and its counts add up.
+pub fn verify(dir: &Path, backup: &Backup) -> Result<(), BackupError> {
+    let file = dir.join(format!("{}.sqlite", backup.name));
+    compare(&file, digest(&file)?, &backup.manifest)?;
+    let counted = check(&file)?;
+    if counted == (backup.manifest.sites, backup.manifest.records) {
+        Ok(())
+    } else {
+        Err(damaged(&file, "it does not hold what its manifest counts"))
+    }
+}
+
+fn compare(file: &Path, (bytes, xxh3): (u64, String), manifest: &Manifest) -> Result<(), BackupError> {
+    if bytes != manifest.bytes {
+        return Err(damaged(file, format_args!("{bytes} bytes, where {} were written", manifest.bytes)));
+    }
+    if xxh3 != manifest.xxh3 {
+        return Err(damaged(file, "its bytes are not those that were written"));
+    }
+    Ok(())
+}
+
+/// Puts `backup` in the place of the store in the data directory `store`, where no gateway may run. What was there is kept beside
+/// it, under names that end in `aside`: the path, where there was a store. At each instant there is one whole store in the place, as
+/// far as the one before was whole; killed half-way it may be called again.
+pub fn restore(store: &Path, dir: &Path, backup: &Backup, aside: &str) -> Result<Option<PathBuf>, BackupError> {
+    fs::create_dir_all(store).map_err(cannot("make", store))?;
+    let _lock = lock(store)?;
+    verify(dir, backup)?;
+    let (place, coming) = (store.join(FILE), store.join(format!("{FILE}.restored")));
+    let from = dir.join(format!("{}.sqlite", backup.name));
+    compare(&coming, copy(&from, &coming)?, &backup.manifest)?;
+    let kept = keep_aside(store, aside)?;
+    fs::rename(&coming, &place).map_err(cannot("name", &place))?;
+    sync_dir(store)?;
+    Ok(kept)
+}
+
+/// The log leaves its place first: beside another store it would be taken for that one's.
+fn keep_aside(store: &Path, aside: &str) -> Result<Option<PathBuf>, BackupError> {
+    let place = store.join(FILE);
+    if !place.exists() {
+        return Ok(None);
+    }
+    // Then there is no log. A store that is damaged is kept as it is.
+    let _ = schema::open(&place).and_then(|sql| Ok(sql.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?));
+    for end in ["-wal", "-shm"] {
+        let path = store.join(format!("{FILE}{end}"));
+        if path.exists() {
+            fs::rename(&path, store.join(format!("{FILE}.{aside}{end}"))).map_err(cannot("set aside", &path))?;
+        }
+    }
+    let kept = store.join(format!("{FILE}.{aside}"));
+    fs::hard_link(&place, &kept).map_err(cannot("set aside", &place))?;
+    sync_dir(store)?;
+    Ok(Some(kept))
+}
+
+/// Removes the oldest backups of `dir` but the last `keep`; their names.
+pub fn prune(dir: &Path, keep: usize) -> Result<Vec<String>, BackupError> {
+    let _lock = alone(dir)?;
+    let mut all = list(dir)?;
+    all.truncate(all.len().saturating_sub(keep));
+    for backup in &all {
+        // Without its manifest it is none, whatever happens next.
+        remove(&manifest_of(dir, &backup.name))?;
+        remove(&dir.join(format!("{}.sqlite", backup.name)))?;
+    }
+    sync_dir(dir)?;
+    Ok(all.into_iter().map(|backup| backup.name).collect())
+}
+
+/// Whether the file is a whole store whose counts add up; its sites and records.
+fn check(path: &Path) -> Result<(u64, u64), BackupError> {
+    let connection = schema::open_to_read(path)?;
+    let said: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if said != "ok" {
+        return Err(damaged(path, said));
+    }
+    let count = |sql: &str| -> Result<u64, BackupError> {
+        let counted: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(counted.cast_unsigned())
+    };
+    if count(UNCOVERED)? > 0 || count(UNCOUNTED)? > 0 {
+        return Err(damaged(path, "what streams count is not what is stored of them"));
+    }
+    Ok((count("SELECT count(*) FROM site")?, count("SELECT count(*) FROM record")?))
+}
+
+/// Streams whose coverage is not as long as what they count.
+const UNCOVERED: &str = "
+SELECT count(*) FROM stream WHERE rows + gaps + duplicates <>
+  (SELECT coalesce(sum(last - first + 1), 0) FROM coverage WHERE stream = stream.id)";
+/// Streams that count other records than are stored.
+const UNCOUNTED: &str = "
+SELECT count(*) FROM stream WHERE rows + gaps <> (SELECT count(*) FROM record WHERE stream = stream.id)";
+
+fn digest(path: &Path) -> Result<(u64, String), BackupError> {
+    let file = File::open(path).map_err(cannot("read", path))?;
+    pump(file, io::sink()).map_err(cannot("read", path))
+}
+
+/// Copies and syncs; returns what [`digest`] would.
+fn copy(from: &Path, to: &Path) -> Result<(u64, String), BackupError> {
+    let reading = File::open(from).map_err(cannot("read", from))?;
+    let writing = File::create(to).map_err(cannot("write", to))?;
+    let copied = pump(reading, &writing).map_err(cannot("copy to", to))?;
+    writing.sync_all().map_err(cannot("sync", to))?;
+    Ok(copied)
+}
+
+fn pump(mut from: impl Read, mut to: impl Write) -> io::Result<(u64, String)> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let (mut bytes, mut hash) = (0, Xxh3::new());
+    loop {
+        let read = match from.read(&mut piece) {
+            Ok(0) => return Ok((bytes, format!("{:032x}", hash.digest128()))),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let Some(piece) = piece.get(..read) else { continue };
+        hash.update(piece);
+        to.write_all(piece)?;
+        bytes += read as u64;
+    }
+}
+
+fn remove(path: &Path) -> Result<(), BackupError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), BackupError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(cannot("sync", dir))
+}

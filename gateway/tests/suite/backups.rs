@@ -1,0 +1,122 @@
+//! Backups of the store: taken beside its writer, checked, and put back.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use gateway::store::backup::{Backup, BackupError, list, prune, restore, take, verify};
+use gateway::store::read::StoreReader;
+use gateway::store::{FILE, Store, StoreError};
+
+use crate::deposits::{block, put, rows, stream};
+use crate::scratch::Scratch;
+
+/// A store that holds sequences 1 to `last`, open, and a directory for backups.
+fn filled(last: u64) -> (Scratch, Scratch, Store) {
+    let scratch = Scratch::new();
+    let (mut store, _) = Store::open(scratch.path()).unwrap();
+    put(&mut store, &[block(stream(1, 1), 1, 1..=last)]);
+    (scratch, Scratch::new(), store)
+}
+
+fn stored(dir: &Path) -> usize {
+    rows(&StoreReader::open(dir).unwrap()).len()
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[test]
+fn what_is_taken_beside_the_writer_is_put_back_and_what_was_there_is_kept() {
+    let (data, backups, mut store) = filled(4);
+    let taken = take(data.path(), backups.path(), "one", 1000).unwrap();
+    assert_eq!((taken.manifest.sites, taken.manifest.records), (1, 4));
+    put(&mut store, &[block(stream(1, 1), 5, 5..=9)]);
+    assert_eq!(list(backups.path()).unwrap(), std::slice::from_ref(&taken));
+    verify(backups.path(), &taken).unwrap();
+    let refused = restore(data.path(), backups.path(), &taken, "before");
+    assert!(matches!(refused, Err(BackupError::Store(StoreError::Locked { .. }))), "{refused:?}");
+    assert_eq!(stored(data.path()), 9, "a gateway runs: nothing was touched");
+    drop(store);
+    let kept = restore(data.path(), backups.path(), &taken, "before").unwrap().unwrap();
+    assert_eq!(stored(data.path()), 4);
+    let (mut store, _) = Store::open(data.path()).unwrap();
+    put(&mut store, &[block(stream(1, 1), 5, 5..=6)]);
+    drop(store);
+    assert_eq!(stored(data.path()), 6, "it goes on from there");
+    let other = Scratch::new();
+    fs::rename(kept, other.path().join(FILE)).unwrap();
+    assert_eq!(stored(other.path()), 9, "what was there is whole, its log included");
+}
+
+#[test]
+fn a_store_that_is_gone_comes_back_into_an_empty_directory() {
+    let (data, backups, store) = filled(4);
+    let taken = take(data.path(), backups.path(), "one", 1000).unwrap();
+    drop((store, data));
+    let fresh = Scratch::new();
+    let place = fresh.path().join("data");
+    assert_eq!(restore(&place, backups.path(), &taken, "before").unwrap(), None);
+    assert_eq!(stored(&place), 4);
+}
+
+#[test]
+fn a_damaged_store_is_kept_beside_what_is_put_back() {
+    let (data, backups, store) = filled(4);
+    let taken = take(data.path(), backups.path(), "one", 1000).unwrap();
+    drop(store);
+    let place = data.path().join(FILE);
+    fs::write(&place, b"no database any more").unwrap();
+    let kept = restore(data.path(), backups.path(), &taken, "before").unwrap().unwrap();
+    assert_eq!(fs::read(kept).unwrap(), b"no database any more");
+    assert_eq!(stored(data.path()), 4);
+}
+
+#[test]
+fn each_changed_byte_of_a_backup_is_noticed_and_nothing_is_put_back() {
+    let (data, backups, store) = filled(40);
+    let taken = take(data.path(), backups.path(), "one", 1000).unwrap();
+    drop(store);
+    let file = backups.path().join("one.sqlite");
+    for at in (0..taken.manifest.bytes).step_by(997) {
+        flip(&file, at);
+        let found = restore(data.path(), backups.path(), &taken, "before");
+        assert!(matches!(found, Err(BackupError::Damaged { .. })), "byte {at}: {found:?}");
+        flip(&file, at);
+    }
+    let short = taken.manifest.bytes - 1;
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(short).unwrap();
+    assert!(matches!(verify(backups.path(), &taken), Err(BackupError::Damaged { .. })));
+    assert_eq!(stored(data.path()), 40);
+}
+
+#[test]
+fn a_store_that_does_not_add_up_gives_no_backup() {
+    let (data, backups, store) = filled(4);
+    drop(store);
+    let sql = rusqlite::Connection::open(data.path().join(FILE)).unwrap();
+    sql.execute("DELETE FROM record WHERE seq = 3", []).unwrap();
+    drop(sql);
+    let taken = take(data.path(), backups.path(), "one", 1000);
+    assert!(matches!(taken, Err(BackupError::Damaged { .. })), "{taken:?}");
+    assert_eq!(list(backups.path()).unwrap(), []);
+    assert!(take(data.path(), backups.path(), "one", 1000).is_err(), "what was left over is no obstacle");
+}
+
+#[test]
+fn the_oldest_go_and_what_has_no_manifest_is_no_backup() {
+    let (data, backups, _store) = filled(4);
+    let take = |name, at| take(data.path(), backups.path(), name, at).unwrap();
+    let all: Vec<Backup> = vec![take("b", 1000), take("c", 2000), take("a", 3000)];
+    assert_eq!(list(backups.path()).unwrap(), all);
+    fs::write(backups.path().join("d.sqlite"), b"being copied").unwrap();
+    fs::write(backups.path().join("e.json"), b"{}").unwrap();
+    assert_eq!(prune(backups.path(), 2).unwrap(), ["b"]);
+    assert_eq!(list(backups.path()).unwrap(), all[1..]);
+    assert_eq!(prune(backups.path(), 2).unwrap(), [""; 0]);
+    assert!(!backups.path().join("b.sqlite").exists());
+}

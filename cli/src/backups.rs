@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway::config::GatewayConfig;
 use gateway::store::StoreError;
-use gateway::store::backup::{self, Backup, BackupError};
+use gateway::store::backup::{self, Backup, BackupError, Backups};
 use serde_json::json;
 
 use crate::arguments::{BackupCommand, BackupList, BackupTake, BackupVerify, Output, Restore};
@@ -32,7 +32,8 @@ fn take(asked: &BackupTake) -> Result<ExitCode, Failure> {
         backup::take(&gateway.data_dir, &asked.to, &name(now), now).map_err(|error| failed("no backup", error))?;
     let mut told = format!("{} taken: {}\n", taken.name, contents(&taken));
     if let Some(keep) = asked.keep {
-        for gone in backup::prune(&asked.to, keep.into()).map_err(|error| failed("old backups stay", error))? {
+        let pruned = backup::prune(&asked.to, keep.into(), &taken.name);
+        for gone in pruned.map_err(|error| failed(&format!("{} is taken, and old backups stay", taken.name), error))? {
             told.push_str(&format!("{gone} removed\n"));
         }
     }
@@ -40,7 +41,7 @@ fn take(asked: &BackupTake) -> Result<ExitCode, Failure> {
 }
 
 fn list(asked: &BackupList) -> Result<ExitCode, Failure> {
-    let all = found(&asked.dir)?;
+    let all = found(&asked.dir)?.whole;
     if asked.output == Output::Json {
         let lines: Vec<_> = all
             .iter()
@@ -62,11 +63,14 @@ fn list(asked: &BackupList) -> Result<ExitCode, Failure> {
 }
 
 fn verify(asked: &BackupVerify) -> Result<ExitCode, Failure> {
-    let all = found(&asked.dir)?;
-    if all.is_empty() {
+    let Backups { whole: all, unreadable } = found(&asked.dir)?;
+    if all.is_empty() && unreadable.is_empty() {
         return Err(Failure::new(format!("no backup is in {}", asked.dir.display())));
     }
-    let mut bad = 0_usize;
+    let mut bad = unreadable.len();
+    for name in &unreadable {
+        crate::say(&format!("{name} IS NOT: its manifest cannot be read\n"))?;
+    }
     for backup in &all {
         match backup::verify(&asked.dir, backup) {
             Ok(()) => crate::say(&format!("{} is whole: {}\n", backup.name, contents(backup)))?,
@@ -78,18 +82,16 @@ fn verify(asked: &BackupVerify) -> Result<ExitCode, Failure> {
     }
     match bad {
         0 => Ok(ExitCode::SUCCESS),
-        _ => Err(Failure::new(format!("{bad} of {} backups cannot be put back", all.len()))),
+        _ => Err(Failure::new(format!("{bad} of {} backups cannot be put back", all.len() + unreadable.len()))),
     }
 }
 
 /// Puts the newest backup back, or the newest that was taken by a time.
 pub(crate) fn restore(asked: &Restore) -> Result<ExitCode, Failure> {
     let gateway = gateway(&asked.config)?;
-    let all = found(&asked.from)?;
-    let limit = asked.to.as_deref().unwrap_or(LAST);
-    let chosen = all
-        .iter()
-        .rfind(|backup| date(backup.manifest.taken_ms).get(..SECONDS) <= limit.get(..SECONDS));
+    let Backups { whole: all, unreadable } = found(&asked.from)?;
+    let is_meant = |backup: &&Backup| asked.to.as_ref().is_none_or(|to| date(backup.manifest.taken_ms) <= *to);
+    let chosen = all.iter().rfind(is_meant);
     let Some(chosen) = chosen else {
         let until = asked.to.as_ref().map(|to| format!(" of {to} or before")).unwrap_or_default();
         return Err(Failure::new(format!("no backup{until} is in {}", asked.from.display()))
@@ -102,16 +104,18 @@ pub(crate) fn restore(asked: &Restore) -> Result<ExitCode, Failure> {
     if let Some(kept) = kept {
         told.push_str(&format!("what was there is kept as {}\n", kept.display()));
     }
+    for name in &unreadable {
+        told.push_str(&format!("{name} was left out: its manifest cannot be read\n"));
+    }
     told.push_str("start the gateway: its sites send again what they still hold\n");
     crate::say(&told)
 }
 
 /// Length of a date and time to the second.
 const SECONDS: usize = "2026-03-01T08:00:00".len();
-/// After any other.
-const LAST: &str = "9999-12-31T23:59:59Z";
 
-/// A time that backups are compared with: RFC 3339 in UTC, such as 2026-03-01T08:00:00Z.
+/// A time that backups are compared with: RFC 3339 in UTC, such as 2026-03-01T08:00:00Z. Returned to the millisecond, as [`date`]
+/// writes it.
 pub(crate) fn check_time(text: &str) -> Result<String, String> {
     let is_shaped = |(at, c): (usize, char)| match at {
         4 | 7 => c == '-',
@@ -119,14 +123,16 @@ pub(crate) fn check_time(text: &str) -> Result<String, String> {
         13 | 16 => c == ':',
         _ => c.is_ascii_digit(),
     };
-    let seconds = text.get(..SECONDS).unwrap_or_default();
-    let rest = text.get(SECONDS..).unwrap_or_default().strip_suffix('Z');
-    let is_fraction =
-        |rest: &str| rest.is_empty() || rest.strip_prefix('.').is_some_and(|of| of.bytes().all(|b| b.is_ascii_digit()));
-    if !seconds.is_empty() && seconds.char_indices().all(is_shaped) && rest.is_some_and(is_fraction) {
-        Ok(text.to_owned())
-    } else {
-        Err("give it in UTC, such as 2026-03-01T08:00:00Z".to_owned())
+    let asked = text
+        .get(..SECONDS)
+        .zip(text.get(SECONDS..).and_then(|rest| rest.strip_suffix('Z')));
+    let Some((seconds, rest)) = asked.filter(|(seconds, _)| seconds.char_indices().all(is_shaped)) else {
+        return Err("give it in UTC, such as 2026-03-01T08:00:00Z".to_owned());
+    };
+    let fraction = if rest.is_empty() { Some("0") } else { rest.strip_prefix('.') };
+    match fraction.filter(|of| !of.is_empty() && of.bytes().all(|b| b.is_ascii_digit())) {
+        Some(fraction) => Ok(format!("{seconds}.{:0<3.3}Z", fraction)),
+        None => Err("what stands behind the seconds is no fraction".to_owned()),
     }
 }
 
@@ -139,7 +145,7 @@ fn gateway(config: &Path) -> Result<GatewayConfig, Failure> {
     }
 }
 
-fn found(dir: &Path) -> Result<Vec<Backup>, Failure> {
+fn found(dir: &Path) -> Result<Backups, Failure> {
     backup::list(dir).map_err(|error| failed("there are no backups", error))
 }
 
@@ -177,9 +183,10 @@ mod tests {
 
     #[test]
     fn times_are_taken_in_utc_alone_and_names_are_in_their_order() {
-        for good in ["2026-03-01T08:00:00Z", "2026-03-01T08:00:00.25Z"] {
-            assert_eq!(check_time(good), Ok(good.to_owned()));
-        }
+        let same = |text: &str, is: &str| assert_eq!(check_time(text), Ok(is.to_owned()));
+        same("2026-03-01T08:00:00Z", "2026-03-01T08:00:00.000Z");
+        same("2026-03-01T08:00:00.25Z", "2026-03-01T08:00:00.250Z");
+        same("2026-03-01T08:00:00.123456Z", "2026-03-01T08:00:00.123Z");
         for bad in [
             "",
             "2026-03-01",

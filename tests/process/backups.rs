@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use gateway::store::FILE;
+
 use crate::load::Load;
 use crate::site::Site;
 use crate::store;
@@ -9,7 +11,7 @@ use crate::store;
 const READINGS: u64 = 400;
 
 #[test]
-fn a_backup_taken_under_load_is_put_back_after_the_disk_is_lost_and_the_site_goes_on() {
+fn a_backup_taken_while_the_gateway_runs_is_put_back_after_its_store_is_lost_and_the_site_goes_on() {
     let mut site = Site::start(2);
     let backups = site.data_dir().with_file_name("backups");
     let to = backups.to_str().unwrap();
@@ -20,13 +22,13 @@ fn a_backup_taken_under_load_is_put_back_after_the_disk_is_lost_and_the_site_goe
     assert!(is_taken, "{said}");
     accounts.push(load.wait());
     store::expect_all(&site, &accounts);
-    let (is_taken, said) = site.command(0, &["backup", "take", "--to", to, "--keep", "1"]);
-    assert!(is_taken && said.contains("removed"), "{said}");
+    assert!(site.command(0, &["backup", "take", "--to", to]).0);
 
     let (is_restored, said) = site.command(0, &["restore", "--from", to]);
     assert!(!is_restored && said.contains("stop the gateway first"), "{said}");
     site.kill_gateway();
-    fs::remove_dir_all(site.data_dir()).unwrap();
+    // The log of the one that was killed is left where a hasty operator removed the store.
+    fs::remove_file(site.data_dir().join(FILE)).unwrap();
     accounts.push(Load::start(site.mqtt(1), "loop-3", 200, READINGS).wait());
     let (is_restored, said) = site.command(0, &["restore", "--from", to]);
     assert!(is_restored, "{said}");

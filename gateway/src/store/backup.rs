@@ -11,6 +11,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -103,8 +104,8 @@ fn damaged(path: &Path, what: impl fmt::Display) -> BackupError {
 pub fn take(store: &Path, dir: &Path, name: &str, taken_ms: u64) -> Result<Backup, BackupError> {
     fs::create_dir_all(dir).map_err(cannot("make", dir))?;
     let _lock = alone(dir)?;
+    remove_leftovers(dir)?;
     let part = dir.join(format!("{name}.part"));
-    remove(&part)?;
     copy_live(store, &part)?;
     File::open(&part)
         .and_then(|file| file.sync_all())
@@ -114,10 +115,30 @@ pub fn take(store: &Path, dir: &Path, name: &str, taken_ms: u64) -> Result<Backu
     let manifest = Manifest { layout: schema::VERSION, taken_ms, bytes, xxh3, sites, records };
     let file = dir.join(format!("{name}.sqlite"));
     fs::rename(&part, &file).map_err(cannot("name", &file))?;
+    sync_dir(dir)?;
     let backup = Backup { name: name.to_owned(), manifest };
     write_manifest(dir, &backup)?;
     sync_dir(dir)?;
     Ok(backup)
+}
+
+/// What was given up half-way has the size of a store.
+fn remove_leftovers(dir: &Path) -> Result<(), BackupError> {
+    for path in files(dir)? {
+        let is_part = path.extension().is_some_and(|end| end == "part");
+        let is_copy = path.extension().is_some_and(|end| end == "sqlite");
+        if is_part || (is_copy && !path.with_extension("json").exists()) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let entries = fs::read_dir(dir).map_err(cannot("look into", dir))?;
+    entries
+        .map(|entry| Ok(entry.map_err(cannot("look into", dir))?.path()))
+        .collect()
 }
 
 fn alone(dir: &Path) -> Result<File, BackupError> {
@@ -152,25 +173,35 @@ fn manifest_of(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.json"))
 }
 
-/// The backups in `dir`, the oldest first. What has no manifest, or one that cannot be read, is none.
-pub fn list(dir: &Path) -> Result<Vec<Backup>, BackupError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(cannot("look into", dir))? {
-        let path = entry.map_err(cannot("look into", dir))?.path();
-        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+/// The backups in a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backups {
+    /// The oldest first.
+    pub whole: Vec<Backup>,
+    /// Names of those whose manifest cannot be read: nobody knows what they hold.
+    pub unreadable: Vec<String>,
+}
+
+/// The backups in `dir`. What has no manifest is none.
+pub fn list(dir: &Path) -> Result<Backups, BackupError> {
+    let mut found = Backups::default();
+    for path in files(dir)? {
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
+            continue;
+        };
         if path.extension().is_none_or(|end| end != "json") {
             continue;
         }
         let mut text = Vec::new();
-        let file = File::open(&path).map_err(cannot("read", &path))?;
-        file.take(MANIFEST_BYTES_MAX)
-            .read_to_end(&mut text)
-            .map_err(cannot("read", &path))?;
-        if let Ok(manifest) = serde_json::from_slice(&text) {
-            found.push(Backup { name: name.to_owned(), manifest });
+        let read = File::open(&path).and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_end(&mut text));
+        match read.ok().and_then(|_| serde_json::from_slice(&text).ok()) {
+            Some(manifest) => found.whole.push(Backup { name: name.to_owned(), manifest }),
+            None => found.unreadable.push(name.to_owned()),
         }
     }
-    found.sort_by(|one, other| (one.manifest.taken_ms, &one.name).cmp(&(other.manifest.taken_ms, &other.name)));
+    let order = |backup: &Backup| (backup.manifest.taken_ms, backup.name.clone());
+    found.whole.sort_by_key(order);
+    found.unreadable.sort_unstable();
     Ok(found)
 }
 
@@ -206,44 +237,72 @@ pub fn restore(store: &Path, dir: &Path, backup: &Backup, aside: &str) -> Result
     let (place, coming) = (store.join(FILE), store.join(format!("{FILE}.restored")));
     let from = dir.join(format!("{}.sqlite", backup.name));
     compare(&coming, copy(&from, &coming)?, &backup.manifest)?;
+    give_owner(&coming, store).map_err(cannot("give away", &coming))?;
     let kept = keep_aside(store, aside)?;
     fs::rename(&coming, &place).map_err(cannot("name", &place))?;
     sync_dir(store)?;
     Ok(kept)
 }
 
-/// The log leaves its place first: beside another store it would be taken for that one's.
+/// The log leaves its place first, also where it is all that is left: beside another store it would be taken for that one's.
 fn keep_aside(store: &Path, aside: &str) -> Result<Option<PathBuf>, BackupError> {
     let place = store.join(FILE);
-    if !place.exists() {
-        return Ok(None);
+    if place.exists() {
+        fold_log(&place)?;
     }
-    // Then there is no log. A store that is damaged is kept as it is.
-    let _ = schema::open(&place).and_then(|sql| Ok(sql.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?));
-    for end in ["-wal", "-shm"] {
+    for end in ["-wal", "-shm", "-journal"] {
         let path = store.join(format!("{FILE}{end}"));
         if path.exists() {
             fs::rename(&path, store.join(format!("{FILE}.{aside}{end}"))).map_err(cannot("set aside", &path))?;
         }
     }
     let kept = store.join(format!("{FILE}.{aside}"));
-    fs::hard_link(&place, &kept).map_err(cannot("set aside", &place))?;
+    let kept = match fs::hard_link(&place, &kept) {
+        Ok(()) => Some(kept),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(cannot("set aside", &place)(error)),
+    };
     sync_dir(store)?;
-    Ok(Some(kept))
+    Ok(kept)
 }
 
-/// Removes the oldest backups of `dir` but the last `keep`; their names.
-pub fn prune(dir: &Path, keep: usize) -> Result<Vec<String>, BackupError> {
+/// Brings the log into the store, so that the store is whole without it. One that is damaged stays as it is, with its log.
+fn fold_log(place: &Path) -> Result<(), BackupError> {
+    let Ok(sql) = schema::open(place) else { return Ok(()) };
+    let folded = sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    match folded {
+        Ok(0) | Err(_) => Ok(()),
+        Ok(_) => Err(cannot("set aside", place)(io::Error::other("somebody reads it: close it first"))),
+    }
+}
+
+/// As the store before, or the directory, has it: whoever runs the gateway may write it.
+fn give_owner(path: &Path, store: &Path) -> io::Result<()> {
+    let place = fs::metadata(store.join(FILE));
+    if let Ok(place) = &place {
+        fs::set_permissions(path, place.permissions())?;
+    }
+    let like = place.or_else(|_| fs::metadata(store))?;
+    let own = fs::metadata(path)?;
+    if (own.uid(), own.gid()) == (like.uid(), like.gid()) {
+        return Ok(());
+    }
+    chown(path, Some(like.uid()), Some(like.gid()))
+}
+
+/// Removes the oldest backups of `dir` but the last `keep`, and never `spared`, however the clock went; their names.
+pub fn prune(dir: &Path, keep: usize, spared: &str) -> Result<Vec<String>, BackupError> {
     let _lock = alone(dir)?;
-    let mut all = list(dir)?;
-    all.truncate(all.len().saturating_sub(keep));
-    for backup in &all {
+    let mut old = list(dir)?.whole;
+    old.truncate(old.len().saturating_sub(keep));
+    old.retain(|backup| backup.name != spared);
+    for backup in &old {
         // Without its manifest it is none, whatever happens next.
         remove(&manifest_of(dir, &backup.name))?;
         remove(&dir.join(format!("{}.sqlite", backup.name)))?;
     }
     sync_dir(dir)?;
-    Ok(all.into_iter().map(|backup| backup.name).collect())
+    Ok(old.into_iter().map(|backup| backup.name).collect())
 }
 
 /// Whether the file is a whole store whose counts add up; its sites and records.

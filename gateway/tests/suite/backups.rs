@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use gateway::store::backup::{Backup, BackupError, list, prune, restore, take, verify};
+use gateway::store::backup::{Backup, BackupError, Backups, list, prune, restore, take, verify};
 use gateway::store::read::StoreReader;
 use gateway::store::{FILE, Store, StoreError};
 
@@ -36,12 +36,19 @@ fn what_is_taken_beside_the_writer_is_put_back_and_what_was_there_is_kept() {
     let taken = take(data.path(), backups.path(), "one", 1000).unwrap();
     assert_eq!((taken.manifest.sites, taken.manifest.records), (1, 4));
     put(&mut store, &[block(stream(1, 1), 5, 5..=9)]);
-    assert_eq!(list(backups.path()).unwrap(), std::slice::from_ref(&taken));
+    assert_eq!(list(backups.path()).unwrap().whole, std::slice::from_ref(&taken));
     verify(backups.path(), &taken).unwrap();
     let refused = restore(data.path(), backups.path(), &taken, "before");
     assert!(matches!(refused, Err(BackupError::Store(StoreError::Locked { .. }))), "{refused:?}");
     assert_eq!(stored(data.path()), 9, "a gateway runs: nothing was touched");
+    // As a kill leaves it: the last commits stand in the log alone.
+    let killed = Scratch::new();
+    for end in ["", "-wal"] {
+        let name = format!("{FILE}{end}");
+        fs::copy(data.path().join(&name), killed.path().join(&name)).unwrap();
+    }
     drop(store);
+    let data = killed;
     let kept = restore(data.path(), backups.path(), &taken, "before").unwrap().unwrap();
     assert_eq!(stored(data.path()), 4);
     let (mut store, _) = Store::open(data.path()).unwrap();
@@ -103,7 +110,7 @@ fn a_store_that_does_not_add_up_gives_no_backup() {
     drop(sql);
     let taken = take(data.path(), backups.path(), "one", 1000);
     assert!(matches!(taken, Err(BackupError::Damaged { .. })), "{taken:?}");
-    assert_eq!(list(backups.path()).unwrap(), []);
+    assert_eq!(list(backups.path()).unwrap().whole, []);
     assert!(take(data.path(), backups.path(), "one", 1000).is_err(), "what was left over is no obstacle");
 }
 
@@ -112,11 +119,30 @@ fn the_oldest_go_and_what_has_no_manifest_is_no_backup() {
     let (data, backups, _store) = filled(4);
     let take = |name, at| take(data.path(), backups.path(), name, at).unwrap();
     let all: Vec<Backup> = vec![take("b", 1000), take("c", 2000), take("a", 3000)];
-    assert_eq!(list(backups.path()).unwrap(), all);
+    assert_eq!(list(backups.path()).unwrap().whole, all);
     fs::write(backups.path().join("d.sqlite"), b"being copied").unwrap();
     fs::write(backups.path().join("e.json"), b"{}").unwrap();
-    assert_eq!(prune(backups.path(), 2).unwrap(), ["b"]);
-    assert_eq!(list(backups.path()).unwrap(), all[1..]);
-    assert_eq!(prune(backups.path(), 2).unwrap(), [""; 0]);
+    assert_eq!(list(backups.path()).unwrap(), Backups { whole: all.clone(), unreadable: vec!["e".to_owned()] });
+    assert_eq!(prune(backups.path(), 2, "a").unwrap(), ["b"]);
+    assert_eq!(list(backups.path()).unwrap().whole, all[1..]);
+    assert_eq!(prune(backups.path(), 2, "a").unwrap(), [""; 0]);
     assert!(!backups.path().join("b.sqlite").exists());
+    // The clock was ahead when the others were taken.
+    let late = take("now", 500);
+    assert!(!backups.path().join("d.sqlite").exists(), "what was given up is removed by the next one");
+    assert_eq!(prune(backups.path(), 1, &late.name).unwrap(), ["c"]);
+    verify(backups.path(), &late).unwrap();
+}
+
+#[test]
+fn a_log_without_its_store_is_not_taken_for_that_of_the_restored_one() {
+    let (data, backups, mut store) = filled(4);
+    let taken = take(data.path(), backups.path(), "one", 1000).unwrap();
+    put(&mut store, &[block(stream(1, 1), 5, 5..=9)]);
+    let left = Scratch::new();
+    fs::copy(data.path().join(format!("{FILE}-wal")), left.path().join(format!("{FILE}-wal"))).unwrap();
+    assert_eq!(restore(left.path(), backups.path(), &taken, "before").unwrap(), None);
+    assert_eq!(stored(left.path()), 4);
+    assert!(left.path().join(format!("{FILE}.before-wal")).exists());
+    drop(store);
 }

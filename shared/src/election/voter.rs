@@ -266,6 +266,7 @@ impl Voter {
         self.promised = self.promised.max(term);
         self.asks_from = [Instant::ZERO; 2];
         self.vouched = VoterSet::EMPTY;
+        self.sworn = None;
         self.durable.join();
     }
 

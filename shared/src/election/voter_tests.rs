@@ -314,6 +314,19 @@ fn a_stranger_votes_on_an_operators_word_once_all_it_forgot_is_over_and_far_abov
 }
 
 #[test]
+fn a_leader_that_comes_back_before_an_operators_word_counts_is_believed_instead() {
+    let late = Settings::new(LEASE).patience(LEASE_MAX).as_micros() as u64;
+    let mut voter = stranger();
+    voter.handle_acquire(&request(8, 2, 1), at(late));
+    assert_eq!(voter.swear(at(late)), WishAnswer::Begun);
+    let memory = voter.remember(at(late)).unwrap();
+    voter.handle_acquire(&Acquire { trial: true, ..told(Standing::Leader, Met::Waits(9)) }, at(late));
+    assert!(voter.is_joined());
+    voter.handle_remembered(memory);
+    assert_eq!(voter.promised(), Term::new(7, board(3)), "no term that would end the leader's");
+}
+
+#[test]
 fn a_stranger_that_founds_a_site_with_others_takes_no_operators_word() {
     let late = Settings::new(LEASE).patience(LEASE_MAX).as_micros() as u64;
     let mut voter = stranger();

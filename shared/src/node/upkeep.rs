@@ -331,6 +331,7 @@ impl Node {
         let own = Stream { origin: self.origin, class: Class::Alarm };
         if gone.iter().any(|(stream, _)| *stream == own) {
             // A board that is away for long may have them, and until it is back nobody would know what they say.
+            self.upkeep.repair.forget_named();
             self.declare_again(now);
         }
         let records = self.upkeep.repair.missing() - before;
@@ -344,7 +345,7 @@ impl Node {
     }
 
     fn ask_for_missing(&mut self, now: Instant, out: &mut Outbox<Action>) {
-        self.name_missing(now);
+        self.name_missing(now, out);
         if now < self.upkeep.repair.next_deadline().at || self.journal.is_poisoned() {
             return;
         }
@@ -377,6 +378,7 @@ impl Node {
             }
         }
         if gap_records_gone {
+            self.upkeep.repair.forget_named();
             self.declare_again(now);
         }
         if any_gone {
@@ -386,10 +388,14 @@ impl Node {
     }
 
     /// Where damaged segments stay for what is missing alone, and room is short, that is named, so that they may go.
-    fn name_missing(&mut self, now: Instant) {
-        if self.upkeep.repair.missing() > 0 && self.journal.is_held_up(self.uplink.covered()) {
-            let missing = self.upkeep.repair.name();
-            self.name_damaged(&missing, now);
+    fn name_missing(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        if self.journal.is_poisoned() || !self.journal.is_held_up(self.uplink.covered()) {
+            return;
+        }
+        let missing = self.upkeep.repair.name();
+        self.name_damaged(&missing, now);
+        if !self.upkeep.repair.has_unnamed() && self.upkeep.naming.is_none() {
+            self.free_covered(now, out);
         }
     }
 

@@ -230,7 +230,13 @@ impl Repair {
         let is_named = |(stream, holes): (&Stream, &RangeSet)| {
             self.named.get(stream).is_some_and(|named| named.contains_all(holes))
         };
-        self.is_judging() || !self.holes.iter().all(is_named)
+        let doubts = || self.doubtful.values().any(|ranges| !ranges.is_empty());
+        self.is_judging() || !self.holes.iter().all(is_named) || (!self.holes.is_empty() && doubts())
+    }
+
+    /// A gap record that named some may be lost: they are to be named again.
+    pub fn forget_named(&mut self) {
+        self.named.clear();
     }
 
     fn close(&mut self, stream: &Stream, ranges: &RangeSet) -> u64 {

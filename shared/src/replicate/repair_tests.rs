@@ -145,6 +145,14 @@ fn without_room_to_remember_by_a_fruitless_hole_is_named_once_and_sought_all_the
     assert!(answer_all(&mut repair, parted, at(2), absent).is_empty());
     assert_eq!(repair.name(), [(stream(1), range(20, 20))], "the others are named already");
     assert_eq!((repair.missing(), repair.counts().gone), (7, 0), "board 3 may have them");
+    repair.doubt(stream(2), &set(1, 3));
+    assert!(repair.has_unnamed(), "the region may lack these, and they are not named");
+    repair.handle_covered(stream(2), &set(1, 3), false, at(3));
+    assert!(!repair.has_unnamed());
+    repair.forget_named();
+    assert!(repair.has_unnamed(), "what named them is lost");
+    assert!(answer_all(&mut repair, parted, at(100), absent).is_empty());
+    assert_eq!(repair.name(), [(stream(1), range(4, 9)), (stream(1), range(20, 20))]);
     assert_eq!(repair.handle_held(&stream(1), range(4, 9)), 6);
     assert!(!repair.has_unnamed());
 }

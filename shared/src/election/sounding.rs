@@ -58,10 +58,11 @@ impl Election {
         }
     }
 
-    /// Witnesses that are reached and have not said that they have met a leader.
+    /// Witnesses that are reached and have not said that they have met a leader; none where this board has no vote, and asks none.
     pub(super) fn strangers(&self) -> VoterSet {
         let voters = self.core.voters().set;
-        let is_strange = |voter: &VoterId| voters.contains(*voter) && !self.core.has_met(*voter);
+        let asks = voters.contains(self.core.me.into());
+        let is_strange = |voter: &VoterId| asks && voters.contains(*voter) && !self.core.has_met(*voter);
         self.linked.iter().filter(is_strange).collect()
     }
 

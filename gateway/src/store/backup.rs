@@ -4,7 +4,7 @@
 //! ```text
 //! DIR/<name>.sqlite    the store as it was at one moment
 //!     <name>.json      what is in it and its digest: written last, so that without it there is no backup
-//!     <name>.part      being taken, or given up
+//!     *.backup-part    being written, or given up
 //!     lock             held while one is taken
 //! ```
 
@@ -23,6 +23,8 @@ use super::{FILE, StoreError, lock, schema};
 const PIECE_BYTES: usize = 1024 * 1024;
 /// Bytes of a manifest. A longer one is none.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
+/// Ends the names of files that are not whole yet: nobody else's, so that they may be removed from any directory.
+const PART: &str = "backup-part";
 
 /// What a backup holds, as it stands beside it in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +107,7 @@ pub fn take(store: &Path, dir: &Path, name: &str, taken_ms: u64) -> Result<Backu
     fs::create_dir_all(dir).map_err(cannot("make", dir))?;
     let _lock = alone(dir)?;
     remove_leftovers(dir)?;
-    let part = dir.join(format!("{name}.part"));
+    let part = dir.join(format!("{name}.{PART}"));
     copy_live(store, &part)?;
     File::open(&part)
         .and_then(|file| file.sync_all())
@@ -125,9 +127,7 @@ pub fn take(store: &Path, dir: &Path, name: &str, taken_ms: u64) -> Result<Backu
 /// What was given up half-way has the size of a store.
 fn remove_leftovers(dir: &Path) -> Result<(), BackupError> {
     for path in files(dir)? {
-        let is_part = path.extension().is_some_and(|end| end == "part");
-        let is_copy = path.extension().is_some_and(|end| end == "sqlite");
-        if is_part || (is_copy && !path.with_extension("json").exists()) {
+        if path.extension().is_some_and(|end| end == PART) {
             remove(&path)?;
         }
     }
@@ -160,7 +160,7 @@ fn copy_live(store: &Path, into: &Path) -> Result<(), BackupError> {
 
 fn write_manifest(dir: &Path, backup: &Backup) -> Result<(), BackupError> {
     let path = manifest_of(dir, &backup.name);
-    let beside = dir.join(format!("{}.json.part", backup.name));
+    let beside = dir.join(format!("{}.json.{PART}", backup.name));
     let mut text = serde_json::to_vec_pretty(&backup.manifest).map_err(|error| damaged(&path, error))?;
     text.push(b'\n');
     let written = File::create(&beside).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));

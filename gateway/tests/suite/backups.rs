@@ -122,6 +122,7 @@ fn the_oldest_go_and_what_has_no_manifest_is_no_backup() {
     assert_eq!(list(backups.path()).unwrap().whole, all);
     fs::write(backups.path().join("d.sqlite"), b"being copied").unwrap();
     fs::write(backups.path().join("e.json"), b"{}").unwrap();
+    fs::write(backups.path().join("f.backup-part"), b"given up").unwrap();
     assert_eq!(list(backups.path()).unwrap(), Backups { whole: all.clone(), unreadable: vec!["e".to_owned()] });
     assert_eq!(prune(backups.path(), 2, "a").unwrap(), ["b"]);
     assert_eq!(list(backups.path()).unwrap().whole, all[1..]);
@@ -129,7 +130,8 @@ fn the_oldest_go_and_what_has_no_manifest_is_no_backup() {
     assert!(!backups.path().join("b.sqlite").exists());
     // The clock was ahead when the others were taken.
     let late = take("now", 500);
-    assert!(!backups.path().join("d.sqlite").exists(), "what was given up is removed by the next one");
+    assert!(!backups.path().join("f.backup-part").exists(), "what was given up is removed by the next one");
+    assert!(backups.path().join("d.sqlite").exists(), "what is somebody else's is not");
     assert_eq!(prune(backups.path(), 1, &late.name).unwrap(), ["c"]);
     verify(backups.path(), &late).unwrap();
 }

@@ -228,6 +228,18 @@ fn asking(life: Life) -> (Election, Instant, Term, u64) {
     (election, now, term, attempt)
 }
 
+/// The same board leads, granted by board 3, and is in the middle of its first renewal: when it asked for the lease and when it
+/// renews, term and attempt of that.
+fn renewing() -> (Election, (Instant, Instant), Term, u64) {
+    let (mut election, sent, term, attempt) = asking(FIRST);
+    let mut out = Outbox::default();
+    election.handle_message(board(3).into(), &ElectionMessage::Granted { term, attempt, clear: true }, sent, &mut out);
+    let renewal = election.next_deadline().at;
+    election.handle_deadline(renewal, &mut out);
+    let (_, attempt) = newest_request(&mut out, false);
+    (election, (sent, renewal), term, attempt)
+}
+
 fn newest_request(out: &mut Outbox<Output>, trial: bool) -> (Term, u64) {
     let mut requests = drain(out).into_iter().filter_map(|output| match output {
         Output::Tell { message: ElectionMessage::Acquire(acquire), .. } if acquire.trial == trial => {
@@ -275,13 +287,9 @@ fn an_answer_that_comes_when_its_lease_is_over_wins_nothing() {
 #[test]
 fn a_late_grant_of_a_life_that_its_voter_forgot_does_not_carry_the_lease_on() {
     for forgets in [false, true] {
-        let (mut election, sent, term, attempt) = asking(FIRST);
+        let (mut election, (_, renewal), term, attempt) = renewing();
         let mut out = Outbox::default();
-        let granted = |attempt| ElectionMessage::Granted { term, attempt, clear: true };
-        election.handle_message(board(3).into(), &granted(attempt), sent, &mut out);
-        let renewal = election.next_deadline().at;
-        election.handle_deadline(renewal, &mut out);
-        let (_, attempt) = newest_request(&mut out, false);
+        let granted = ElectionMessage::Granted { term, attempt, clear: true };
         if forgets {
             // Its disk was replaced since: the new life says so before the old one's answer arrives.
             let denied = ElectionMessage::Denied {
@@ -295,7 +303,7 @@ fn a_late_grant_of_a_life_that_its_voter_forgot_does_not_carry_the_lease_on() {
             election.handle_message(board(3).into(), &denied, renewal, &mut out);
         }
         drain(&mut out);
-        election.handle_message(board(3).into(), &granted(attempt), renewal, &mut out);
+        election.handle_message(board(3).into(), &granted, renewal, &mut out);
         let extended = drain(&mut out).iter().any(|output| matches!(output, Output::Extended { .. }));
         assert_eq!(extended, !forgets);
         assert_eq!(election.holds(renewal), Some(term), "what it granted before carries the lease to its end");
@@ -305,16 +313,12 @@ fn a_late_grant_of_a_life_that_its_voter_forgot_does_not_carry_the_lease_on() {
 #[test]
 fn a_lease_that_has_run_out_does_not_come_back_under_its_term() {
     for (late, extends) in [(189_999, true), (190_000, false)] {
-        let (mut election, sent, term, attempt) = asking(FIRST);
+        let (mut election, (sent, _), term, attempt) = renewing();
         let mut out = Outbox::default();
-        let granted = |attempt| ElectionMessage::Granted { term, attempt, clear: true };
-        election.handle_message(board(3).into(), &granted(attempt), sent, &mut out);
-        let renewal = election.next_deadline().at;
-        election.handle_deadline(renewal, &mut out);
-        let (_, attempt) = newest_request(&mut out, false);
+        let granted = ElectionMessage::Granted { term, attempt, clear: true };
         // The answer waited while this board stood still; by itself it would carry the lease on.
         let received = sent + Duration::from_micros(late);
-        election.handle_message(board(3).into(), &granted(attempt), received, &mut out);
+        election.handle_message(board(3).into(), &granted, received, &mut out);
         let extended = drain(&mut out).iter().any(|output| matches!(output, Output::Extended { .. }));
         assert_eq!((extended, election.holds(received).is_some()), (extends, extends), "{late} us late");
         election.handle_deadline(received, &mut out);

@@ -66,6 +66,8 @@ fn supervisor(path: &Path) -> Result<ExitCode, Failure> {
         command.arg0("roadstead").args(["node", "--child", "--config"]).arg(path);
         command
     };
+    // An obituary does not wait for it: it is what the other boards act on.
+    link::entropy::warm_up();
     let runtime = built(Builder::new_current_thread().enable_all().build())?;
     let mut crier = Crier::new(path, &config);
     let charge = Charge {
@@ -130,6 +132,8 @@ fn board(path: &Path) -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }
+    // While the journal recovers, so that the first handshake does not wait for it.
+    link::entropy::warm_up();
     let (config, stop) = match board_config(path).and_then(|config| Ok((config, stop_on_signal()?))) {
         Ok(ready) => ready,
         Err(failure) => {

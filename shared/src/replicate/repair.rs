@@ -48,6 +48,8 @@ pub struct Repair {
     laps: u64,
     /// Nothing came of the last lap, and nothing is missing since.
     is_fruitless: bool,
+    /// What was asked for since all of it was, or since a board came: the next lap asks for the others first.
+    searched: Records,
     /// Holes that a gap record says, for want of room to remember them by.
     named: Records,
     next_at: Instant,
@@ -130,6 +132,7 @@ impl Repair {
             gone_before: BTreeMap::new(),
             laps: 0,
             is_fruitless: false,
+            searched: BTreeMap::new(),
             named: BTreeMap::new(),
             next_at: Instant::ZERO,
             counts: RepairCounts::default(),
@@ -215,14 +218,18 @@ impl Repair {
         if self.lap.is_some() || !core::mem::take(&mut self.is_fruitless) {
             return Vec::new();
         }
-        let fresh = |(stream, holes): (&Stream, &RangeSet)| {
-            let named = self.named.get(stream);
-            let fresh = named.map_or_else(|| holes.clone(), |named| holes.minus(named));
-            fresh.ranges().iter().map(|range| (*stream, *range)).collect::<Vec<_>>()
-        };
-        let fresh = self.holes.iter().flat_map(fresh).collect();
-        self.named = self.holes.clone();
-        fresh
+        let known = both(&self.named, &self.holes);
+        let mut fresh = both(&self.searched, &self.holes);
+        fresh.iter_mut().for_each(|(stream, ranges)| {
+            if let Some(known) = known.get(stream) {
+                *ranges = ranges.minus(known);
+            }
+        });
+        self.named = known;
+        for (stream, ranges) in &fresh {
+            self.named.entry(*stream).or_default().extend(ranges);
+        }
+        lines(&fresh).collect()
     }
 
     /// Whether the next start would know of some hole from a damaged segment alone.
@@ -296,14 +303,17 @@ impl Repair {
         if self.holes.is_empty() || now < self.next_at {
             return false;
         }
-        let all = self
-            .holes
-            .iter()
-            .flat_map(|(stream, ranges)| ranges.ranges().iter().map(|range| (*stream, *range)));
-        // Ranges that nobody had stand behind the others, so that many of them hide nothing.
-        let (fresh, stale): (Vec<_>, Vec<_>) = all
-            .partition(|(stream, range)| !self.gone_before.get(stream).is_some_and(|gone| gone.contains_range(*range)));
-        let asked: Records = gather(fresh.into_iter().chain(stale).take(FETCH_RANGES_MAX));
+        self.searched = both(&self.searched, &self.holes);
+        if !self.has_unsearched() {
+            self.searched.clear();
+        }
+        let is_in = |records: &Records, (stream, range): &(Stream, SeqRange)| {
+            records.get(stream).is_some_and(|ranges| ranges.contains_range(*range))
+        };
+        // Those that were asked for stand behind the others, and so do those that nobody had: many of them hide nothing.
+        let mut all: Vec<_> = lines(&self.holes).collect();
+        all.sort_by_key(|line| (is_in(&self.searched, line), is_in(&self.gone_before, line)));
+        let asked: Records = gather(all.into_iter().take(FETCH_RANGES_MAX));
         let others = members.peers.difference(members.holders);
         let left = members
             .holders
@@ -343,6 +353,7 @@ impl Repair {
     pub fn handle_link(&mut self, peer: BoardId, up: bool, now: Instant) {
         if up {
             self.is_fruitless = false;
+            self.searched.clear();
             self.next_at = self.next_at.min(now);
         } else if let Some(lap) = self
             .lap
@@ -357,8 +368,11 @@ impl Repair {
         let Some(lap) = self.lap.take() else { return };
         let gone = both(&lap.gone, &self.holes);
         let again = both(&gone, &self.gone_before);
-        for stream in lap.asked.keys() {
-            self.gone_before.remove(stream);
+        for (stream, asked) in &lap.asked {
+            self.searched.entry(*stream).or_default().extend(asked);
+            if let Some(before) = self.gone_before.get_mut(stream) {
+                *before = before.minus(asked);
+            }
         }
         for (stream, ranges) in &again {
             let lines = ranges
@@ -373,9 +387,12 @@ impl Repair {
             }
         }
         let hopeful = !gone.is_empty() || self.counts.filled > lap.filled_before;
-        self.gone_before.extend(gone);
+        for (stream, gone) in gone {
+            self.gone_before.entry(stream).or_default().extend(&gone);
+        }
+        self.gone_before = both(&self.gone_before, &self.holes);
         self.is_fruitless = !hopeful;
-        self.next_at = now + if hopeful { SOON } else { LATER };
+        self.next_at = now + if hopeful || self.has_unsearched() { SOON } else { LATER };
         self.gone.drain(..).for_each(|gone| out.push(gone));
     }
 
@@ -390,6 +407,14 @@ impl Repair {
             None if self.holes.is_empty() => Deadline::NONE,
             None => Deadline { at: self.next_at, why: "the boards to be asked for what is missing here" },
         }
+    }
+
+    /// Whether some holes wait for their first lap.
+    fn has_unsearched(&self) -> bool {
+        let is_searched = |(stream, holes): (&Stream, &RangeSet)| {
+            self.searched.get(stream).is_some_and(|searched| searched.contains_all(holes))
+        };
+        !self.holes.iter().all(is_searched)
     }
 
     /// The holes.
@@ -429,11 +454,7 @@ impl Lap {
 
     /// What was asked for and is still missing.
     fn wanted(&self, holes: &Records) -> Vec<(Stream, SeqRange)> {
-        let wanted = both(&self.asked, holes);
-        let lines = wanted
-            .iter()
-            .flat_map(|(stream, ranges)| ranges.ranges().iter().map(|range| (*stream, *range)));
-        lines.take(FETCH_RANGES_MAX).collect()
+        lines(&both(&self.asked, holes)).take(FETCH_RANGES_MAX).collect()
     }
 
     /// Of all boards with this hole the origin's own names it, else that of the lowest number.
@@ -454,6 +475,12 @@ fn gather(lines: impl IntoIterator<Item = (Stream, SeqRange)>) -> Records {
         records.entry(stream).or_default().insert(range);
     }
     records
+}
+
+fn lines(records: &Records) -> impl Iterator<Item = (Stream, SeqRange)> {
+    records
+        .iter()
+        .flat_map(|(stream, ranges)| ranges.ranges().iter().map(move |range| (*stream, *range)))
 }
 
 /// What is in both.

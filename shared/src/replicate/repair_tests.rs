@@ -157,6 +157,51 @@ fn without_room_to_remember_by_a_fruitless_hole_is_named_once_and_sought_all_the
     assert!(!repair.has_unnamed());
 }
 
+/// Every second record of these, so that none of `ranges` holes touches another.
+fn sprinkled(ranges: u64) -> RangeSet {
+    (0..ranges).map(|at| range(2 * at + 1, 2 * at + 1)).collect()
+}
+
+fn absent_all(_: BoardId, number: u64) -> Fetched {
+    Fetched { number, absent: alloc::vec![(stream(1), range(1, 9999))], ..Fetched::default() }
+}
+
+#[test]
+fn more_holes_than_one_lap_asks_for_are_all_gone_in_the_end() {
+    let mut repair = Repair::new(board(1));
+    repair.open(stream(1), &sprinkled(3 * FETCH_RANGES_MAX as u64), at(0));
+    let mut gone = 0;
+    for second in 0..20 {
+        gone += answer_all(&mut repair, members(), at(second), absent_all).len();
+    }
+    assert_eq!((gone, repair.missing()), (3 * FETCH_RANGES_MAX, 0));
+}
+
+#[test]
+fn while_a_board_is_away_no_hole_hides_another_and_none_is_named_that_nobody_was_asked_for() {
+    let mut repair = Repair::new(board(1));
+    let holes = FETCH_RANGES_MAX as u64 + 10;
+    repair.open(stream(1), &sprinkled(holes), at(0));
+    let parted = Members { linked: boards(&[2]), ..members() };
+    answer_all(&mut repair, parted, at(0), absent_all);
+    assert_eq!(repair.name().len(), FETCH_RANGES_MAX);
+    assert!(repair.has_unnamed(), "the others were asked for by nobody");
+    assert_eq!(repair.next_deadline().at, at(1), "and are now");
+    let [Output::Fetch { number, wanted, .. }] = &pump(&mut repair, parted, at(1))[..] else {
+        panic!("nobody is asked")
+    };
+    let last = 2 * holes - 1;
+    assert!(wanted.contains(&(stream(1), range(last, last))), "those that were not asked for come first");
+    assert_eq!(repair.handle_held(&stream(1), range(last, last)), 1);
+    repair.handle_fetched(board(2), &absent_all(board(2), *number));
+    answer_all(&mut repair, parted, at(1), absent_all);
+    answer_all(&mut repair, parted, at(2), absent_all);
+    answer_all(&mut repair, parted, at(20), absent_all);
+    let named = repair.name();
+    assert_eq!(named.len(), 9, "all that is left, each once: {named:?}");
+    assert!(!repair.has_unnamed());
+}
+
 #[test]
 fn nothing_is_gone_before_the_region_has_said_after_the_boards_that_it_lacks_it() {
     let members = Members { has_region: true, ..members() };

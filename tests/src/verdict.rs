@@ -88,12 +88,14 @@ impl World {
     }
 
     /// Acknowledged readings that are neither in the region nor declared, but for those that rotted where they stood, and of
-    /// which a full journal has shed the copies since: while a board is away that may have one, nobody calls them gone.
+    /// which a full journal has shed the copies since; and for those that were shed, while a board misses gap records of its
+    /// own that rotted: while a board is away that may have one, nobody calls them gone.
     fn absent(&self) -> Vec<Mark> {
         let is_any_lost = self.boards.values().any(|host| host.lost);
+        let names_are_missing = !self.rotted.is_empty() && self.boards_left().any(|host| host.misses_alarms(self.now));
         let waits = |mark: &Mark| {
             let is_left = self.boards_left().any(|host| host.disk.holds(*mark));
-            is_any_lost && !is_left && self.rotted.contains(mark)
+            is_any_lost && !is_left && (names_are_missing || self.rotted.contains(mark))
         };
         let missing = self.model.missing(&self.region.store);
         missing.into_iter().filter(|mark| !waits(mark)).collect()

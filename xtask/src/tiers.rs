@@ -200,7 +200,7 @@ pub(crate) fn build_release(workshop: &Workshop, program: &str) -> Result<(), St
 /// Searches every state of the election's core within bounds, and breaks each of its rules once; the searches print what
 /// they saw.
 pub(crate) fn model_check(workshop: &Workshop) -> Result<(), Stop> {
-    let search = "cargo test --locked --release -p shared --lib -- --ignored --nocapture --exact";
+    let search = "cargo test --locked --release -p shared --lib -- --ignored --nocapture --test-threads 1";
     Step::new(search)
         .args(["election::model::tests::the_whole_model_check"])
         .run(workshop)

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use stateright::{Checker, Expectation, HasDiscoveries, Model};
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
 use super::{Letter, Search, Step};
 use crate::election::rules::Rule;
@@ -132,6 +132,9 @@ fn mutants() -> Vec<(Rule, Search)> {
     ]
 }
 
+/// States that a search for a broken rule may take: the widest of them needs more than six millions.
+const MUTANT_STATES: usize = 12_000_000;
+
 /// What a search came to.
 struct Found {
     states: usize,
@@ -167,6 +170,58 @@ fn search_shortest(search: &Search, states: usize) -> Found {
         .spawn_bfs()
         .join();
     found(search, &checker, states)
+}
+
+/// Walks at random, from the beginning to where nothing more can happen, until so many states were met: deeper than a search of
+/// every state comes. What is broken is told with the length of the walk that broke it.
+fn walk(search: &Search, states: usize, seed: u64) -> Found {
+    let properties = search.properties();
+    let mut found = Found { states: 0, depth: 0, broken: Vec::new(), missing: Vec::new(), is_whole: false };
+    let mut seen = vec![false; properties.len()];
+    // A linear congruential generator (Knuth, MMIX), of which the upper bits count.
+    let mut chance = seed;
+    let mut draw = |below: usize| {
+        chance = chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(chance >> 33).unwrap() % below
+    };
+    while found.states < states && found.broken.is_empty() {
+        let mut site = search.init_states().pop().unwrap();
+        for depth in 0.. {
+            found.states += 1;
+            found.depth = found.depth.max(depth);
+            for (property, seen) in properties.iter().zip(&mut seen) {
+                let holds = (property.condition)(search, &site);
+                match property.expectation {
+                    Expectation::Sometimes => *seen |= holds,
+                    Expectation::Always | Expectation::Eventually if !holds => {
+                        found.broken.push((property.name, depth))
+                    }
+                    Expectation::Always | Expectation::Eventually => {}
+                }
+            }
+            let mut steps = Vec::new();
+            search.actions(&site, &mut steps);
+            let mut next = None;
+            while next.is_none() && !steps.is_empty() {
+                next = search.next_state(&site, steps.swap_remove(draw(steps.len())));
+            }
+            match next {
+                Some(next) => site = next,
+                None => break,
+            }
+        }
+    }
+    let is_missing =
+        |(property, seen): &(&Property<Search>, bool)| matches!(property.expectation, Expectation::Sometimes) && !seen;
+    found.missing = properties
+        .iter()
+        .zip(seen)
+        .filter(is_missing)
+        .map(|(property, _)| property.name)
+        .collect();
+    found
 }
 
 fn found(search: &Search, checker: &impl Checker<Search>, states: usize) -> Found {
@@ -215,6 +270,18 @@ fn tell(search: &Search, states: usize, is_whole: bool) -> bool {
     found.broken.is_empty() && (!found.is_whole || found.missing.is_empty())
 }
 
+fn tell_walks(search: &Search, states: usize, seed: u64) -> bool {
+    let found = walk(search, states, seed);
+    let Found { states, depth, broken, missing, .. } = found;
+    let result = match (broken.is_empty(), missing.is_empty()) {
+        (false, _) => format!("BROKEN: {broken:?}"),
+        (true, true) => String::from("holds"),
+        (true, false) => format!("holds; never {missing:?}"),
+    };
+    println!("{:<56} {states:>9} states on walks, longest {depth:>3}: {result}", search.name);
+    broken.is_empty()
+}
+
 fn tell_mutant(rule: Rule, search: &Search, states: usize) -> bool {
     let broken = Search { rule: Some(rule), ..search.clone() };
     let found = search_shortest(&broken, states);
@@ -233,10 +300,16 @@ fn every_state_of_the_small_searches_keeps_the_promises() {
 }
 
 #[test]
+fn a_walk_sees_a_broken_rule() {
+    let broken = Search { rule: Some(Rule::OneGrant), ..pair("pair + witness") };
+    assert!(!walk(&broken, 1_000_000, 1).broken.is_empty());
+}
+
+#[test]
 fn each_broken_rule_of_the_core_is_caught_by_a_search() {
     let missed: Vec<Rule> = mutants()
         .into_iter()
-        .filter(|(rule, search)| !tell_mutant(*rule, search, 12_000_000))
+        .filter(|(rule, search)| !tell_mutant(*rule, search, MUTANT_STATES))
         .map(|(rule, _)| rule)
         .collect();
     assert_eq!(missed, []);
@@ -354,6 +427,20 @@ fn each_broken_rule_of_a_long_story_is_caught_by_it() {
     }
 }
 
+/// `cargo xtask model-check`, its second part.
+#[test]
+#[ignore = "minutes: cargo xtask model-check runs it"]
+fn the_whole_model_check_on_walks() {
+    let searches = deep();
+    let broken: Vec<&str> = searches
+        .iter()
+        .zip(1..)
+        .filter(|(search, seed)| !tell_walks(search, 4_000_000, *seed))
+        .map(|(search, _)| search.name)
+        .collect();
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
 /// `cargo xtask model-check`
 #[test]
 #[ignore = "minutes: cargo xtask model-check runs it"]
@@ -366,7 +453,7 @@ fn the_whole_model_check() {
         holds &= tell(&search, 8_000_000, false);
     }
     for (rule, search) in mutants() {
-        holds &= tell_mutant(rule, &search, 6_000_000);
+        holds &= tell_mutant(rule, &search, MUTANT_STATES);
     }
     each_broken_rule_of_a_long_story_is_caught_by_it();
     assert!(holds, "see the table above");

@@ -172,6 +172,9 @@ fn search_shortest(search: &Search, states: usize) -> Found {
     found(search, &checker, states)
 }
 
+/// Steps of one walk: where steps lead back to where they came from, it would never end.
+const WALK_MAX: usize = 100;
+
 /// Walks at random, from the beginning to where nothing more can happen, until so many states were met: deeper than a search of
 /// every state comes. What is broken is told with the length of the walk that broke it.
 fn walk(search: &Search, states: usize, seed: u64) -> Found {
@@ -188,7 +191,7 @@ fn walk(search: &Search, states: usize, seed: u64) -> Found {
     };
     while found.states < states && found.broken.is_empty() {
         let mut site = search.init_states().pop().unwrap();
-        for depth in 0.. {
+        for depth in 0..=WALK_MAX {
             found.states += 1;
             found.depth = found.depth.max(depth);
             for (property, seen) in properties.iter().zip(&mut seen) {

@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 use shared::ids::Name;
 use tokio::sync::watch;
 
+use crate::dashboard::{self, Histories};
 use crate::picture::Picture;
 use crate::store::read::StoreReader;
 use crate::store::{Desk, StoreError, Unanswered};
 
-use self::question::Question;
+pub(crate) use self::question::Question;
 
 /// An owner task that has not come round for so long hangs: it does at least every second.
 const BEAT_MAX: Duration = Duration::from_secs(10);
@@ -32,28 +33,33 @@ const BEAT_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
     pub(crate) picture: watch::Receiver<Picture>,
+    pub(crate) histories: watch::Receiver<Histories>,
     pub(crate) desk: Desk,
     pub(crate) registry: Arc<Registry>,
 }
 
 /// All paths.
 pub(crate) fn router(shown: Shown) -> Router {
+    let pages = dashboard::router(shown.clone());
     Router::new()
         .route("/api/sites", get(sites))
         .route("/api/sites/{site}", get(site))
         .route("/api/sites/{site}/boards", get(boards))
         .route("/api/sites/{site}/counts", get(counts))
         .route("/api/sites/{site}/events", get(events))
+        .route("/api/sites/{site}/history", get(history))
         .route("/api/sites/{site}/records", get(records))
+        .route("/api/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(shown)
+        .merge(pages)
 }
 
 impl Shown {
     /// The site of a path, if it is served here.
-    fn site(&self, name: &str) -> Result<Name, Refused> {
+    pub(crate) fn site(&self, name: &str) -> Result<Name, Refused> {
         let picture = self.picture.borrow();
         let found = Name::try_from(name).ok().filter(|name| picture.sites.contains_key(name));
         found.ok_or_else(|| {
@@ -66,7 +72,8 @@ impl Shown {
         })
     }
 
-    async fn ask<A: Send + 'static>(
+    /// The store's answer.
+    pub(crate) async fn ask<A: Send + 'static>(
         &self,
         question: impl FnOnce(&StoreReader) -> Result<A, StoreError> + Send + 'static,
     ) -> Result<A, Refused> {
@@ -82,12 +89,12 @@ impl Shown {
 
 async fn sites(State(shown): State<Shown>, RawQuery(query): RawQuery) -> Result<Json<Value>, Refused> {
     Question::read(query.as_deref(), &[])?;
-    let picture = shown.picture.borrow().clone();
+    let (picture, histories) = (shown.picture.borrow().clone(), shown.histories.borrow());
     let now = link::clock::now();
     let sites: Vec<Value> = picture
         .sites
         .iter()
-        .map(|(name, site)| answers::site(name, site, now))
+        .map(|(name, site)| answers::site(name, site, histories.get(name), now))
         .collect();
     Ok(Json(json!({ "sites": sites })))
 }
@@ -100,7 +107,23 @@ async fn site(
     Question::read(query.as_deref(), &[])?;
     let site = shown.site(&name)?;
     let picture = shown.picture.borrow().sites.get(&site).cloned().unwrap_or_default();
-    Ok(Json(answers::site(&site, &picture, link::clock::now())))
+    let histories = shown.histories.borrow();
+    Ok(Json(answers::site(&site, &picture, histories.get(&site), link::clock::now())))
+}
+
+async fn history(
+    State(shown): State<Shown>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Refused> {
+    Question::read(query.as_deref(), &[])?;
+    let site = shown.site(&name)?;
+    let histories = shown.histories.borrow();
+    Ok(Json(answers::history(&site, histories.get(&site), link::clock::now())))
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("api/openapi.json")).into_response()
 }
 
 async fn boards(

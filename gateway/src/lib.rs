@@ -13,9 +13,11 @@
 
 mod api;
 pub mod config;
+mod dashboard;
 mod metrics;
 mod owner;
 mod picture;
+mod reckon;
 mod run;
 mod session;
 pub mod store;

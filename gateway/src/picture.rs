@@ -29,6 +29,13 @@ pub(crate) struct SitePicture {
     pub(crate) told: Option<Told>,
 }
 
+impl SitePicture {
+    /// Whether a board speaks for it now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.sessions.iter().any(|speaker| speaker.term.is_some())
+    }
+}
+
 /// A session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Speaker {

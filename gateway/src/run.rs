@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{self, Shown};
 use crate::config::{GatewayConfig, SITES_MAX};
+use crate::dashboard::{self, Histories};
 use crate::metrics::{Doors, Metrics, Sites as SiteMetrics, Witnessing};
 use crate::owner::{Input, NOTES_MAX, Owner};
 use crate::picture::Picture;
@@ -156,13 +157,15 @@ impl Gateway {
         let witness = tokio::spawn(witness(self.witness, heard.clone()));
         let owner = tokio::spawn(Owner::new(hub, store.jobs(), metrics, picture).run(waiting, done));
         let doors = tokio::spawn(admit(doorman, self.sites, inputs, heard.clone()));
-        let shown = Shown { picture: seen, desk, registry: Arc::new(registry) };
+        let (histories, kept) = watch::channel(Histories::default());
+        let keeping = tokio::spawn(dashboard::keep(seen.clone(), desk.clone(), histories, heard.clone()));
+        let shown = Shown { picture: seen, histories: kept, desk, registry: Arc::new(registry) };
         let http = tokio::spawn(link::http::serve(self.http, api::router(shown), heard));
         tracing::info!(quic = %self.quic_address, http = %self.http_address, "serving");
 
         let outcome = watch_over(owner, stop, &stopper).await;
-        // Both end by the signal; a panic in them was logged where it happened.
-        let _ = tokio::join!(doors, http, witness);
+        // All end by the signal; a panic in them was logged where it happened.
+        let _ = tokio::join!(doors, http, witness, keeping);
         self.listening.endpoint.close(VarInt::from_u32(0), b"the gateway stops");
         let _ = tokio::time::timeout(FAREWELL_MAX, self.listening.endpoint.wait_idle()).await;
         // The owner is gone, and with it whoever could ask the store.

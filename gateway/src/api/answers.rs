@@ -1,18 +1,18 @@
-//! How things are shown as JSON: names of members, and the reckoning that says whether a site adds up.
-
-use std::collections::BTreeMap;
+//! How things are shown as JSON: names and values of members.
 
 use serde_json::{Value, json};
-use shared::ids::{BoardId, Name};
+use shared::ids::Name;
 use shared::record::Kind;
 use shared::time::Instant;
-use shared::wire::uplink::BoardReport;
 
+use crate::dashboard::{SiteHistory, judge};
 use crate::picture::SitePicture;
-use crate::store::read::{Row, SiteCounts, StreamCounts};
+use crate::reckon::{BoardLedger, reckon};
+use crate::store::read::{Row, SiteCounts};
 
 /// A site at a glance.
-pub(super) fn site(name: &Name, picture: &SitePicture, now: Instant) -> Value {
+pub(super) fn site(name: &Name, picture: &SitePicture, history: Option<&SiteHistory>, now: Instant) -> Value {
+    let condition = judge(picture, history, now);
     let sessions = picture.sessions.iter().map(|speaker| {
         json!({
             "board": speaker.board,
@@ -30,97 +30,69 @@ pub(super) fn site(name: &Name, picture: &SitePicture, now: Instant) -> Value {
     });
     json!({
         "site": name,
-        "is_connected": picture.sessions.iter().any(|speaker| speaker.term.is_some()),
+        "state": condition.health.word(),
+        "why": condition.why,
+        "is_connected": picture.is_connected(),
         "sessions": sessions.collect::<Vec<Value>>(),
         "blocks_waiting": picture.blocks_waiting,
+        "stored_per_s": history.and_then(SiteHistory::rate),
+        "drained_in_s": history.and_then(SiteHistory::drained_in).map(|span| span.as_secs_f64()),
         "report": reported,
     })
 }
 
-/// What the store has of something.
-#[derive(Clone, Copy, Debug, Default)]
-struct Kept {
-    rows: u64,
-    duplicates: u64,
-    gaps: u64,
-    covered: u64,
-    shed: u64,
-    holes: u64,
-}
-
-impl Kept {
-    fn add(mut self, counts: &StreamCounts) -> Self {
-        self.rows += counts.rows;
-        self.duplicates += counts.duplicates;
-        self.gaps += counts.gaps;
-        self.covered += counts.covered;
-        self.shed += counts.shed;
-        self.holes += counts.holes;
-        self
-    }
-
-    fn of<'c>(counts: impl Iterator<Item = &'c StreamCounts>) -> Self {
-        counts.fold(Self::default(), Self::add)
-    }
+/// What a site did lately.
+pub(super) fn history(name: &Name, history: Option<&SiteHistory>, now: Instant) -> Value {
+    let samples = history.into_iter().flat_map(SiteHistory::samples).map(|sample| {
+        json!({
+            "age_ms": u64::try_from(now.since(sample.at).as_millis()).unwrap_or(u64::MAX),
+            "stored": sample.stored,
+            "backlog": sample.backlog,
+        })
+    });
+    json!({ "site": name, "samples": samples.collect::<Vec<Value>>() })
 }
 
 /// Counts of a site and its boards. What boards report counts from their last start; what is stored counts for ever.
 pub(super) fn counts(name: &Name, picture: &SitePicture, counts: &SiteCounts, now: Instant) -> Value {
-    let reported: &[BoardReport] = picture.told.as_ref().map_or(&[], |told| &told.report.boards);
-    let kept = Kept::of(counts.streams.iter());
-    let backlog = sum(reported, |line| line.backlog);
-    let mut boards: BTreeMap<BoardId, Option<&BoardReport>> =
-        counts.streams.iter().map(|counts| (counts.stream.origin.board, None)).collect();
-    boards.extend(reported.iter().map(|line| (line.board, Some(line))));
-    let boards: Vec<Value> = boards.into_iter().map(|(id, line)| board(id, line, counts)).collect();
-    let reconciles = boards.iter().all(|board| board["reconciles"] == true) && (kept.holes <= backlog);
+    let ledger = reckon(picture, counts);
+    let boards: Vec<Value> = ledger.boards.iter().map(board).collect();
     let age = picture.told.as_ref().map(|told| now.since(told.at).as_millis());
     json!({
         "site": name,
         "report_age_ms": age.map(|age| u64::try_from(age).unwrap_or(u64::MAX)),
-        "accepted": sum(reported, |line| line.accepted),
-        "committed": sum(reported, |line| line.committed),
-        "degraded": sum(reported, |line| line.degraded),
-        "unacknowledged": sum(reported, |line| line.unacknowledged),
-        "backlog": backlog,
-        "stored": kept.rows,
-        "duplicates": kept.duplicates,
-        "gaps": kept.gaps,
-        "shed": kept.shed,
-        "holes": kept.holes,
-        "reconciles": reconciles,
+        "accepted": ledger.accepted,
+        "committed": ledger.committed,
+        "degraded": ledger.degraded,
+        "unacknowledged": ledger.unacknowledged,
+        "backlog": ledger.backlog,
+        "stored": ledger.kept.rows,
+        "duplicates": ledger.kept.duplicates,
+        "gaps": ledger.kept.gaps,
+        "shed": ledger.kept.shed,
+        "holes": ledger.kept.holes,
+        "reconciles": ledger.adds_up,
         "boards": boards,
     })
 }
 
-fn sum(reported: &[BoardReport], figure: impl Fn(&BoardReport) -> u64) -> u64 {
-    reported.iter().map(figure).fold(0, u64::saturating_add)
-}
-
-fn board(id: BoardId, line: Option<&BoardReport>, counts: &SiteCounts) -> Value {
-    let of_board = || counts.streams.iter().filter(move |counts| counts.stream.origin.board == id);
-    let kept = Kept::of(of_board());
-    // The board's counters run from its start, and so does its epoch: these two can be set against each other. What it
-    // has committed is stored, declared lost, or still in its journal.
-    let reconciles = line.is_none_or(|line| {
-        let kept = Kept::of(of_board().filter(|counts| counts.stream.origin.epoch == line.epoch));
-        line.committed <= kept.covered.saturating_add(kept.shed).saturating_add(line.backlog)
-    });
+fn board(ledger: &BoardLedger<'_>) -> Value {
+    let BoardLedger { board, told, kept, adds_up } = *ledger;
     json!({
-        "board": id,
-        "epoch": line.map(|line| line.epoch.to_string()),
-        "is_alive": line.map(|line| line.alive),
-        "accepted": line.map(|line| line.accepted),
-        "committed": line.map(|line| line.committed),
-        "degraded": line.map(|line| line.degraded),
-        "unacknowledged": line.map(|line| line.unacknowledged),
-        "backlog": line.map(|line| line.backlog),
+        "board": board,
+        "epoch": told.map(|line| line.epoch.to_string()),
+        "is_alive": told.map(|line| line.alive),
+        "accepted": told.map(|line| line.accepted),
+        "committed": told.map(|line| line.committed),
+        "degraded": told.map(|line| line.degraded),
+        "unacknowledged": told.map(|line| line.unacknowledged),
+        "backlog": told.map(|line| line.backlog),
         "stored": kept.rows,
         "duplicates": kept.duplicates,
         "gaps": kept.gaps,
         "shed": kept.shed,
         "holes": kept.holes,
-        "reconciles": reconciles,
+        "reconciles": adds_up,
     })
 }
 

@@ -11,13 +11,13 @@ const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
 
 /// The parameters of a request.
-pub(super) struct Question<'q> {
+pub(crate) struct Question<'q> {
     parameters: Vec<(&'q str, &'q str)>,
 }
 
 impl<'q> Question<'q> {
     /// Reads `query`, which may hold each of the `known` parameters once.
-    pub(super) fn read(query: Option<&'q str>, known: &[&str]) -> Result<Self, Refused> {
+    pub(crate) fn read(query: Option<&'q str>, known: &[&str]) -> Result<Self, Refused> {
         let mut parameters: Vec<(&str, &str)> = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -33,7 +33,8 @@ impl<'q> Question<'q> {
         Ok(Self { parameters })
     }
 
-    fn value(&self, name: &str) -> Option<&'q str> {
+    /// The value of `name`, as it stands in the URL.
+    pub(crate) fn value(&self, name: &str) -> Option<&'q str> {
         self.parameters
             .iter()
             .find(|(given, _)| *given == name)

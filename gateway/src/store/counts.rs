@@ -1,6 +1,8 @@
 //! How much of a site is stored, and whether it adds up: from the counts that move with each transaction, the coverage
 //! and what gap records declared lost.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
 use shared::ids::{Name, Stream};
 use shared::ranges::{RangeSet, SeqRange};
@@ -43,6 +45,15 @@ impl SiteCounts {
 }
 
 impl StoreReader {
+    /// Rows of every site that has any stream, by its name.
+    pub fn stored(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let mut select = self.sql.prepare_cached(
+            "SELECT site.name, sum(s.rows) FROM stream s JOIN site ON site.id = s.site GROUP BY site.id",
+        )?;
+        let stored = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        Ok(stored.collect::<Result<_, _>>()?)
+    }
+
     /// Counts of `site`, all of one moment.
     pub fn counts(&self, site: &Name) -> Result<SiteCounts, StoreError> {
         let _reading = self.sql.unchecked_transaction()?;

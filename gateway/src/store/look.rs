@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use rusqlite::params;
-use shared::ids::{Name, Seq};
+use shared::ids::{Class, Name, Seq};
 
 use super::StoreError;
 use super::deposit::{range_at, stream_at};
@@ -74,6 +74,29 @@ impl StoreReader {
             self.look_into(&arrived, after, limit, &mut looked, &mut each)?;
         }
         Ok(looked)
+    }
+
+    /// The newest rows of one class of `site`, at most `limit` of each of its streams, in no order.
+    pub fn newest(
+        &self,
+        site: &Name,
+        class: Class,
+        limit: u32,
+        mut each: impl FnMut(Row<'_>),
+    ) -> Result<(), StoreError> {
+        let _reading = self.sql.unchecked_transaction()?;
+        let mut select = self.sql.prepare_cached(
+            "SELECT r.seq, r.kind, p.name, r.key_kind, r.key, r.taken_ms, t.name, r.payload
+             FROM record r JOIN publisher p ON p.id = r.publisher JOIN topic t ON t.id = r.topic
+             WHERE r.stream = ?1 ORDER BY r.seq DESC LIMIT ?2",
+        )?;
+        for (id, stream) in self.streams(site)?.into_iter().filter(|(_, stream)| stream.class == class) {
+            let mut rows = select.query(params![id, limit])?;
+            while let Some(row) = rows.next()? {
+                each(row_of(stream, row)?);
+            }
+        }
+        Ok(())
     }
 
     fn arrived(&self, site: i64, after: Option<Cursor>, limit: u32) -> Result<Vec<Arrived>, StoreError> {

@@ -10,6 +10,8 @@ mod deposits;
 mod filing;
 mod ingest;
 mod killed;
+mod pages;
+mod region;
 mod scratch;
 mod sessions;
 mod store;

@@ -26,6 +26,7 @@ mod stranger;
 
 mod backups;
 mod copies;
+mod dashboard;
 mod disk;
 mod duplicates;
 mod failover;

@@ -15,7 +15,7 @@ use crate::group::{Group, program};
 use crate::{http, ports, until};
 
 /// A site is up after so long, on a machine that does other things too.
-const READY_MAX: Duration = Duration::from_secs(30);
+pub(crate) const READY_MAX: Duration = Duration::from_secs(30);
 /// Lines at a log's end that a failure shows.
 const TAIL_LINES: usize = 15;
 

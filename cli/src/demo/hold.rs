@@ -27,7 +27,7 @@ fn addresses(site: &Site) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  board {number:<2}  MQTT {}   status http://{}/status", board.mqtt, board.http);
     }
-    let _ = writeln!(text, "  gateway   http://{}/api/sites", plan.gateway.http);
+    let _ = writeln!(text, "  gateway   dashboard http://{}/", plan.gateway.http);
     let Some(first) = plan.boards.first() else { return text };
     let (host, port) = (first.mqtt.ip(), first.mqtt.port());
     let _ = write!(

@@ -94,7 +94,8 @@ async fn demo(asked: &Demo) -> Result<ExitCode, Failure> {
     let relay = Relay::start(site.uplink(), site.plan().gateway.quic).await?;
     site.start_all()?;
     let (leader, _) = site.ready().await?;
-    eprintln!("all of them run, and board {} leads", leader + 1);
+    let dashboard = site.plan().gateway.http;
+    eprintln!("all of them run, and board {} leads; see them at http://{dashboard}/ while this runs", leader + 1);
     let Some(script) = replay else {
         // It only ends by a failure, or by being dropped.
         return hold::hold(&mut site).await.map(|never| match never {});

@@ -78,10 +78,12 @@ pub(super) fn counts(name: &Name, picture: &SitePicture, counts: &SiteCounts, no
 
 fn board(ledger: &BoardLedger<'_>) -> Value {
     let BoardLedger { board, told, kept, adds_up } = *ledger;
+    let is_alive = told.map(|line| line.alive);
+    let told = told.filter(|line| line.is_heard());
     json!({
         "board": board,
         "epoch": told.map(|line| line.epoch.to_string()),
-        "is_alive": told.map(|line| line.alive),
+        "is_alive": is_alive,
         "accepted": told.map(|line| line.accepted),
         "committed": told.map(|line| line.committed),
         "degraded": told.map(|line| line.degraded),

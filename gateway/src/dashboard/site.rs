@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use shared::ids::{Class, Name};
 use shared::time::Instant;
+use shared::wire::uplink::BoardReport;
 
 use super::health::judge;
 use super::history::SiteHistory;
@@ -159,17 +160,19 @@ fn boards(ledger: &Ledger<'_>) -> Markup {
                         @for board in &ledger.boards {
                             tr {
                                 th scope="row" { "board " (board.board.get()) }
-                                @match board.told {
-                                    Some(told) => {
-                                        td data-label="Heard" { @if told.alive { "yes" } @else { strong.no { "no" } } }
-                                        td data-label="Accepted" { (grouped(told.accepted)) }
-                                        td data-label="Committed" { (grouped(told.committed)) }
-                                        td data-label="On fewer boards" { (grouped(told.degraded)) }
+                                @let heard = board.told.filter(|told| told.is_heard());
+                                td data-label="Heard" {
+                                    @match board.told.map(|told| told.alive) {
+                                        Some(true) => "yes",
+                                        Some(false) => strong.no { "no" },
+                                        None => "–",
                                     }
-                                    None => @for head in ["Heard", "Accepted", "Committed", "On fewer boards"] { td data-label=(head) { "–" } }
                                 }
+                                td data-label="Accepted" { (figure(heard, |told| told.accepted)) }
+                                td data-label="Committed" { (figure(heard, |told| told.committed)) }
+                                td data-label="On fewer boards" { (figure(heard, |told| told.degraded)) }
                                 td data-label="Stored, ever" { (grouped(board.kept.rows)) }
-                                td data-label="Backlog" { (board.told.map_or("–".to_owned(), |told| grouped(told.backlog))) }
+                                td data-label="Backlog" { (figure(heard, |told| told.backlog)) }
                                 td data-label="Adds up" { @if board.adds_up { "yes" } @else { strong.no { "no" } } }
                             }
                         }
@@ -179,6 +182,10 @@ fn boards(ledger: &Ledger<'_>) -> Markup {
             }
         }
     }
+}
+
+fn figure(told: Option<&BoardReport>, figure: fn(&BoardReport) -> u64) -> String {
+    told.map_or("–".to_owned(), |told| grouped(figure(told)))
 }
 
 fn curves(history: Option<&SiteHistory>) -> Markup {

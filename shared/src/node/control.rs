@@ -272,9 +272,12 @@ impl Node {
             Route::Holder(to, _) => out.push(Action::Send { to, message: PeerMessage::Report(own) }),
             Route::Region(_) => {
                 let alive = self.membership.alive();
-                let others = self.reports.values().filter(|report| report.board != own.board);
-                let judged = others.map(|report| BoardReport { alive: alive.contains(report.board), ..report.clone() });
-                let boards = core::iter::once(own.clone()).chain(judged).collect();
+                // One that has not reported to this leader, as it died with the last one, is a board of the site all the same.
+                let others = self.config.peers().iter().map(|board| BoardReport {
+                    alive: alive.contains(board),
+                    ..self.reports.get(&board).cloned().unwrap_or(BoardReport::unheard(board))
+                });
+                let boards = core::iter::once(own.clone()).chain(others).collect();
                 out.push(Action::ToRegion(ToRegion::Report(SiteReport { boards })));
             }
         }

@@ -143,7 +143,7 @@ impl Block {
 /// How the site is, as its leader sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteReport {
-    /// The boards that the leader knows, itself included, at most 64.
+    /// The boards of the site, the leader itself included, at most 64.
     pub boards: Vec<BoardReport>,
 }
 
@@ -152,7 +152,7 @@ pub struct SiteReport {
 pub struct BoardReport {
     /// The board.
     pub board: BoardId,
-    /// Its journal epoch.
+    /// Its journal epoch; the default, and every counter 0, where the leader has not heard from it since it leads.
     pub epoch: Epoch,
     /// Whether the leader hears it.
     pub alive: bool,
@@ -168,4 +168,26 @@ pub struct BoardReport {
     pub shed: u64,
     /// Records in its journal, own and copies, that the region does not cover yet.
     pub backlog: u64,
+}
+
+impl BoardReport {
+    /// What is told of a board that has not said a word to the leader.
+    pub const fn unheard(board: BoardId) -> Self {
+        Self {
+            board,
+            epoch: Epoch { boot: 0, nonce: 0 },
+            alive: false,
+            accepted: 0,
+            committed: 0,
+            degraded: 0,
+            unacknowledged: 0,
+            shed: 0,
+            backlog: 0,
+        }
+    }
+
+    /// Whether it says anything beside who is alive.
+    pub fn is_heard(&self) -> bool {
+        self.epoch != Epoch::default()
+    }
 }

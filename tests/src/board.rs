@@ -111,14 +111,6 @@ impl Board {
         self.process.as_ref().is_some_and(|process| !process.is_frozen())
     }
 
-    /// Whether it seeks alarms that it had: gap records are among these.
-    pub(crate) fn misses_alarms(&self, now: Moment) -> bool {
-        self.process.as_ref().is_some_and(|process| {
-            let status = process.node.status(self.clock.local(now));
-            status.repair.holes.iter().any(|hole| hole.stream.ends_with("/alarm"))
-        })
-    }
-
     /// Whether its process was asked to stop, and has still to.
     pub(crate) fn stops(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.stops)

@@ -326,6 +326,9 @@ impl World {
     }
 
     fn rot(&mut self, board: BoardId, rot: &Rot, dice: &mut Dice) {
+        let is_left = |mark: &Mark| self.boards.values().any(|host| host.disk.holds(*mark));
+        let nowhere = self.model.missing(&self.region.store).into_iter().filter(|mark| !is_left(mark));
+        self.nameless.extend(nowhere);
         let Some(host) = self.boards.get_mut(&board) else { return };
         self.rotted.extend(host.disk.touched(rot));
         host.disk.rot(rot, dice);

@@ -88,17 +88,17 @@ impl World {
     }
 
     /// Acknowledged readings that are neither in the region nor declared, but for those that rotted where they stood, and of
-    /// which a full journal has shed the copies since; and for those that were shed, while a board misses gap records of its
-    /// own that rotted: while a board is away that may have one, nobody calls them gone.
+    /// which a full journal has shed the copies since: while a board is away that may have one, nobody calls them gone. And
+    /// but for those that were shed, where the gap record that said so rotted on the one board that had it: of them the region
+    /// knows by their stream's holes alone.
     fn absent(&self) -> Vec<Mark> {
         let is_any_lost = self.boards.values().any(|host| host.lost);
-        let names_are_missing = !self.rotted.is_empty() && self.boards_left().any(|host| host.misses_alarms(self.now));
-        let waits = |mark: &Mark| {
+        let is_known_by_a_hole = |mark: &Mark| {
             let is_left = self.boards_left().any(|host| host.disk.holds(*mark));
-            is_any_lost && !is_left && (names_are_missing || self.rotted.contains(mark))
+            !is_left && (self.nameless.contains(mark) || is_any_lost && self.rotted.contains(mark))
         };
         let missing = self.model.missing(&self.region.store);
-        missing.into_iter().filter(|mark| !waits(mark)).collect()
+        missing.into_iter().filter(|mark| !is_known_by_a_hole(mark)).collect()
     }
 
     fn final_complaint(&self) -> Option<String> {

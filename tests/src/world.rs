@@ -66,6 +66,8 @@ pub struct World {
     pub(crate) model: Model,
     /// Readings that rotted on a board.
     pub(crate) rotted: BTreeSet<Mark>,
+    /// Readings that were shed, and of which gap records in journals alone said so, when a block rotted.
+    pub(crate) nameless: BTreeSet<Mark>,
     pub(crate) story: Story,
     pub(crate) tally: Tally,
     pub(crate) net_dice: Dice,
@@ -103,6 +105,7 @@ impl World {
             publishers: Publisher::draw_all(&settings, &mut dice.fork()),
             model: Model::new(settings.copies),
             rotted: BTreeSet::new(),
+            nameless: BTreeSet::new(),
             story: Story::new(settings.telling),
             tally: Tally::default(),
             net_dice: dice.fork(),

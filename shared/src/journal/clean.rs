@@ -97,7 +97,7 @@ impl Journal {
         let mut plan =
             Plan { victim, end: kept.segment.end, gaps: Vec::new(), gone: BTreeMap::new(), some_stays: false };
         for (stream, holding) in &kept.segment.streams {
-            let mut gone = self.elsewhere(victim, stream);
+            let mut gone = self.soundly_elsewhere(victim, stream);
             if let Some(covered) = covered.get(stream) {
                 gone.extend(covered);
             }
@@ -326,6 +326,19 @@ impl Cleaner {
             job.declared.is_none() && read && job.moving.is_empty() && job.in_block == 0
         })?;
         Some((job.plan.victim, !job.is_stuck))
+    }
+
+    /// What stands in another segment is in doubt: a segment whose records were to go because of it stays.
+    pub fn handle_doubt(&mut self, segment: SegmentId, claimed: &BTreeMap<Stream, RangeSet>) {
+        let relies = |plan: &Plan| {
+            let meets = |(stream, gone): (&Stream, &RangeSet)| {
+                claimed
+                    .get(stream)
+                    .is_some_and(|claimed| !claimed.intersection(gone).is_empty())
+            };
+            plan.victim != segment && plan.gone.iter().any(meets)
+        };
+        self.job.take_if(|job| relies(&job.plan));
     }
 
     /// Whatever was under way is given up: the segment went by itself.

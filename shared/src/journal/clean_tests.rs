@@ -345,3 +345,50 @@ fn a_full_device_is_a_full_journal_until_it_has_room() {
     bench.clean();
     assert!(bench.put(Class::Alarm), "also after a start on a full device");
 }
+
+/// A journal that stopped while it wrote a segment again: the segment, and the one that has a part of its records, too.
+fn with_doubles() -> (Bench, SegmentId, SegmentId) {
+    let mut bench = Bench::new(config());
+    for number in 0.. {
+        let class = if number % 3 == 0 { Class::Bulk } else { Class::Alarm };
+        if !bench.put(class) {
+            break;
+        }
+    }
+    bench.clean_some(1);
+    bench.restart(2);
+    let committed = bench.committed;
+    let plan = bench.journal.plan(&bench.covered, |_| committed).expect("it is still full");
+    let victim = plan.victim;
+    let of_victim = bench.journal.claimed(victim);
+    let overlaps = |id: &SegmentId| {
+        let claimed = bench.journal.claimed(*id);
+        let meets = |(stream, ranges): (&Stream, &RangeSet)| {
+            claimed
+                .get(stream)
+                .is_some_and(|claimed| !claimed.intersection(ranges).is_empty())
+        };
+        *id != victim && of_victim.iter().any(meets)
+    };
+    let other = (0..100).map(SegmentId).find(overlaps).expect("a part was written again");
+    bench.cleaner.begin(plan, None);
+    (bench, victim, other)
+}
+
+#[test]
+fn a_segment_that_goes_because_of_its_doubles_stays_where_these_are_in_doubt() {
+    let (mut bench, victim, other) = with_doubles();
+    bench.cleaner.handle_doubt(victim, &bench.journal.claimed(victim));
+    assert_eq!(bench.cleaner.victim(), Some(victim), "its own damage is met when it is read");
+    bench.cleaner.handle_doubt(other, &bench.journal.claimed(other));
+    assert_eq!(bench.cleaner.victim(), None);
+
+    // What stands in a damaged segment, too, is written again like all else.
+    let (of_victim, of_other) = (bench.journal.claimed(victim), bench.journal.claimed(other));
+    bench.journal.note_damaged_place(other, 0, &mut Outbox::default());
+    assert_eq!(bench.clean_some(usize::MAX), Some(victim));
+    bench.journal.lose(other, &of_other);
+    let alarms = stream(Class::Alarm);
+    let held = &bench.journal.held()[&alarms];
+    assert!(held.contains_all(&of_victim[&alarms]), "{held:?} lacks some of {:?}", of_victim[&alarms]);
+}

@@ -257,8 +257,17 @@ impl Journal {
 
     /// What segments other than `id` hold of `stream`.
     pub(super) fn elsewhere(&self, id: SegmentId, stream: &Stream) -> RangeSet {
+        self.held_by(stream, |other, _| other != id)
+    }
+
+    /// The same, of segments of which no damage is known: more of one that has some may be lost.
+    pub(super) fn soundly_elsewhere(&self, id: SegmentId, stream: &Stream) -> RangeSet {
+        self.held_by(stream, |other, kept| other != id && !kept.segment.is_damaged)
+    }
+
+    fn held_by(&self, stream: &Stream, counts: impl Fn(SegmentId, &Kept) -> bool) -> RangeSet {
         let mut all = RangeSet::EMPTY;
-        for (_, kept) in self.segments.iter().filter(|(other, _)| **other != id) {
+        for (_, kept) in self.segments.iter().filter(|(other, kept)| counts(**other, kept)) {
             if let Some(holding) = kept.segment.streams.get(stream) {
                 all.extend(&holding.ranges);
             }

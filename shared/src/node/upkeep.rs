@@ -300,6 +300,8 @@ impl Node {
         let mut jobs = Outbox::default();
         let is_new = self.journal.note_damaged_place(segment, offset, &mut jobs);
         push_jobs(&mut jobs, out);
+        // A segment that goes because its records stand in this one, too, would take the last sound copy with it.
+        self.cleaner.handle_doubt(segment, &self.journal.claimed(segment));
         if is_new {
             out.push(Action::Notice(Event::JournalDamaged { segment, offset }));
         }

@@ -55,6 +55,8 @@ struct Run<'a> {
     kept: usize,
     /// What could not be measured, in words.
     failed: Vec<String>,
+    /// Blocks of trials that a rival did not bear.
+    rivals_failed: BTreeMap<Name, u32>,
 }
 
 /// Runs the benchmark.
@@ -80,6 +82,7 @@ pub(super) async fn measure(asked: &Failover) -> Result<ExitCode, Failure> {
         has_cables: namespace::lacking().is_none(),
         kept: 0,
         failed: Vec::new(),
+        rivals_failed: BTreeMap::new(),
     };
     let mut left = asked.trials;
     while left > 0 {
@@ -94,7 +97,7 @@ pub(super) async fn measure(asked: &Failover) -> Result<ExitCode, Failure> {
         }
         for name in &names {
             let done = run.rival(*name, block).await;
-            run.note(done);
+            run.note_rival(*name, done);
         }
         eprintln!("{} of {} trials", asked.trials - left, asked.trials);
     }
@@ -161,6 +164,17 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// A rival that nobody leads any more is a finding and no failure of the run, unless nothing of it was measured.
+    fn note_rival(&mut self, name: Name, done: Result<(), Failure>) {
+        let Err(failure) = done else { return };
+        eprintln!("NOTE: {}: this block of its trials ends here: {failure}", name.as_str());
+        *self.rivals_failed.entry(name).or_default() += 1;
+        if !self.rivals.contains_key(&name) {
+            self.failed
+                .push(format!("nothing of {} was measured: {failure}", name.as_str()));
+        }
+    }
+
     /// What fails costs its own block: what else there is to measure is measured.
     fn note(&mut self, done: Result<(), Failure>) {
         if let Err(failure) = done {
@@ -215,6 +229,9 @@ fn finish(run: &Run<'_>) -> Result<ExitCode, Failure> {
     let overlaps: usize = figures.cases.values().filter_map(|case| case.overlaps).sum();
     if overlaps > 0 {
         return Err(Failure::new(format!("two boards acted at once in {overlaps} trials")));
+    }
+    for (name, blocks) in &run.rivals_failed {
+        eprintln!("NOTE: {blocks} blocks of {}'s trials ended early; its figures are of what it bore", name.as_str());
     }
     if let Some(first) = run.failed.first() {
         let what = format!("{} blocks of trials failed", run.failed.len());

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use crate::steps::{Step, Stop};
-use crate::tiers::{TIERS, Tier};
+use crate::tiers::{LONG_MAX, TIERS, Tier};
 use crate::workshop::Workshop;
 
 /// Exit code for a command line that makes no sense, as is the custom.
@@ -71,19 +71,34 @@ fn choose(words: &[String]) -> Result<Vec<&'static Tier>, String> {
 /// Builds the simulator and hands `words` to it as they are.
 fn sim(workshop: &Workshop, words: &[String]) -> ExitCode {
     let built = tiers::build_release(workshop, "sim");
-    finish(built.and_then(|()| Step::program(workshop.release("sim")).args(words).run(workshop)))
+    finish(built.and_then(|()| {
+        Step::program(workshop.release("sim"))
+            .args(words)
+            .within(LONG_MAX)
+            .run(workshop)
+    }))
 }
 
 /// Builds the race and hands `words` to it as they are.
 fn race(workshop: &Workshop, words: &[String]) -> ExitCode {
     let built = tiers::build_release(workshop, "race");
-    finish(built.and_then(|()| Step::program(workshop.release("race")).args(words).run(workshop)))
+    finish(built.and_then(|()| {
+        Step::program(workshop.release("race"))
+            .args(words)
+            .within(LONG_MAX)
+            .run(workshop)
+    }))
 }
 
 /// Builds the rig of simulated power cuts and hands `words` to it as they are.
 fn crash_points(workshop: &Workshop, words: &[String]) -> ExitCode {
     let built = tiers::build_release(workshop, "crash-points");
-    finish(built.and_then(|()| Step::program(workshop.release("crash-points")).args(words).run(workshop)))
+    finish(built.and_then(|()| {
+        Step::program(workshop.release("crash-points"))
+            .args(words)
+            .within(LONG_MAX)
+            .run(workshop)
+    }))
 }
 
 /// Real power cuts, of emulated boards.

@@ -98,7 +98,7 @@ const CLIENTS: &str = "front_door::tests::clients";
 /// A stalled download of the advisory database is given up after so long.
 const ADVISORIES_MAX: Duration = Duration::from_secs(60);
 /// What is asked for by hand may take a night.
-const LONG_MAX: Duration = Duration::from_secs(12 * 3600);
+pub(crate) const LONG_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Targets in `tests/fuzz/fuzz_targets`.
 const FUZZ_TARGETS: [&str; 13] = [
     "commit_block",
@@ -203,6 +203,7 @@ pub(crate) fn model_check(workshop: &Workshop) -> Result<(), Stop> {
     let search = "cargo test --locked --release -p shared --lib -- --ignored --nocapture --test-threads 1";
     Step::new(search)
         .args(["election::model::tests::the_whole_model_check"])
+        .within(LONG_MAX)
         .run(workshop)
 }
 

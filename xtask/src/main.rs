@@ -22,9 +22,9 @@ fn main() -> ExitCode {
     let workshop = Workshop::find();
     match words.first().map(String::as_str) {
         Some("test") => test(&workshop, &words[1..]),
-        Some("sim") => sim(&workshop, &words[1..]),
-        Some("race") => race(&workshop, &words[1..]),
-        Some("crash-points") => crash_points(&workshop, &words[1..]),
+        Some("sim") => by_hand(&workshop, "sim", &words[1..]),
+        Some("race") => by_hand(&workshop, "race", &words[1..]),
+        Some("crash-points") => by_hand(&workshop, "crash-points", &words[1..]),
         Some("powercut") => powercut(&workshop, &words[1..]),
         Some("kills") => kills(&workshop, &words[1..]),
         Some("fuzz") => finish(fuzz(&workshop, &words[1..])),
@@ -68,37 +68,15 @@ fn choose(words: &[String]) -> Result<Vec<&'static Tier>, String> {
     Ok(TIERS.iter().filter(wanted).collect())
 }
 
-/// Builds the simulator and hands `words` to it as they are.
-fn sim(workshop: &Workshop, words: &[String]) -> ExitCode {
-    let built = tiers::build_release(workshop, "sim");
-    finish(built.and_then(|()| {
-        Step::program(workshop.release("sim"))
+/// Builds `program` and hands `words` to it as they are; it takes as long as they ask for.
+fn by_hand(workshop: &Workshop, program: &str, words: &[String]) -> ExitCode {
+    let run = || {
+        Step::program(workshop.release(program))
             .args(words)
             .within(LONG_MAX)
             .run(workshop)
-    }))
-}
-
-/// Builds the race and hands `words` to it as they are.
-fn race(workshop: &Workshop, words: &[String]) -> ExitCode {
-    let built = tiers::build_release(workshop, "race");
-    finish(built.and_then(|()| {
-        Step::program(workshop.release("race"))
-            .args(words)
-            .within(LONG_MAX)
-            .run(workshop)
-    }))
-}
-
-/// Builds the rig of simulated power cuts and hands `words` to it as they are.
-fn crash_points(workshop: &Workshop, words: &[String]) -> ExitCode {
-    let built = tiers::build_release(workshop, "crash-points");
-    finish(built.and_then(|()| {
-        Step::program(workshop.release("crash-points"))
-            .args(words)
-            .within(LONG_MAX)
-            .run(workshop)
-    }))
+    };
+    finish(tiers::build_release(workshop, program).and_then(|()| run()))
 }
 
 /// Real power cuts, of emulated boards.

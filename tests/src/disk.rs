@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::action::{DiskDone, DiskJob, Memory};
-use shared::ids::SegmentId;
+use shared::ids::{SegmentId, Stream};
 use shared::journal::footer::footer_at;
+use shared::journal::format::{Found, decode};
 use shared::journal::recover::Recovery;
 use shared::limits::PAGE_BYTES;
+use shared::ranges::RangeSet;
+use shared::record::{Kind, Reading};
+use shared::region::ledger::gap;
 
 use crate::dice::Dice;
 use crate::file::File;
@@ -354,6 +358,27 @@ impl Disk {
     /// Whether the reading is on the device, whole.
     pub fn holds(&self, mark: Mark) -> bool {
         self.files.values().any(|file| file.holds(mark))
+    }
+
+    /// What the gap records say that can be read on it.
+    pub(crate) fn named(&self) -> BTreeMap<Stream, RangeSet> {
+        let mut named: BTreeMap<Stream, RangeSet> = BTreeMap::new();
+        for (segment, file) in &self.files {
+            let bytes = file.read(0, file.len());
+            for place in (0..bytes.len()).step_by(PAGE_BYTES) {
+                let offset = u32::try_from(place).unwrap_or(u32::MAX);
+                let Found::Block { runs, .. } = decode(*segment, offset, &bytes[place..]) else {
+                    continue;
+                };
+                for run in &runs {
+                    let records = Reading::decode_all(&run.bytes, run.count).unwrap_or_default();
+                    for gap in records.iter().filter(|record| record.kind == Kind::Gap).flat_map(gap) {
+                        named.entry(gap.stream).or_default().insert(gap.range);
+                    }
+                }
+            }
+        }
+        named
     }
 
     /// What is to rot: some blocks with readings, drawn by `dice`.

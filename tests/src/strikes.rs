@@ -1,10 +1,11 @@
 //! What each fault does to the world, and how it is mended. The budget: at most k-1 boards are lost for ever, and never
 //! a majority of the voters.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::action::{Wish, WishAnswer};
-use shared::ids::BoardId;
+use shared::ids::{BoardId, Seq, Stream};
 
 use crate::dice::Dice;
 use crate::disk::Rot;
@@ -326,16 +327,35 @@ impl World {
     }
 
     fn rot(&mut self, board: BoardId, rot: &Rot, dice: &mut Dice) {
-        let is_left = |mark: &Mark| self.boards.values().any(|host| host.disk.holds(*mark));
-        let nowhere = self.model.missing(&self.region.store).into_iter().filter(|mark| !is_left(mark));
-        self.nameless.extend(nowhere);
+        let (here, anywhere) = (self.named_alone(Some(board)), self.named_alone(None));
         let Some(host) = self.boards.get_mut(&board) else { return };
         self.rotted.extend(host.disk.touched(rot));
         host.disk.rot(rot, dice);
+        // What names them may stand on another board, which may be lost, too.
+        let (still_here, still) = (self.named_alone(Some(board)), self.named_alone(None));
+        self.rotted.extend(here.difference(&still_here));
+        self.nameless.extend(anywhere.difference(&still));
         self.tally.rots += 1;
         self.story.tell(self.now, board, || format!("rots: {rot:?}"));
         // What was acknowledged visibly degraded may have stood nowhere else.
         self.excuse_what_only(None);
+    }
+
+    /// Acknowledged readings that are left nowhere, and of which gap records say so on the disk of `board`, or of any, that the
+    /// region does not have yet.
+    fn named_alone(&self, board: Option<BoardId>) -> BTreeSet<Mark> {
+        let hosts = self.boards.values().filter(|host| board.is_none_or(|board| host.id == board));
+        let named: Vec<_> = hosts.map(|host| host.disk.named()).collect();
+        let says = |(stream, seq): (Stream, Seq)| {
+            named
+                .iter()
+                .any(|named| named.get(&stream).is_some_and(|ranges| ranges.contains(seq)))
+        };
+        let is_left = |mark: Mark| self.boards.values().any(|host| host.disk.holds(mark));
+        let missing = self.model.missing(&self.region.store).into_iter();
+        missing
+            .filter(|mark| !is_left(*mark) && self.model.addresses(*mark).any(says))
+            .collect()
     }
 
     /// The reading rots on the disk of `board`, unnoticed: a bit of its block flips. False where it is not there.

@@ -88,9 +88,9 @@ impl World {
     }
 
     /// Acknowledged readings that are neither in the region nor declared, but for those that rotted where they stood, and of
-    /// which a full journal has shed the copies since: while a board is away that may have one, nobody calls them gone. And
-    /// but for those that were shed, where the gap record that said so rotted on the one board that had it: of them the region
-    /// knows by their stream's holes alone.
+    /// which a full journal has shed the copies since, or whose gap record rotted: while a board is away that may have one,
+    /// nobody calls them gone. And but for those whose last gap record rotted: of them the region knows by their stream's
+    /// holes alone.
     fn absent(&self) -> Vec<Mark> {
         let is_any_lost = self.boards.values().any(|host| host.lost);
         let is_known_by_a_hole = |mark: &Mark| {

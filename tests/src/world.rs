@@ -64,9 +64,9 @@ pub struct World {
     pub(crate) region: Region,
     pub(crate) publishers: Vec<Publisher>,
     pub(crate) model: Model,
-    /// Readings that rotted on a board.
+    /// Readings that rotted on a board, or whose gap record did.
     pub(crate) rotted: BTreeSet<Mark>,
-    /// Readings that were shed, and of which gap records in journals alone said so, when a block rotted.
+    /// Readings that were shed, and of which the last gap record that said so rotted.
     pub(crate) nameless: BTreeSet<Mark>,
     pub(crate) story: Story,
     pub(crate) tally: Tally,

@@ -11,11 +11,17 @@ use crate::wear::WearStatus;
 const HISTORY_LINES: usize = 20;
 
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
-<meta name=viewport content='width=device-width,initial-scale=1'><meta http-equiv=refresh content=2>\
-<title>Roadstead</title><style>body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;\
-color:#222;background:#fff}table{border-collapse:collapse;margin:1rem 0;width:100%}\
-td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #ddd}td{font-variant-numeric:tabular-nums}\
-.bad{color:#a00}.good{color:#060}</style>";
+<meta name=viewport content='width=device-width,initial-scale=1'><title>Roadstead</title><link rel=icon href=data:,>\
+<noscript><meta http-equiv=refresh content=5></noscript><style>:root{color-scheme:light dark}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:1rem auto;padding:0 1rem;\
+color:light-dark(#222,#e6e9ef);background:light-dark(#fff,#12161d)}a{color:light-dark(#0b4f9e,#86b8ff)}#live{text-align:right}\
+table{border-collapse:collapse;margin:1rem 0;width:100%}\
+td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #8886}\
+td{font-variant-numeric:tabular-nums;overflow-wrap:anywhere}section{overflow-x:auto}\
+.bad{color:light-dark(#a00,#f88)}.good{color:light-dark(#060,#6d8)}</style>\
+<script src=/live.js defer></script><header><div id=live role=status>loading</div></header><main>";
+/// Keeps the page up to date.
+pub(crate) const SCRIPT: &str = include_str!("page/live.js");
 
 /// The page; without a status the board is still starting.
 pub(crate) fn render(status: Option<&Status>, wear: Option<&WearStatus>) -> String {
@@ -63,7 +69,7 @@ fn facts(page: &mut String, status: &Status, wear: Option<&WearStatus>) {
     duties(page, status);
     boards(page, status);
     waits(page, status);
-    page.push_str("<p>For machines: <a href=/status>status</a>, <a href=/metrics>metrics</a>.");
+    page.push_str("<p>For programs: <a href=/status>status</a>, <a href=/metrics>metrics</a>.");
 }
 
 fn leadership(page: &mut String, status: &Status) {
@@ -111,7 +117,7 @@ fn duties(page: &mut String, status: &Status) {
         return;
     }
     page.push_str(
-        "<h2>Duties</h2><table><tr><th>Duty<th>Kind<th>On<th>Token<th>For<th>Process here<th>Waits for<th>Why",
+        "<h2>Duties</h2><section tabindex=0 aria-label=Duties><table><tr><th>Duty<th>Kind<th>On<th>Token<th>For<th>Process here<th>Waits for<th>Why",
     );
     for duty in &status.user_duties {
         let on: Vec<String> = duty.holders.iter().map(|board| format!("board {board}")).collect();
@@ -130,11 +136,13 @@ fn duties(page: &mut String, status: &Status) {
             ),
         );
     }
-    page.push_str("</table>");
+    page.push_str("</table></section>");
 }
 
 fn boards(page: &mut String, status: &Status) {
-    page.push_str("<h2>Boards</h2><table><tr><th>Board<th>Heard<th>Connected<th>Votes<th>Silent for<th>Loss<th>Notes");
+    page.push_str(
+        "<h2>Boards</h2><section tabindex=0 aria-label=Boards><table><tr><th>Board<th>Heard<th>Connected<th>Votes<th>Silent for<th>Loss<th>Notes",
+    );
     for board in &status.boards {
         let yes = |holds: bool| if holds { "yes" } else { "no" };
         let (alive, linked, votes) = (yes(board.alive), yes(board.linked), yes(board.votes));
@@ -159,7 +167,7 @@ fn boards(page: &mut String, status: &Status) {
             ),
         );
     }
-    page.push_str("</table>");
+    page.push_str("</table></section>");
 }
 
 /// What each deadline waits for, and what happened lately.

@@ -25,6 +25,7 @@ mod store;
 mod stranger;
 
 mod backups;
+mod browser;
 mod copies;
 mod dashboard;
 mod disk;

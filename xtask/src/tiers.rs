@@ -58,6 +58,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: monitoring,
     },
     Tier {
+        name: "browser",
+        about: "the pages for people in a real browser: live, on a phone, by keyboard; screenshots",
+        run: browser,
+    },
+    Tier {
         name: "failover",
         about: "one holder, always: boards killed, stopped, cut off, starved; the bench, short",
         run: failover,
@@ -93,6 +98,8 @@ const SUITES: [&str; 4] = ["tidy", "simulation", "scenarios", "process"];
 const FAILOVER: &str = "failover::";
 /// The part of it that checks what operators are given to watch with.
 const MONITORING: &str = "monitoring::";
+/// The part of it that looks at the pages for people.
+const BROWSER: &str = "browser::";
 /// Tests of the front door with publishers that others wrote; they have a tier of their own too.
 const CLIENTS: &str = "front_door::tests::clients";
 /// A stalled download of the advisory database is given up after so long.
@@ -228,7 +235,12 @@ fn scenarios(workshop: &Workshop) -> Done {
 
 fn process(workshop: &Workshop) -> Done {
     let binary = release_binary(workshop)?;
-    nothing_left_out(part(workshop, "process", &["--skip", FAILOVER, "--skip", MONITORING], &[binary]))
+    nothing_left_out(part(
+        workshop,
+        "process",
+        &["--skip", FAILOVER, "--skip", MONITORING, "--skip", BROWSER],
+        &[binary],
+    ))
 }
 
 /// Without promtool the names are held against a live site all the same, and the summary says what was not checked.
@@ -244,6 +256,29 @@ fn monitoring(workshop: &Workshop) -> Done {
     }
     part(workshop, "process", &[MONITORING], &settings)?;
     Ok(left_out)
+}
+
+/// A machine without a browser says so in the summary. The screenshots stay for people to look at.
+fn browser(workshop: &Workshop) -> Done {
+    let (program, modules) = match tools::browser(workshop) {
+        Ok(found) => found,
+        Err(Stop::Lacking { what, remedy }) => {
+            let note = format!("NO PAGE WAS LOOKED AT: {what}; to mend it: {remedy}");
+            println!("{note}");
+            return Ok(vec![note]);
+        }
+        Err(stop) => return Err(stop),
+    };
+    let screenshots = workshop.target.join("screenshots");
+    let settings = [
+        release_binary(workshop)?,
+        ("ROADSTEAD_BROWSER", program.to_string_lossy().into_owned()),
+        ("ROADSTEAD_NODE_MODULES", modules.to_string_lossy().into_owned()),
+        ("ROADSTEAD_SCREENSHOTS", screenshots.to_string_lossy().into_owned()),
+    ];
+    part(workshop, "process", &[BROWSER, "--nocapture"], &settings)?;
+    println!("screenshots: {}", screenshots.display());
+    Ok(Vec::new())
 }
 
 /// The suite in network namespaces, then the bench: both say what they cannot do here, and so does the summary.

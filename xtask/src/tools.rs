@@ -12,6 +12,8 @@ use crate::workshop::{Workshop, is_root};
 const DENY_VERSION: &str = "0.20.2";
 /// The Python client that publishes to the front door in the interoperability tier.
 const PAHO: &str = "paho-mqtt==2.1.0";
+/// What drives a browser, and what says whom a page shuts out.
+const BROWSER_MODULES: [&str; 2] = ["playwright-core@1.64.1", "axe-core@4.14.1"];
 /// The fuzzer's driver.
 const FUZZ_VERSION: &str = "0.13.2";
 /// Fetches and unpacks what emulated boards need into the folder `$1`: the emulator with those of its libraries that this
@@ -96,6 +98,42 @@ pub(crate) fn python_with_paho(workshop: &Workshop) -> Result<(), Stop> {
         .within(FETCH_MAX)
         .run(workshop)
         .map_err(lacking("the Paho client could not be fetched"))
+}
+
+/// A browser, and what drives it: its path, and the folder of the modules, which is below `target/`.
+pub(crate) fn browser(workshop: &Workshop) -> Result<(PathBuf, PathBuf), Stop> {
+    const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+    let found = || NAMES.iter().find_map(|name| workshop.which(name));
+    let program = match found() {
+        Some(program) => program,
+        None => {
+            install(workshop, "chromium")?;
+            found().ok_or_else(|| Stop::Lacking {
+                what: "the package chromium brought no browser".into(),
+                remedy: format!("put one of {} on the search path", NAMES.join(", ")),
+            })?
+        }
+    };
+    package(workshop, "node", "nodejs")?;
+    package(workshop, "npm", "npm")?;
+    let folder = workshop.tools().join("browser");
+    let modules = folder.join("node_modules");
+    let fetched = folder.join("complete");
+    let wanted = BROWSER_MODULES.join(" ");
+    if std::fs::read_to_string(&fetched).is_ok_and(|there| there == wanted) {
+        return Ok((program, modules));
+    }
+    Step::new("npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix")
+        .args([folder.to_string_lossy()])
+        .args(BROWSER_MODULES)
+        .within(FETCH_MAX)
+        .run(workshop)
+        .map_err(lacking("what drives the browser could not be fetched"))?;
+    // Without it they are fetched again.
+    if let Err(error) = std::fs::write(&fetched, wanted) {
+        println!("cannot write {}: {error}", fetched.display());
+    }
+    Ok((program, modules))
 }
 
 /// The licence and advisory checker. Its own release profile (fat LTO) takes many minutes; this one takes a minute

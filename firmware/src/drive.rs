@@ -373,9 +373,9 @@ impl Driver {
                         uplink.hang_up();
                     }
                 }
-                Action::ToRegion(message) => {
+                Action::ToRegion { message, waits } => {
                     if let Some(session) = &self.session {
-                        session.send(message);
+                        session.send(message, waits);
                     }
                 }
                 Action::Notice(event) => self.notice(&event),

@@ -36,6 +36,9 @@ const BATCHES_MAX: usize = 16;
 /// Messages taken at once, either way.
 const BATCH_MAX: usize = 64;
 
+/// Below that of the conversation's own stream, which has the transport's default, 0.
+const BACKLOG_PRIORITY: i32 = -1;
+
 /// What the uplink counts, since the start.
 #[derive(Debug, Default)]
 pub(crate) struct UplinkCounts {
@@ -64,14 +67,17 @@ pub(crate) enum RegionInput {
 #[derive(Debug)]
 pub(crate) struct Session {
     messages: mpsc::Sender<ToRegion>,
+    backlog: mpsc::Sender<ToRegion>,
     connection: Connection,
     counts: Arc<UplinkCounts>,
 }
 
 impl Session {
-    /// Queues `message`. Where too much waits the session is closed, and its fall will be told.
-    pub(crate) fn send(&self, message: ToRegion) {
-        if self.messages.try_send(message).is_err() && self.connection.close_reason().is_none() {
+    /// Queues `message`; one that `waits` goes after all others, also those that come later. Where too much is queued the session
+    /// is closed, and its fall will be told.
+    pub(crate) fn send(&self, message: ToRegion, waits: bool) {
+        let queue = if waits { &self.backlog } else { &self.messages };
+        if queue.try_send(message).is_err() && self.connection.close_reason().is_none() {
             self.counts.queue_full.fetch_add(1, Ordering::Relaxed);
             self.connection.close(1_u32.into(), b"it reads too slowly");
         }
@@ -217,13 +223,16 @@ impl Dialler {
 
     async fn serve(&mut self, (connection, stream, mut frames): (Connection, SendStream, FrameReader)) -> End {
         let (messages, queue) = mpsc::channel(PEER_QUEUE_MAX);
-        let session = Session { messages, connection: connection.clone(), counts: Arc::clone(&self.counts) };
+        let (backlog, waiting) = mpsc::channel(PEER_QUEUE_MAX);
+        let counts = Arc::clone(&self.counts);
+        let session = Session { messages, backlog, connection: connection.clone(), counts };
         if self.inputs.send(RegionInput::Up(session)).await.is_err() {
             return End::Unwanted;
         }
         let end = tokio::select! {
             why = receive(&mut frames, &self.inputs, &self.counts) => End::Fell(why),
             why = send(stream, queue) => End::Fell(why),
+            why = send_backlog(&connection, waiting) => End::Fell(why),
             _ = self.hello.changed() => End::Unwanted,
         };
         let end = match (end, connection.close_reason()) {
@@ -277,6 +286,27 @@ async fn receive(frames: &mut FrameReader, inputs: &mpsc::Sender<RegionInput>, c
                 return whole_story(&error);
             }
         }
+    }
+}
+
+/// Writes what waits for all else to a stream of its own, which the transport serves when the other has nothing to send.
+async fn send_backlog(connection: &Connection, mut queue: mpsc::Receiver<ToRegion>) -> String {
+    // A gateway that takes no such stream is told of none before there is something for it.
+    let Some(first) = queue.recv().await else {
+        return std::future::pending().await;
+    };
+    let mut stream = match connection.open_uni().await {
+        Ok(stream) => stream,
+        Err(error) => return whole_story(&error),
+    };
+    let mut frames = vec![encode(Conversation::ToRegion, &first)];
+    let begun = match stream.set_priority(BACKLOG_PRIORITY) {
+        Ok(()) => write_all_frames(&mut stream, &mut frames).await,
+        Err(_) => return "the stream broke off".to_owned(),
+    };
+    match begun {
+        Ok(()) => send(stream, queue).await,
+        Err(error) => whole_story(&error),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One connection of a board: its stream of frames in both directions. Carries messages between the wire and the owner
+//! One connection of a board: its conversation, and the stream on which its backlog comes. Carries messages between the wire and the owner
 //! task, in bounds; decides nothing.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use shared::hub::SessionId;
 use shared::ids::{BoardId, Name};
 use shared::limits::HELLO_WITHIN;
 use shared::wire::uplink::{FromRegion, ToRegion};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::owner::Input;
 
@@ -26,7 +26,7 @@ const WRITE_MAX: Duration = Duration::from_secs(10);
 /// The last words of a session are given so long to arrive.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
-const _: () = assert!(AHEAD_MAX < shared::limits::SESSION_SLACK, "who is held back in time is not refused");
+const _: () = assert!(2 * AHEAD_MAX < shared::limits::SESSION_SLACK, "who is held back in time is not refused");
 
 /// Serves the connection until either end has had enough. `slot` is given back then.
 pub(crate) async fn serve(
@@ -61,6 +61,33 @@ async fn read(
     receive: RecvStream,
     inputs: &mpsc::Sender<Input>,
 ) -> Option<FrameRefusal> {
+    let (said, first) = oneshot::channel();
+    let conversation = pass_on(session, connection, receive, inputs, Some(said));
+    // What waits for all else comes by itself, so that what is fresh overtakes it. It is not looked at before the hello.
+    let backlog = async {
+        if first.await.is_ok()
+            && let Ok(receive) = connection.accept_uni().await
+            && let Some(fault) = pass_on(session, connection, receive, inputs, None).await
+        {
+            return Some(fault);
+        }
+        // Its end says nothing; the conversation has the last word.
+        std::future::pending().await
+    };
+    tokio::select! {
+        fault = conversation => fault,
+        fault = backlog => fault,
+    }
+}
+
+/// Passes on what comes on one stream; `said` is told once the owner has the first message.
+async fn pass_on(
+    session: SessionId,
+    connection: &Connection,
+    receive: RecvStream,
+    inputs: &mpsc::Sender<Input>,
+    mut said: Option<oneshot::Sender<()>>,
+) -> Option<FrameRefusal> {
     let ahead = Arc::new(Semaphore::new(AHEAD_MAX));
     let mut frames = FrameReader::new(receive, Conversation::ToRegion);
     loop {
@@ -69,7 +96,11 @@ async fn read(
             _ = connection.closed() => return None,
         };
         match frames.read::<ToRegion>().await {
-            Ok(Some(message)) => inputs.send(Input::Message { session, message, permit }).await.ok()?,
+            Ok(Some(message)) => {
+                inputs.send(Input::Message { session, message, permit }).await.ok()?;
+                // Where nobody listens there is no backlog to begin.
+                said.take().map(|said| said.send(()));
+            }
             Ok(None) | Err(ReadError::Stream(_)) => return None,
             Err(ReadError::Refused(fault)) => return Some(fault),
         }

@@ -83,7 +83,12 @@ pub enum Action {
     /// Close the session with the region and stop trying.
     HangUp,
     /// Send to the region on the open session; where none stands, drop.
-    ToRegion(ToRegion),
+    ToRegion {
+        /// What.
+        message: ToRegion,
+        /// Whether all that is said without this goes before it, also what is said later.
+        waits: bool,
+    },
     /// Something happened that a person may want to know.
     Notice(Event),
 }

@@ -1,6 +1,10 @@
 //! The way to the region, and the region itself.
 
-use crate::{board, ends_well, millis, reaches, settled};
+use std::time::Duration;
+
+use tests::settings::Settings;
+
+use crate::{board, ends_well, millis, reaches, settle, settled};
 
 #[test]
 fn uplink_cut_then_restored_drains() {
@@ -20,6 +24,33 @@ fn uplink_cut_then_restored_drains() {
     let drained = reaches(&mut world, 10_000, |world| world.tally().rows >= during.acknowledged);
     assert_eq!(drained, Ok(true), "the backlog drains");
     ends_well(&mut world);
+}
+
+/// Seen to fail with everything in one lane: the reading came home after the last of the backlog.
+#[test]
+fn what_is_fresh_comes_home_while_a_backlog_drains() {
+    for seed in 1..=2 {
+        let busy = Settings {
+            interval: (Duration::from_micros(500), millis(2)),
+            busy: millis(12_000),
+            ..Settings::quiet(seed, 3, 2)
+        };
+        let mut world = settle(busy);
+        for number in 1..=3 {
+            world.cut_uplink(board(number), true, true);
+        }
+        assert_eq!(world.run_for(millis(5_000)), Ok(()));
+        let cut = world.tally();
+        for number in 1..=3 {
+            world.mend_uplink(board(number), true, true);
+        }
+        assert_eq!(reaches(&mut world, 5_000, |world| world.tally().rows > cut.rows + 100), Ok(true), "seed {seed}");
+        let mark = world.publish(0);
+        assert_eq!(reaches(&mut world, 1_000, |world| world.rows(mark) == 1), Ok(true), "seed {seed}");
+        let (home, missing) = (world.tally().rows, cut.acknowledged - world.tally().rows.min(cut.acknowledged));
+        assert!(missing > 1_000, "seed {seed}: {missing} readings of the backlog came later, {home} are home");
+        ends_well(&mut world);
+    }
 }
 
 #[test]

@@ -309,7 +309,7 @@ fn length(message: &PeerMessage) -> usize {
         PeerMessage::Holds { lines, .. } => lines.len() * 48,
         PeerMessage::Fetch { wanted, .. } => wanted.len() * 20,
         PeerMessage::Fetched(answer) => (answer.absent.len() + answer.lost.len() + answer.unknown.len()) * 20,
-        PeerMessage::Block(block) => block.body.len() + REST,
+        PeerMessage::Block(block) | PeerMessage::Backlog(block) => block.body.len() + REST,
         PeerMessage::Durable(lines) => lines.len() * 20,
         PeerMessage::Ask(streams) => streams.len() * 16,
         PeerMessage::Coverage(lines) => lines.len() * 32,

@@ -162,7 +162,7 @@ impl World {
             Action::Duty { duty, order } => self.order_duty(board, duty, order),
             Action::Dial(hello) => self.dial(board, hello),
             Action::HangUp => self.hang_up(board),
-            Action::ToRegion(message) => self.send_to_region(board, &message),
+            Action::ToRegion { message, waits } => self.send_to_region(board, &message, waits),
             Action::Notice(event) => self.perform_notice(board, &event, performed),
         }
     }

@@ -19,8 +19,10 @@ pub(crate) struct Line {
     /// Nothing arrives at the region, or at the board, before: order is kept.
     pub(crate) at_region: Moment,
     pub(crate) at_board: Moment,
-    /// Stuck behind a cut, on the way to the region and to the board.
-    pub(crate) to_region: VecDeque<Bytes>,
+    /// Nothing of the backlog, which has a stream of its own, arrives before.
+    pub(crate) backlog_at: Moment,
+    /// Stuck behind a cut, on the way to the region, with whether it is of the backlog, and to the board.
+    pub(crate) to_region: VecDeque<(Bytes, bool)>,
     pub(crate) to_board: VecDeque<Bytes>,
 }
 

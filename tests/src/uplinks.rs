@@ -66,6 +66,7 @@ impl World {
             told: false,
             at_region: opened,
             at_board: self.now + round,
+            backlog_at: opened,
             to_region: std::collections::VecDeque::new(),
             to_board: std::collections::VecDeque::new(),
         };
@@ -91,12 +92,12 @@ impl World {
         line.told = true;
         self.story
             .tell(self.now, board, || format!("session {} with the region, term {}", session.0, hello.term));
-        self.send_to_region(board, &ToRegion::Hello(hello));
+        self.send_to_region(board, &ToRegion::Hello(hello), false);
         self.input(board, Input::RegionLink { up: true });
     }
 
     /// A message leaves the board; dropped where no session stands.
-    pub(crate) fn send_to_region(&mut self, board: BoardId, message: &ToRegion) {
+    pub(crate) fn send_to_region(&mut self, board: BoardId, message: &ToRegion, waits: bool) {
         let standing = self.uplink(board).line.as_ref().is_some_and(|line| line.told);
         if !standing {
             return;
@@ -104,16 +105,17 @@ impl World {
         let frame = Bytes::from(frame::encode(Conversation::ToRegion, message));
         self.story.weigh_bytes(self.now, &frame);
         self.tally.messages += 1;
-        self.carry_out(board, frame);
+        self.carry_out(board, frame, waits);
     }
 
-    fn carry_out(&mut self, board: BoardId, frame: Bytes) {
+    /// What waits goes when nothing else is to be carried, and is overtaken by what comes later.
+    fn carry_out(&mut self, board: BoardId, frame: Bytes, waits: bool) {
         let now = self.now;
         let uplink = self.uplinks.get_mut(&board).expect("every board has a way to the region");
         let mut path = uplink.out;
         let Some(line) = uplink.line.as_mut() else { return };
         if !path.is_open() || !line.to_region.is_empty() {
-            line.to_region.push_back(frame);
+            line.to_region.push_back((frame, waits));
             return;
         }
         let mut delay = path.delay(now, &mut self.net_dice);
@@ -121,8 +123,14 @@ impl World {
             delay += 3 * path.least();
         }
         let takes = Duration::from_micros(frame.len() as u64 * 1_000 / BYTES_A_MILLI);
-        line.at_region = (line.at_region + TICK + takes).max(now + delay);
-        let (at, session) = (line.at_region, line.session);
+        line.backlog_at = (line.backlog_at + TICK + takes).max(now + delay);
+        if !waits {
+            line.at_region = (line.at_region + TICK + takes).max(now + delay);
+        }
+        // The hello is first on every session.
+        line.backlog_at = line.backlog_at.max(line.at_region + TICK);
+        let at = if waits { line.backlog_at } else { line.at_region };
+        let session = line.session;
         self.agenda.put(at, Happening::ToRegion { session, frame });
     }
 
@@ -306,8 +314,8 @@ impl World {
             Default::default()
         };
         self.story.tell(self.now, board, || "uplink is mended");
-        for frame in out_held {
-            self.carry_out(board, frame);
+        for (frame, waits) in out_held {
+            self.carry_out(board, frame, waits);
         }
         for frame in back_held {
             self.carry_back(board, session, frame);

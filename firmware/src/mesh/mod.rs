@@ -145,7 +145,7 @@ fn weight(message: &PeerMessage) -> usize {
         PeerMessage::Holds { lines, .. } => REST + 64 * lines.len(),
         PeerMessage::Fetch { wanted, .. } => REST + 32 * wanted.len(),
         PeerMessage::Fetched(answer) => REST + 32 * (answer.absent.len() + answer.lost.len() + answer.unknown.len()),
-        PeerMessage::Block(block) => REST + block.body.len(),
+        PeerMessage::Block(block) | PeerMessage::Backlog(block) => REST + block.body.len(),
         PeerMessage::Durable(ranges) => REST + 32 * ranges.len(),
         PeerMessage::Ask(streams) => REST + 32 * streams.len(),
         PeerMessage::Coverage(coverage) => REST + 64 * coverage.len(),

@@ -101,7 +101,7 @@ async fn a_session_is_kept_while_it_is_wanted_and_begun_anew_for_another_term() 
     assert_eq!(heard, hello(1));
     let session = up(&mut brought).await;
 
-    session.send(ToRegion::Ask(Vec::new()));
+    session.send(ToRegion::Ask(Vec::new()), false);
     assert_eq!(within(frames.read()).await.unwrap(), Some(ToRegion::Ask(Vec::new())));
     let welcome = FromRegion::Welcome { incarnation: 9 };
     back.write_all(&encode(Conversation::FromRegion, &welcome)).await.unwrap();
@@ -178,4 +178,68 @@ async fn a_path_that_falls_silent_counts_as_down() {
     assert!(began.elapsed() < PATIENCE / 2, "silence was not noticed by itself");
     let _ = thaw.send(());
     tokio::task::spawn_blocking(|| region.join().unwrap()).await.unwrap();
+}
+
+/// A link of 4 Mbit/s between a board and its region, which holds what it cannot carry yet. Where it goes is told by the board.
+fn slow_link(region: SocketAddr) -> SocketAddr {
+    let near = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let far = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = near.local_addr().unwrap();
+    let (near_back, far_back) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+    let (board, told) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut bytes = [0; 2048];
+        while let Ok((length, from)) = near.recv_from(&mut bytes) {
+            let _ = board.try_send(from);
+            let _ = far.send_to(&bytes[..length], region);
+            std::thread::sleep(Duration::from_micros(2 * length as u64));
+        }
+    });
+    std::thread::spawn(move || {
+        let board = told.recv().unwrap();
+        let mut bytes = [0; 2048];
+        while let Ok((length, _)) = far_back.recv_from(&mut bytes) {
+            let _ = near_back.send_to(&bytes[..length], board);
+        }
+    });
+    address
+}
+
+fn block(first: u64, bytes: usize) -> ToRegion {
+    let stream = shared::ids::Stream {
+        origin: shared::ids::Origin { board: BoardId::new(1).unwrap(), epoch: Epoch { boot: 1, nonce: 1 } },
+        class: shared::ids::Class::Event,
+    };
+    let codec = shared::wire::uplink::Codec::Plain;
+    ToRegion::Block(shared::wire::uplink::Block::new(stream, first, 1, codec, 1, vec![first as u8; bytes].into()))
+}
+
+/// Seen to fail with one stream for both.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fresh_overtakes_a_backlog_that_is_on_its_way() {
+    const BACKLOG: u64 = 16;
+    let (board, gateway, _scratch) = identities();
+    let (listening, address) = open(&gateway);
+    let mut door = Doorman::new(listening.endpoint.clone());
+    let (_stopper, stop) = signal();
+    let (uplink, mut brought) = Uplink::start(board, vec![at(slow_link(address))], stop);
+    uplink.dial(hello(1));
+    let (connection, _back, mut frames, _) = next_session(&mut door).await;
+    let session = up(&mut brought).await;
+    for first in 1..=BACKLOG {
+        session.send(block(first, 60_000), true);
+    }
+    let mut backlog = FrameReader::new(within(connection.accept_uni()).await.unwrap(), Conversation::ToRegion);
+    assert_eq!(within(backlog.read()).await.unwrap(), Some(block(1, 60_000)), "in order");
+    session.send(block(BACKLOG + 1, 1000), false);
+    let arrived = Arc::new(AtomicU64::new(1));
+    let counted = Arc::clone(&arrived);
+    tokio::spawn(async move {
+        while let Ok(Some(ToRegion::Block(_))) = backlog.read().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    assert_eq!(within(frames.read()).await.unwrap(), Some(block(BACKLOG + 1, 1000)));
+    let before = arrived.load(Ordering::Relaxed);
+    assert!(before < BACKLOG / 2, "{before} of {BACKLOG} blocks that wait came first");
 }

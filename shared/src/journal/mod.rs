@@ -262,6 +262,20 @@ impl Journal {
         })
     }
 
+    /// The same from the newest segment on: the last one not after `before` in which `wanted` finds something.
+    pub fn last_to_read(
+        &self,
+        before: (SegmentId, u32),
+        wanted: impl Fn(&Stream, &RangeSet) -> bool,
+    ) -> Option<(SegmentId, u32, u32)> {
+        self.segments.range(..=before.0).rev().find_map(|(id, Kept { segment, .. })| {
+            let start = if *id == before.0 { before.1 } else { 0 };
+            let mut streams = segment.streams.iter();
+            let any = streams.any(|(stream, holding)| wanted(stream, &holding.ranges));
+            (any && start < segment.end).then(|| (*id, start, segment.end - start))
+        })
+    }
+
     /// Asserts what must hold between any two inputs.
     pub fn check(&self) {
         for (id, Kept { segment, end, .. }) in &self.segments {

@@ -94,10 +94,11 @@ impl Node {
             }
             PeerMessage::Ask(streams) => {
                 if matches!(self.region, Region::Open(_)) && streams.len() <= COVERAGE_STREAMS_MAX {
-                    out.push(Action::ToRegion(ToRegion::Ask(streams)));
+                    out.push(Action::ToRegion { message: ToRegion::Ask(streams), waits: false });
                 }
             }
-            PeerMessage::Block(block) => self.handle_block(block, out),
+            PeerMessage::Block(block) => self.handle_block(block, false, out),
+            PeerMessage::Backlog(block) => self.handle_block(block, true, out),
             PeerMessage::Coverage(lines) => {
                 if matches!(self.uplink.route(), Route::Holder(holder, _) if holder == from) {
                     self.handle_coverage(lines, now, out);
@@ -243,7 +244,7 @@ impl Node {
     pub(super) fn ask(&self, asks: Vec<Vec<Stream>>, out: &mut Outbox<Action>) {
         for streams in asks {
             match self.uplink.route() {
-                Route::Region(_) => out.push(Action::ToRegion(ToRegion::Ask(streams))),
+                Route::Region(_) => out.push(Action::ToRegion { message: ToRegion::Ask(streams), waits: false }),
                 Route::Holder(to, _) => out.push(Action::Send { to, message: PeerMessage::Ask(streams) }),
                 Route::Closed => {}
             }
@@ -278,7 +279,7 @@ impl Node {
                     ..self.reports.get(&board).cloned().unwrap_or(BoardReport::unheard(board))
                 });
                 let boards = core::iter::once(own.clone()).chain(others).collect();
-                out.push(Action::ToRegion(ToRegion::Report(SiteReport { boards })));
+                out.push(Action::ToRegion { message: ToRegion::Report(SiteReport { boards }), waits: false });
             }
         }
     }

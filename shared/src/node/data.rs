@@ -15,10 +15,11 @@ use crate::limits::{COMMIT_BYTES_MAX, PAGE_BYTES, READ_BYTES};
 use crate::node::upkeep::confirm;
 use crate::node::{Node, Purpose, READ_PERIOD, origins, push_jobs};
 use crate::outbox::Outbox;
-use crate::replicate::keeper::{Taken, carries_gap};
+use crate::replicate::keeper::{self, carries_gap};
 use crate::replicate::origin::{Committed, Output, Replication};
+use crate::seal::Sealed;
 use crate::time::Instant;
-use crate::uplink::{Cursor, Route};
+use crate::uplink::{Cursor, Direction, Route, Taken};
 use crate::wire::peer::{Coverage, PeerMessage, Run};
 use crate::wire::uplink::{Block, ToRegion};
 
@@ -149,7 +150,7 @@ impl Node {
         let welcome = stream.origin.board != self.config.board && room && !self.journal.is_poisoned();
         let taken = match welcome {
             true => self.keeper.handle_copy(from, run, self.journal.held()),
-            false => Taken::Refused,
+            false => keeper::Taken::Refused,
         };
         confirm(from, stream, range, taken, out);
     }
@@ -206,11 +207,7 @@ impl Node {
         if self.journal.is_poisoned() {
             return None;
         }
-        let wanted = self.next_wanted().map(|purpose| {
-            // What frees a segment is waited for.
-            let hurries = matches!(purpose, Purpose::Clean { .. });
-            (purpose, if hurries { Instant::ZERO } else { self.read_after })
-        });
+        let wanted = self.next_wanted(now);
         let scrub = self.next_scrub().map(|(read, due)| (Purpose::Scrub(read), due));
         match (wanted, scrub) {
             (Some((_, after)), Some((scrub, due)))
@@ -223,30 +220,33 @@ impl Node {
         }
     }
 
-    /// What somebody waits for.
-    fn next_wanted(&self) -> Option<Purpose> {
+    /// What somebody waits for, and when it is read.
+    fn next_wanted(&self, now: Instant) -> Option<(Purpose, Instant)> {
         if let Some((segment, offset, length)) = self.cleaner.wants_read() {
-            return Some(Purpose::Clean { segment, offset, length });
+            // What frees a segment is waited for.
+            return Some((Purpose::Clean { segment, offset, length }, Instant::ZERO));
         }
         let refill = self
             .refill
             .wants_read(|cursor, wanted| self.journal.next_to_read(cursor, wanted));
         if let Some(read) = refill {
-            return Some(Purpose::Refill(read));
+            return Some((Purpose::Refill(read), self.read_after));
         }
         let answer = self
             .upkeep
             .answering
             .wants_read(|cursor, wanted| self.journal.next_to_read(cursor, wanted));
         if let Some(read) = answer {
-            return Some(Purpose::Answer(read));
+            return Some((Purpose::Answer(read), self.read_after));
         }
-        let region = self.config.has_region;
-        let uplink = || {
-            self.uplink
-                .wants_read(|cursor, wanted| self.journal.next_to_read(cursor, wanted))
-        };
-        region.then(uplink).flatten().map(Purpose::Uplink)
+        if !self.config.has_region {
+            return None;
+        }
+        let (read, after) = self.uplink.wants_read(now, |direction, cursor, wanted| match direction {
+            Direction::Onwards => self.journal.next_to_read(cursor, wanted),
+            Direction::Backwards => self.journal.last_to_read(cursor, wanted),
+        })?;
+        Some((Purpose::Uplink(read), after))
     }
 
     /// Reads on in the journal. One read at a time, so that a commit waits for one at most.
@@ -257,7 +257,6 @@ impl Node {
         let Some((purpose, _)) = self.next_read(now).filter(|(_, at)| now >= *at) else {
             return;
         };
-        let hurries = matches!(purpose, Purpose::Clean { .. });
         let (segment, offset, length) = purpose.place();
         let token = self.token();
         self.reading = Some((token, purpose));
@@ -266,9 +265,12 @@ impl Node {
             out.push(Action::Disk(DiskJob::Verify { token, segment, offset, length }));
             return;
         }
-        // A whole helping means a backlog: go on at once. Less means all that is fresh was read: let some gather.
-        if length < READ_BYTES && !hurries {
-            self.read_after = now + READ_PERIOD;
+        match purpose {
+            Purpose::Clean { .. } => {}
+            Purpose::Uplink(read) => self.uplink.handle_reading(&read, now),
+            // A whole helping means a backlog: go on at once. Less means all that is new was read: let some gather.
+            _ if length < READ_BYTES => self.read_after = now + READ_PERIOD,
+            _ => {}
         }
         let length = length.min(READ_BYTES);
         out.push(Action::Disk(DiskJob::Read { token, segment, offset, length }));
@@ -307,14 +309,15 @@ impl Node {
     /// Seals what was read and sends it on.
     fn seal(&mut self, now: Instant, out: &mut Outbox<Action>) {
         let mut sealed = Vec::new();
-        while let Some((stream, range, bytes)) = self.uplink.take_records() {
-            self.sealer.handle_records(stream, range, &bytes, now, &mut sealed);
+        while let Some(Taken { waits, stream, range, bytes }) = self.uplink.take_records() {
+            self.sealer.handle_records((waits, stream), range, &bytes, now, &mut sealed);
         }
         self.sealer.handle_deadline(now, &mut sealed);
-        for block in sealed {
+        for Sealed { waits, block } in sealed {
             self.uplink.handle_sent(&block, now);
             match self.uplink.route() {
-                Route::Region(_) => out.push(Action::ToRegion(ToRegion::Block(block))),
+                Route::Region(_) => out.push(Action::ToRegion { message: ToRegion::Block(block), waits }),
+                Route::Holder(to, _) if waits => out.push(Action::Send { to, message: PeerMessage::Backlog(block) }),
                 Route::Holder(to, _) => out.push(Action::Send { to, message: PeerMessage::Block(block) }),
                 Route::Closed => {}
             }
@@ -322,9 +325,9 @@ impl Node {
     }
 
     /// A board's block, to be passed on by the holder.
-    pub(super) fn handle_block(&mut self, block: Block, out: &mut Outbox<Action>) {
+    pub(super) fn handle_block(&mut self, block: Block, waits: bool, out: &mut Outbox<Action>) {
         if matches!(self.uplink.route(), Route::Region(_)) {
-            out.push(Action::ToRegion(ToRegion::Block(block)));
+            out.push(Action::ToRegion { message: ToRegion::Block(block), waits });
         }
     }
 

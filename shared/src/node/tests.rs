@@ -121,7 +121,7 @@ impl Town {
             }
             Action::TellWitness { .. } | Action::Duty { .. } => {}
             Action::HangUp => self.dialling = None,
-            Action::ToRegion(message) => self.region(at, message),
+            Action::ToRegion { message, .. } => self.region(at, message),
             Action::Notice(_) => {}
         }
     }

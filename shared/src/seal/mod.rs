@@ -15,9 +15,19 @@ use crate::wire::uplink::Block;
 /// Records that wait to be sealed.
 #[derive(Debug)]
 pub struct Sealer {
-    open: BTreeMap<Stream, Open>,
+    /// By whether they wait for others on their way, and stream.
+    open: BTreeMap<(bool, Stream), Open>,
     alarm: Duration,
     event: Duration,
+}
+
+/// A block, and whether all that is fresh goes before it.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// Whether it waits for them.
+    pub waits: bool,
+    /// What is to be sent.
+    pub block: Block,
 }
 
 #[derive(Debug)]
@@ -34,15 +44,15 @@ impl Sealer {
         Self { open: BTreeMap::new(), alarm, event }
     }
 
-    /// Adds the records `range` of `stream`, encoded in `raw`. What they do not continue, or would overfill, is
-    /// sealed into `sealed` first.
+    /// Adds the records `range` of a stream, encoded in `raw`; `key` is whether all that is fresh goes before them, and the
+    /// stream. What they do not continue, or would overfill, is sealed into `sealed` first.
     pub fn handle_records(
         &mut self,
-        stream: Stream,
+        key: (bool, Stream),
         range: SeqRange,
         raw: &[u8],
         now: Instant,
-        sealed: &mut Vec<Block>,
+        sealed: &mut Vec<Sealed>,
     ) {
         let count = u32::try_from(range.count()).expect("a run is shorter than RUN_RECORDS_MAX");
         let fits = |open: &Open| {
@@ -50,35 +60,33 @@ impl Sealer {
                 && open.count + count <= RUN_RECORDS_MAX
                 && open.raw.len() + raw.len() <= RUN_BYTES_MAX
         };
-        if self.open.get(&stream).is_some_and(|open| !fits(open)) {
-            self.seal(stream, sealed);
+        if self.open.get(&key).is_some_and(|open| !fits(open)) {
+            self.seal(key, sealed);
         }
-        let open = self.open.entry(stream).or_insert_with(|| Open {
-            first: range.first,
-            count: 0,
-            raw: Vec::new(),
-            since: now,
-        });
+        let open =
+            self.open
+                .entry(key)
+                .or_insert_with(|| Open { first: range.first, count: 0, raw: Vec::new(), since: now });
         open.count += count;
         open.raw.extend_from_slice(raw);
     }
 
     /// Seals whatever has waited long enough.
-    pub fn handle_deadline(&mut self, now: Instant, sealed: &mut Vec<Block>) {
-        let due: Vec<Stream> = self
+    pub fn handle_deadline(&mut self, now: Instant, sealed: &mut Vec<Sealed>) {
+        let due: Vec<(bool, Stream)> = self
             .open
             .iter()
-            .filter(|(stream, open)| now >= open.since + self.linger(stream.class))
-            .map(|(stream, _)| *stream)
+            .filter(|((_, stream), open)| now >= open.since + self.linger(stream.class))
+            .map(|(key, _)| *key)
             .collect();
-        for stream in due {
-            self.seal(stream, sealed);
+        for key in due {
+            self.seal(key, sealed);
         }
     }
 
-    fn seal(&mut self, stream: Stream, sealed: &mut Vec<Block>) {
-        if let Some(open) = self.open.remove(&stream) {
-            sealed.push(block::pack(stream, open.first, open.count, &open.raw));
+    fn seal(&mut self, (waits, stream): (bool, Stream), sealed: &mut Vec<Sealed>) {
+        if let Some(open) = self.open.remove(&(waits, stream)) {
+            sealed.push(Sealed { waits, block: block::pack(stream, open.first, open.count, &open.raw) });
         }
     }
 
@@ -103,7 +111,10 @@ impl Sealer {
     pub fn next_deadline(&self) -> Deadline {
         self.open
             .iter()
-            .map(|(stream, open)| Deadline { at: open.since + self.linger(stream.class), why: "a block to be sealed" })
+            .map(|((_, stream), open)| Deadline {
+                at: open.since + self.linger(stream.class),
+                why: "a block to be sealed",
+            })
             .fold(Deadline::NONE, Deadline::min)
     }
 }

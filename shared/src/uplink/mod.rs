@@ -7,12 +7,15 @@
 //!     └──route fell──────┴──── no progress, coverage went back ◀──────┘
 //! ```
 //!
+//! What is fresh goes before what has waited, and alarms before everything else that has: see `lanes`.
+//!
 //! Two boards that bring up the same record do no harm; one that nobody brings up would, so a keeper adopts a living
 //! origin's records once they have made no progress for long enough.
 
+mod lanes;
 mod window;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -20,10 +23,11 @@ use bytes::Bytes;
 
 use crate::config::Timing;
 use crate::ids::{BoardId, BoardSet, SegmentId, Stream, Term};
-use crate::limits::{COVERAGE_STREAMS_MAX, RANGES_MAX};
+use crate::limits::{COVERAGE_STREAMS_MAX, RANGES_MAX, READ_BYTES};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::record::Reading;
 use crate::time::{Deadline, Instant};
+use crate::uplink::lanes::{Lane, Lanes};
 use crate::uplink::window::Window;
 use crate::wire::peer::{Coverage, Run};
 use crate::wire::uplink::Block;
@@ -47,10 +51,33 @@ pub type Cursor = (SegmentId, u32);
 /// Whether anything of these records is to be brought up from here.
 pub type Wanted<'a> = dyn Fn(&Stream, &RangeSet) -> bool + 'a;
 
+/// Which way a journal is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The oldest segment first.
+    Onwards,
+    /// The newest segment first.
+    Backwards,
+}
+
+/// Records to be sealed.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Whether all that is fresh, and alarms, go before them.
+    pub waits: bool,
+    /// Of which stream.
+    pub stream: Stream,
+    /// Which.
+    pub range: SeqRange,
+    /// Encoded.
+    pub bytes: Bytes,
+}
+
 /// A piece of the journal to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
     lap: u64,
+    lane: Lane,
     /// In which segment.
     pub segment: SegmentId,
     /// From which byte.
@@ -83,12 +110,7 @@ pub struct Uplink {
     unanswered: BTreeSet<Stream>,
     asked_at: Instant,
     window: Window,
-    /// Where reading goes on.
-    cursor: Cursor,
-    /// Counts rewinds, so that a read from before one is told.
-    lap: u64,
-    /// Read but not gathered yet, because the window was full.
-    pending: VecDeque<Run>,
+    lanes: Lanes,
     /// Streams brought up from here.
     mine: BTreeSet<Stream>,
     adopt_at: Instant,
@@ -106,9 +128,7 @@ impl Uplink {
             unanswered: BTreeSet::new(),
             asked_at: Instant::ZERO,
             window: Window::new(boards),
-            cursor: (SegmentId(0), 0),
-            lap: 0,
-            pending: VecDeque::new(),
+            lanes: Lanes::default(),
             mine: BTreeSet::new(),
             adopt_at: Instant::NEVER,
             went_back: Vec::new(),
@@ -128,7 +148,7 @@ impl Uplink {
 
     fn start_over(&mut self, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
         self.window.clear(now);
-        self.rewind();
+        self.lanes.split(origins.held, now);
         self.unanswered.clear();
         self.asked_at = now;
         if self.route == Route::Closed {
@@ -139,13 +159,6 @@ impl Uplink {
         self.refresh(origins, now);
         let streams: Vec<Stream> = origins.held.keys().copied().collect();
         streams.chunks(COVERAGE_STREAMS_MAX).map(<[Stream]>::to_vec).collect()
-    }
-
-    /// Reading begins again at the oldest segment; a read under way is out of date.
-    fn rewind(&mut self) {
-        self.cursor = (SegmentId(0), 0);
-        self.pending.clear();
-        self.lap += 1;
     }
 
     /// The site has another number of boards.
@@ -172,10 +185,11 @@ impl Uplink {
             }
         }
         if !mine.is_subset(&self.mine) {
-            self.rewind();
+            self.lanes.rewind();
         }
         self.mine = mine;
         self.adopt_at = adopt_at;
+        self.lanes.refresh(origins.held, &self.covered, now);
     }
 
     /// The region's word on what it covers. Records not held here are passed over. Returns the streams of which it
@@ -198,9 +212,7 @@ impl Uplink {
                 // The region lost its memory: what is still held here is brought up again.
                 self.went_back.push(line.stream);
                 *have = RangeSet::EMPTY;
-                self.cursor = (SegmentId(0), 0);
-                self.pending.clear();
-                self.lap += 1;
+                self.lanes.rewind();
             }
             let new = said.minus(have);
             if !new.is_empty() {
@@ -250,25 +262,52 @@ impl Uplink {
         self.route != Route::Closed && self.unanswered.is_empty()
     }
 
-    /// Where to read next, if anything is wanted: segment, offset, bytes to its durable end. `next` finds the first
-    /// place from a cursor on whose segment holds something wanted.
-    pub fn wants_read(&self, next: impl FnOnce(Cursor, &Wanted<'_>) -> Option<(SegmentId, u32, u32)>) -> Option<Read> {
-        if !self.is_sending() || !self.pending.is_empty() || !self.window.has_room() {
-            return None;
+    /// Where to read next and when at the earliest, if anything is wanted: segment, offset, bytes to its durable end. `next`
+    /// finds the first place from a cursor on, or the last before one, whose segment holds something wanted.
+    pub fn wants_read(
+        &self,
+        now: Instant,
+        next: impl Fn(Direction, Cursor, &Wanted<'_>) -> Option<(SegmentId, u32, u32)>,
+    ) -> Option<(Read, Instant)> {
+        let mut later = None;
+        for lane in Lane::ALL {
+            if !self.is_sending() || self.lanes.has_pending(lane) || !self.window.has_room(lane) {
+                break;
+            }
+            let wanted = |stream: &Stream, ranges: &RangeSet| {
+                self.mine.contains(stream) && ranges.ranges().iter().any(|range| self.is_wanted(lane, stream, *range))
+            };
+            let (direction, cursor) = self.lanes.place(lane);
+            let Some((segment, offset, length)) = next(direction, cursor, &wanted) else {
+                continue;
+            };
+            let read = Read { lap: self.lanes.lap(), lane, segment, offset, length };
+            let after = self.lanes.rests_until(lane);
+            if now >= after {
+                return Some((read, after));
+            }
+            // Meanwhile something that has waited may be read.
+            later = Some((read, after));
         }
-        let wanted = |stream: &Stream, ranges: &RangeSet| {
-            self.mine.contains(stream) && ranges.ranges().iter().any(|range| self.is_wanted(stream, *range))
+        later
+    }
+
+    /// `read` has begun. Where it brings less than a helping, all that is fresh was read: some gathers before the next.
+    pub fn handle_reading(&mut self, read: &Read, now: Instant) {
+        if read.length < READ_BYTES {
+            self.lanes.handle_short(read.lane, now);
+        }
+    }
+
+    fn is_wanted(&self, lane: Lane, stream: &Stream, range: SeqRange) -> bool {
+        !self.wanted_of(lane, stream, range).is_empty()
+    }
+
+    /// The parts of `range` that the lane brings up and that are neither covered nor on their way.
+    fn wanted_of(&self, lane: Lane, stream: &Stream, range: SeqRange) -> Vec<SeqRange> {
+        let Some(range) = self.lanes.part(lane, stream, range) else {
+            return Vec::new();
         };
-        let (segment, offset, length) = next(self.cursor, &wanted)?;
-        Some(Read { lap: self.lap, segment, offset, length })
-    }
-
-    fn is_wanted(&self, stream: &Stream, range: SeqRange) -> bool {
-        !self.wanted_of(stream, range).is_empty()
-    }
-
-    /// The parts of `range` that are neither covered nor on their way.
-    fn wanted_of(&self, stream: &Stream, range: SeqRange) -> Vec<SeqRange> {
         let uncovered = self
             .covered
             .get(stream)
@@ -281,28 +320,29 @@ impl Uplink {
 
     /// Runs that `read` found, and where reading goes on. A read from before the uplink rewound changes nothing.
     pub fn handle_read(&mut self, read: &Read, runs: Vec<Run>, cursor: Cursor) {
-        if read.lap == self.lap {
-            self.cursor = cursor;
-            self.pending.extend(runs);
+        if read.lap == self.lanes.lap() {
+            self.lanes.handle_read(read.lane, runs, cursor);
         }
     }
 
     /// Takes the next records to be sealed, while the window has room for them.
-    pub fn take_records(&mut self) -> Option<(Stream, SeqRange, Bytes)> {
-        while self.is_sending() && self.window.has_room() {
-            let run = self.pending.pop_front()?;
-            let Some(range) = run.range().filter(|_| self.mine.contains(&run.stream)) else {
-                continue;
-            };
-            let parts = self.wanted_of(&run.stream, range);
-            let Some(part) = parts.first().copied() else { continue };
-            let Some(bytes) = cut(&run, part) else { continue };
-            let stream = run.stream;
-            if parts.len() > 1 {
-                self.pending.push_front(run);
+    pub fn take_records(&mut self) -> Option<Taken> {
+        for lane in Lane::ALL {
+            while self.is_sending() && self.window.has_room(lane) {
+                let Some(run) = self.lanes.pop(lane) else { break };
+                let Some(range) = run.range().filter(|_| self.mine.contains(&run.stream)) else {
+                    continue;
+                };
+                let parts = self.wanted_of(lane, &run.stream, range);
+                let Some(part) = parts.first().copied() else { continue };
+                let Some(bytes) = cut(&run, part) else { continue };
+                let stream = run.stream;
+                if parts.len() > 1 {
+                    self.lanes.put_back(lane, run);
+                }
+                self.window.handle_gathered(stream, part, bytes.len());
+                return Some(Taken { waits: lane.waits(), stream, range: part, bytes });
             }
-            self.window.handle_gathered(stream, part, bytes.len());
-            return Some((stream, part, bytes));
         }
         None
     }
@@ -430,7 +470,9 @@ mod tests {
 
     fn next_read(uplink: &Uplink, held: &BTreeMap<Stream, RangeSet>) -> Option<Read> {
         let any = |wanted: &Wanted<'_>| held.iter().any(|(stream, ranges)| wanted(stream, ranges));
-        uplink.wants_read(|cursor, wanted| any(wanted).then_some((cursor.0, cursor.1, 4096)))
+        let read =
+            uplink.wants_read(Instant::ZERO, |_, cursor, wanted| any(wanted).then_some((cursor.0, cursor.1, 4096)));
+        read.map(|(read, _)| read)
     }
 
     #[test]
@@ -452,10 +494,10 @@ mod tests {
         uplink.handle_coverage(covers(1, 4, false), &held, Instant::ZERO);
         let read = next_read(&uplink, &held).unwrap();
         uplink.handle_read(&read, alloc::vec![run(1, 3, 4), run(1, 7, 3)], (SegmentId(1), 4096));
-        let (_, part, bytes) = uplink.take_records().unwrap();
+        let Taken { range: part, bytes, .. } = uplink.take_records().unwrap();
         assert_eq!(part, range(5, 6));
         assert_eq!(Reading::decode_all(&bytes, 2).unwrap()[0].payload, [2; 3]);
-        assert_eq!(uplink.take_records().unwrap().1, range(7, 9));
+        assert_eq!(uplink.take_records().unwrap().range, range(7, 9));
         assert!(uplink.take_records().is_none());
         assert!(next_read(&uplink, &held).is_none(), "all of it is on its way");
     }
@@ -510,13 +552,123 @@ mod tests {
         assert_eq!(uplink.covered()[&stream(1)].last(), Some(2));
     }
 
+    fn alarms(of: u8) -> Stream {
+        Stream { class: Class::Alarm, ..stream(of) }
+    }
+
+    fn of_class(class: Class, run: Run) -> Run {
+        Run::new(Stream { class, ..run.stream }, run.first, run.count, run.bytes)
+    }
+
+    /// What `uplink` takes of the journal's `runs`, one at a time, until it wants no more: class, whether it waits, records.
+    fn order(uplink: &mut Uplink, held: &BTreeMap<Stream, RangeSet>, runs: &[Run]) -> Vec<(Class, bool, SeqRange)> {
+        let mut order = Vec::new();
+        while let Some(read) = next_read(uplink, held) {
+            uplink.handle_read(&read, runs.to_vec(), (SegmentId(1), 4096));
+            while let Some(taken) = uplink.take_records() {
+                order.push((taken.stream.class, taken.waits, taken.range));
+            }
+        }
+        order
+    }
+
+    /// Seen to fail with `Lane::ALL` the other way round, and with the alarms' lane left out.
+    #[test]
+    fn what_is_fresh_goes_first_and_of_what_has_waited_the_alarms() {
+        let mut held = held(&[(1, 6)]);
+        held.insert(alarms(1), RangeSet::from_iter([range(1, 2)]));
+        let mut uplink = opened(&held, boards(&[1]));
+        uplink.handle_coverage(
+            alloc::vec![Coverage { stream: alarms(1), ranges: RangeSet::EMPTY, whole: true }],
+            &held,
+            Instant::ZERO,
+        );
+        held.insert(stream(1), RangeSet::from_iter([range(1, 9)]));
+        held.insert(alarms(1), RangeSet::from_iter([range(1, 3)]));
+        let runs = [run(1, 1, 9), of_class(Class::Alarm, run(1, 1, 3))];
+        let expected = [
+            (Class::Event, false, range(7, 9)),
+            (Class::Alarm, false, range(3, 3)),
+            (Class::Alarm, false, range(1, 2)),
+            (Class::Event, true, range(1, 6)),
+        ];
+        assert_eq!(order(&mut uplink, &held, &runs), expected);
+    }
+
+    #[test]
+    fn what_has_waited_is_searched_for_alarms_from_the_newest_segment_and_for_the_rest_from_the_oldest() {
+        let mut held = held(&[(1, 6)]);
+        held.insert(alarms(1), RangeSet::from_iter([range(1, 2)]));
+        let mut uplink = opened(&held, boards(&[1]));
+        uplink.handle_coverage(
+            alloc::vec![Coverage { stream: alarms(1), ranges: RangeSet::EMPTY, whole: true }],
+            &held,
+            Instant::ZERO,
+        );
+        let asked = core::cell::RefCell::new(Vec::new());
+        uplink.wants_read(Instant::ZERO, |direction, cursor, _| {
+            asked.borrow_mut().push((direction, cursor));
+            None
+        });
+        let ends = [
+            (Direction::Onwards, SegmentId(0)),
+            (Direction::Backwards, SegmentId(u64::MAX)),
+            (Direction::Onwards, SegmentId(0)),
+        ];
+        assert_eq!(asked.into_inner(), ends.map(|(direction, segment)| (direction, (segment, 0))));
+    }
+
+    /// Both sides of the time for which a record is fresh.
+    #[test]
+    fn what_a_slow_line_did_not_bring_up_in_time_lets_newer_records_pass() {
+        for (at, passes) in [(1_999_999, false), (2_000_000, true)] {
+            let before = held(&[(1, 1)]);
+            let mut uplink = opened(&before, boards(&[1]));
+            let between = held(&[(1, 5)]);
+            let origins = Origins { own: board(1), alive: boards(&[1]), held: &between };
+            uplink.refresh(origins, Instant::from_micros(2_000_000));
+            let later = held(&[(1, 9)]);
+            let origins = Origins { held: &later, ..origins };
+            uplink.refresh(origins, Instant::from_micros(2_000_000 + at));
+            let read = next_read(&uplink, &later).unwrap();
+            uplink.handle_read(&read, alloc::vec![run(1, 1, 9)], (SegmentId(1), 4096));
+            let first = uplink.take_records().unwrap();
+            assert_eq!((first.waits, first.range), (false, range(if passes { 6 } else { 2 }, 9)));
+        }
+    }
+
+    #[test]
+    fn fresh_records_gather_between_short_reads_while_a_backlog_is_read_at_once() {
+        let held = held(&[(1, 1), (2, 4)]);
+        let mut uplink = Uplink::new(&Timing::default(), 3);
+        let old = BTreeMap::from([(stream(2), held[&stream(2)].clone())]);
+        let route = Route::Region(Term::new(1, board(1)));
+        uplink.handle_route(route, Origins { own: board(1), alive: boards(&[1]), held: &old }, Instant::ZERO);
+        uplink.handle_coverage(covers(2, 0, true), &old, Instant::ZERO);
+        uplink.refresh(Origins { own: board(1), alive: boards(&[1]), held: &held }, Instant::ZERO);
+        let lane_at = |uplink: &Uplink, at| {
+            let any = |wanted: &Wanted<'_>| held.iter().any(|(stream, ranges)| wanted(stream, ranges));
+            let read = uplink.wants_read(Instant::from_micros(at), |_, cursor, wanted| {
+                any(wanted).then_some((cursor.0, cursor.1, 4096))
+            });
+            read.map(|(read, after)| (read.lane, after.micros()))
+        };
+        let (read, _) = uplink
+            .wants_read(Instant::ZERO, |_, cursor, _| Some((cursor.0, cursor.1, 4096)))
+            .unwrap();
+        assert_eq!(read.lane, Lane::Fresh);
+        uplink.handle_reading(&read, Instant::ZERO);
+        assert_eq!(lane_at(&uplink, 9_999), Some((Lane::Backlog, 0)));
+        assert_eq!(lane_at(&uplink, 10_000), Some((Lane::Fresh, 10_000)));
+    }
+
     #[test]
     fn silence_of_the_region_starts_over_at_the_patience() {
         let held = held(&[(1, 1)]);
         let mut uplink = opened(&held, boards(&[1]));
         let read = next_read(&uplink, &held).unwrap();
         uplink.handle_read(&read, alloc::vec![run(1, 1, 1)], (SegmentId(1), 4096));
-        let (of, part, bytes) = uplink.take_records().unwrap();
+        let Taken { stream: of, range: part, bytes, .. } = uplink.take_records().unwrap();
         uplink.handle_sent(&crate::block::pack(of, part.first, 1, &bytes), Instant::ZERO);
         let origins = Origins { own: board(1), alive: boards(&[1]), held: &held };
         let late = Instant::ZERO + PATIENCE;

@@ -8,6 +8,7 @@ use crate::ids::Stream;
 use crate::limits::{BLOCK_BODY_BYTES_MAX, UPLINK_WINDOW_BLOCKS, UPLINK_WINDOW_BYTES};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::time::Instant;
+use crate::uplink::lanes::Lane;
 
 /// Records between the journal and the region's acknowledgement.
 #[derive(Debug)]
@@ -39,9 +40,15 @@ impl Window {
         self.bytes_max = share(boards);
     }
 
-    /// Whether more may be gathered.
-    pub(super) const fn has_room(&self) -> bool {
-        self.gathered_bytes + self.sent_bytes < self.bytes_max && self.blocks.len() < UPLINK_WINDOW_BLOCKS
+    /// Whether more may be gathered. What waits for others leaves them a quarter.
+    pub(super) const fn has_room(&self, lane: Lane) -> bool {
+        let (bytes, blocks) = (self.bytes_max, UPLINK_WINDOW_BLOCKS);
+        let (bytes, blocks) = if lane.waits() {
+            (bytes - bytes / 4, blocks - blocks / 4)
+        } else {
+            (bytes, blocks)
+        };
+        self.gathered_bytes + self.sent_bytes < bytes && self.blocks.len() < blocks
     }
 
     /// The parts of `range` that are not on their way.

@@ -69,6 +69,8 @@ pub enum PeerMessage {
     Repair(Run),
     /// The end of the answer to a `Fetch`.
     Fetched(Fetched),
+    /// As `Block`, but every `Block` and all that the holder says itself goes before it. To the holder.
+    Backlog(Block),
 }
 
 /// What became of the ranges of a question. What was neither sent nor is named here is left for another question.

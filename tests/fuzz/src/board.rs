@@ -145,7 +145,7 @@ impl Board {
                 | Action::Tell { .. }
                 | Action::TellWitness { .. }
                 | Action::Duty { .. }
-                | Action::ToRegion(_)
+                | Action::ToRegion { .. }
                 | Action::Notice(_) => {}
             }
         }

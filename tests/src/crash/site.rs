@@ -311,7 +311,7 @@ impl Site {
             }
             Action::Dial(_) if self.shape.region => self.wire.push_back(Message::RegionUp { to: board }),
             Action::HangUp => process.session = false,
-            Action::ToRegion(message) if process.session => self.at_region(board, message),
+            Action::ToRegion { message, .. } if process.session => self.at_region(board, message),
             Action::Notice(Event::Degraded { copies, .. }) => process.degraded = Some(copies),
             Action::Notice(Event::Restored) => process.degraded = None,
             Action::Notice(Event::JournalPoisoned) => process.ends = true,

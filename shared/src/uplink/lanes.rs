@@ -1,0 +1,204 @@
+//! In which order a board's records go up: what is fresh first, then the alarms that have waited, the newest first, then all
+//! else that has waited, the oldest first. What was durable when the way opened has waited; so has what the region lacks
+//! some seconds after it became durable, however that came about, so that a line which is slower than its site keeps the newest
+//! fresh.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::ids::{Class, SegmentId, Seq, Stream};
+use crate::ranges::{RangeSet, SeqRange};
+use crate::time::Instant;
+use crate::uplink::{Cursor, Direction};
+use crate::wire::peer::Run;
+
+/// What the region lacks after so long is not fresh any more: the figure that a live event must meet while a backlog drains.
+const FRESH_FOR: Duration = Duration::from_secs(2);
+/// Fresh records gather for so long before they are read: of many small reads each would cost as much as a large one.
+const GATHERS_FOR: Duration = Duration::from_millis(10);
+
+/// What goes before what, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// What is fresh.
+    Fresh,
+    /// Alarms that have waited.
+    Alarms,
+    /// All else that has waited.
+    Backlog,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 3] = [Self::Fresh, Self::Alarms, Self::Backlog];
+
+    /// Whether the others go before it, also on the wire.
+    pub(super) const fn waits(self) -> bool {
+        matches!(self, Self::Backlog)
+    }
+}
+
+/// Where each lane stands.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// Of each stream the last record that has waited. All of another stream is fresh.
+    waited: BTreeMap<Stream, Seq>,
+    /// What is durable since then or longer, of each stream.
+    mark: BTreeMap<Stream, Seq>,
+    marked: Instant,
+    /// Counts rewinds, so that a read from before one is told.
+    lap: u64,
+    stands: [Stand; Lane::ALL.len()],
+    /// Fresh records gather until then.
+    rests_until: Instant,
+}
+
+#[derive(Debug)]
+struct Stand {
+    /// Where reading goes on.
+    cursor: Cursor,
+    /// Read but not gathered yet, because the window was full.
+    pending: VecDeque<Run>,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            waited: BTreeMap::new(),
+            mark: BTreeMap::new(),
+            marked: Instant::ZERO,
+            lap: 0,
+            stands: Lane::ALL.map(start),
+            rests_until: Instant::ZERO,
+        }
+    }
+}
+
+/// Nothing is read yet.
+const fn start(lane: Lane) -> Stand {
+    let cursor = match direction(lane) {
+        Direction::Onwards => (SegmentId(0), 0),
+        Direction::Backwards => (SegmentId(u64::MAX), 0),
+    };
+    Stand { cursor, pending: VecDeque::new() }
+}
+
+const fn direction(lane: Lane) -> Direction {
+    match lane {
+        Lane::Fresh | Lane::Backlog => Direction::Onwards,
+        Lane::Alarms => Direction::Backwards,
+    }
+}
+
+impl Lanes {
+    /// All that is `held` has waited.
+    pub(super) fn split(&mut self, held: &BTreeMap<Stream, RangeSet>, now: Instant) {
+        self.mark = last(held);
+        self.marked = now;
+        self.waited.clone_from(&self.mark);
+        self.rewind();
+    }
+
+    /// Every lane is read from its begin; a read under way is out of date.
+    pub(super) fn rewind(&mut self) {
+        self.stands = Lane::ALL.map(start);
+        self.rests_until = Instant::ZERO;
+        self.lap += 1;
+    }
+
+    /// Looks whether what is fresh has become something that waits.
+    pub(super) fn refresh(
+        &mut self,
+        held: &BTreeMap<Stream, RangeSet>,
+        covered: &BTreeMap<Stream, RangeSet>,
+        now: Instant,
+    ) {
+        if now < self.marked + FRESH_FOR {
+            return;
+        }
+        let lags = |(stream, mark): (&Stream, &Seq)| {
+            let first = self.waited.get(stream).map_or(0, |last| last + 1);
+            let Some(held) = held.get(stream).filter(|_| first <= *mark) else {
+                return false;
+            };
+            let fresh = RangeSet::from_iter([SeqRange { first, last: *mark }]).intersection(held);
+            !covered
+                .get(stream)
+                .map_or_else(|| fresh.clone(), |covered| fresh.minus(covered))
+                .is_empty()
+        };
+        if self.mark.iter().any(lags) {
+            self.waited = core::mem::take(&mut self.mark);
+            self.rewind();
+        }
+        self.mark = last(held);
+        self.marked = now;
+    }
+
+    /// How often reading began anew.
+    pub(super) const fn lap(&self) -> u64 {
+        self.lap
+    }
+
+    /// The part of `range` that goes up in `lane`.
+    pub(super) fn part(&self, lane: Lane, stream: &Stream, range: SeqRange) -> Option<SeqRange> {
+        let is_alarm = stream.class == Class::Alarm;
+        let waited = self.waited.get(stream).copied();
+        let part = match (lane, waited) {
+            (Lane::Fresh, None) => range,
+            (Lane::Fresh, Some(waited)) => SeqRange { first: range.first.max(waited + 1), ..range },
+            (Lane::Alarms, Some(waited)) if is_alarm => SeqRange { last: range.last.min(waited), ..range },
+            (Lane::Backlog, Some(waited)) if !is_alarm => SeqRange { last: range.last.min(waited), ..range },
+            (Lane::Alarms | Lane::Backlog, _) => return None,
+        };
+        (part.first <= part.last).then_some(part)
+    }
+
+    /// Where the lane is read on, and which way.
+    pub(super) const fn place(&self, lane: Lane) -> (Direction, Cursor) {
+        (direction(lane), self.stands[lane as usize].cursor)
+    }
+
+    /// When the lane is read on at the earliest.
+    pub(super) const fn rests_until(&self, lane: Lane) -> Instant {
+        match lane {
+            Lane::Fresh => self.rests_until,
+            Lane::Alarms | Lane::Backlog => Instant::ZERO,
+        }
+    }
+
+    /// A read brings all that the lane has.
+    pub(super) fn handle_short(&mut self, lane: Lane, now: Instant) {
+        if lane == Lane::Fresh {
+            self.rests_until = now + GATHERS_FOR;
+        }
+    }
+
+    /// Runs that were read for the lane, and where its reading goes on.
+    pub(super) fn handle_read(&mut self, lane: Lane, runs: Vec<Run>, cursor: Cursor) {
+        let stand = &mut self.stands[lane as usize];
+        stand.cursor = cursor;
+        stand.pending.extend(runs);
+    }
+
+    /// Whether something that was read waits for room.
+    pub(super) fn has_pending(&self, lane: Lane) -> bool {
+        !self.stands[lane as usize].pending.is_empty()
+    }
+
+    /// The next run that was read.
+    pub(super) fn pop(&mut self, lane: Lane) -> Option<Run> {
+        self.stands[lane as usize].pending.pop_front()
+    }
+
+    /// There is more to be had of this run.
+    pub(super) fn put_back(&mut self, lane: Lane, run: Run) {
+        self.stands[lane as usize].pending.push_front(run);
+    }
+}
+
+fn last(held: &BTreeMap<Stream, RangeSet>) -> BTreeMap<Stream, Seq> {
+    held.iter()
+        .filter_map(|(stream, ranges)| Some((*stream, ranges.last()?)))
+        .collect()
+}

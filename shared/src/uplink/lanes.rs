@@ -148,7 +148,8 @@ impl Lanes {
             (Lane::Fresh, None) => range,
             (Lane::Fresh, Some(waited)) => SeqRange { first: range.first.max(waited + 1), ..range },
             (Lane::Alarms, Some(waited)) if is_alarm => SeqRange { last: range.last.min(waited), ..range },
-            (Lane::Backlog, Some(waited)) if !is_alarm => SeqRange { last: range.last.min(waited), ..range },
+            // Alarms, too: one that is written again, or comes as a copy, while they are read backwards is met by nobody else.
+            (Lane::Backlog, Some(waited)) => SeqRange { last: range.last.min(waited), ..range },
             (Lane::Alarms | Lane::Backlog, _) => return None,
         };
         (part.first <= part.last).then_some(part)

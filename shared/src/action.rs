@@ -119,7 +119,7 @@ pub enum DiskJob {
         /// A multiple of the page.
         bytes: Bytes,
     },
-    /// Write the footer of `segment`, whose blocks are all durable. It need not be synced: a start that does not find it
+    /// Write the footer of `segment`, whose blocks are all durable. It seldom has to be synced: a start that does not find it
     /// whole reads the blocks. No answer.
     Foot {
         /// Which.
@@ -128,6 +128,8 @@ pub enum DiskJob {
         offset: u32,
         /// A multiple of the page.
         bytes: Bytes,
+        /// Fdatasync it: the footer that stands there says what does not hold any more.
+        synced: bool,
     },
     /// Read `length` bytes at `offset` of `segment`. What the disk cannot read is zeros in the answer: nothing whole is found
     /// there, and a copy stands in. Answer `Read`.

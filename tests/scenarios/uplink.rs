@@ -53,6 +53,38 @@ fn what_is_fresh_comes_home_while_a_backlog_drains() {
     }
 }
 
+/// Seen to fail with nothing kept.
+#[test]
+fn a_region_that_is_put_back_gets_again_what_it_has_lost() {
+    for seed in 1..=6 {
+        let settings = Settings {
+            // Each commit takes a page at least: what is written in seconds fills some tens of such files.
+            segment_bytes: 256 * 1024,
+            segments_max: 512,
+            interval: (millis(2), millis(8)),
+            busy: millis(8_000),
+            ..Settings::quiet(seed, 3, 2)
+        };
+        let mut world = settle(settings);
+        let backup = world.region_backup();
+        let before = world.tally();
+        assert_eq!(world.run_for(millis(5_000)), Ok(()));
+        let since = world.tally();
+        assert!(since.rows > before.rows + 2_000, "seed {seed}");
+        // What is known of the region survives a start; half the seeds try it.
+        if seed % 2 == 0 {
+            for number in 1..=3 {
+                world.cut_power(board(number));
+            }
+            assert_eq!(world.run_for(millis(10)), Ok(()));
+        }
+        world.region_restored(backup);
+        assert!(world.tally().rows < since.rows, "seed {seed}: the backup is older");
+        ends_well(&mut world);
+        assert_eq!(world.tally().shed, 0);
+    }
+}
+
 #[test]
 fn answers_that_vanish_do_no_harm() {
     let mut world = settled(2, 3);

@@ -113,13 +113,13 @@ impl Disk {
             }
             DiskJob::Prepare { .. } => sync * 2,
             DiskJob::Remember(_) => sync + sync / 2,
-            DiskJob::Foot { segment, bytes, .. } => {
+            DiskJob::Foot { segment, bytes, synced, .. } => {
                 let file = self
                     .files
                     .get_mut(segment)
                     .ok_or(format!("a footer for {segment:?}, which is not there"))?;
-                file.write_footer(bytes);
-                Duration::from_micros(100)
+                file.write_footer(bytes, *synced);
+                Duration::from_micros(100) + if *synced { sync } else { Duration::ZERO }
             }
             DiskJob::Read { length, .. } | DiskJob::Verify { length, .. } => {
                 dice.span(Duration::from_micros(50), speed.read_max) + Duration::from_micros(u64::from(*length) / 200)

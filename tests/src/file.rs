@@ -110,9 +110,9 @@ impl File {
     }
 
     /// Writes the footer.
-    pub fn write_footer(&mut self, bytes: &[u8]) {
+    pub fn write_footer(&mut self, bytes: &[u8], synced: bool) {
         self.footer = bytes.to_vec();
-        self.footer_is_dirty = true;
+        self.footer_is_dirty = !synced;
     }
 
     /// The footer; empty where there is none.

@@ -129,6 +129,20 @@ impl World {
         self.uplinks_lose_region();
     }
 
+    /// What a backup of the store would hold.
+    pub fn region_backup(&self) -> Store {
+        self.region.store.clone()
+    }
+
+    /// The region's disk is lost, and a backup is put back: what was stored since is not known there any more.
+    pub fn region_restored(&mut self, backup: Store) {
+        self.region_crash();
+        self.region.store = backup;
+        self.region.store.incarnation = self.region.dice.word();
+        self.story.tell(self.now, "region", || "is restored from a backup");
+        self.region_boot();
+    }
+
     /// One input of the hub, then its outbox to empty, then its checks.
     pub(crate) fn drive_hub(&mut self, handle: impl FnOnce(&mut Hub, Instant, &mut Outbox<HubAction>)) {
         let local = self.region.clock.local(self.now);

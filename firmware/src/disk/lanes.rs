@@ -131,9 +131,12 @@ impl Work for Writer {
                     .note_payload(Header::read(&bytes).map_or(0, |header| header.payload_bytes));
                 Some(DiskDone::Appended { token })
             }
-            DiskJob::Foot { segment, offset, bytes } => {
+            DiskJob::Foot { segment, offset, bytes, synced } => {
                 let bytes = self.name_key(segment, bytes)?;
                 self.files.write(segment, offset, &bytes)?;
+                if synced {
+                    self.files.sync(segment)?;
+                }
                 None
             }
             DiskJob::Remember(memory) => {

@@ -125,6 +125,9 @@ pub struct JournalConfig {
     pub segments_max: u32,
     /// Files that alarms alone may fill, out of these: at least 1, at most half. Default a sixteenth.
     pub alarm_reserve: u32,
+    /// Files of records that the region has, kept as long as there is room: after the region has lost its memory they are
+    /// sent again. At most half of the files. Default an eighth; 0: what the region has is freed at once.
+    pub covered_kept: u32,
     /// Bytes of events, own and copies, that the region does not cover: past it the oldest are shed. Default: no bound but
     /// the journal's.
     pub event_bytes_max: u64,
@@ -144,6 +147,7 @@ impl JournalConfig {
             segment_bytes,
             segments_max,
             alarm_reserve: (segments_max / 16).max(1),
+            covered_kept: segments_max / 8,
             event_bytes_max: u64::MAX,
             bulk_bytes_max: u64::MAX,
             event_linger: Duration::ZERO,

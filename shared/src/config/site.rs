@@ -172,6 +172,8 @@ pub struct RawJournal {
     pub segments_max: Option<Spanned<u32>>,
     /// Of these, files that alarms alone may fill: 1 to half of them. Absent: a sixteenth.
     pub alarm_reserve: Option<Spanned<u32>>,
+    /// Files of records that the region has, kept while there is room: 0 to half of them. Absent: an eighth.
+    pub covered_kept: Option<Spanned<u32>>,
     /// MiB of events that the region does not cover, past which the oldest are shed: 16 or more. Absent: no bound.
     pub event_mib_max: Option<Spanned<u32>>,
     /// The same for bulk.
@@ -215,6 +217,13 @@ impl RawJournal {
                 1..=segments_max / 2,
                 "files",
                 sized.alarm_reserve,
+            )?,
+            covered_kept: text.within_or(
+                "journal.covered_kept",
+                self.covered_kept.as_ref(),
+                0..=segments_max / 2,
+                "files",
+                sized.covered_kept,
             )?,
             event_bytes_max: bound("journal.event_mib_max", &self.event_mib_max)?,
             bulk_bytes_max: bound("journal.bulk_mib_max", &self.bulk_mib_max)?,

@@ -26,8 +26,10 @@ const MAGIC: [u8; 4] = *b"RSJF";
 const FORMAT: u16 = 1;
 const HEADER_BYTES: usize = 32;
 const STATE_AT: usize = 6;
-/// The state of a footer whose segment has a damaged place; 0 is that of all others.
+/// The state of a footer whose segment has a damaged place.
 const DAMAGED: u16 = 1;
+/// The state of a footer whose segment the region had as a whole when it last said so; 0 is that of all others.
+const COVERED: u16 = 2;
 const KEY_AT: usize = 24;
 const HEADER_CRC_AT: usize = 28;
 
@@ -58,7 +60,12 @@ pub(super) fn encode(id: SegmentId, segment: &Segment) -> Option<(u32, Vec<u8>)>
     let mut put = |at: usize, bytes: &[u8]| footer[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &MAGIC);
     put(4, &FORMAT.to_le_bytes());
-    put(STATE_AT, &u16::from(segment.is_damaged).to_le_bytes());
+    let state = match (segment.is_damaged, segment.is_covered) {
+        (true, _) => DAMAGED,
+        (false, true) => COVERED,
+        (false, false) => 0,
+    };
+    put(STATE_AT, &state.to_le_bytes());
     put(8, &id.0.to_le_bytes());
     put(16, &length.to_le_bytes());
     put(20, &body_crc.to_le_bytes());
@@ -105,6 +112,7 @@ pub fn decode(id: SegmentId, file_bytes: u32, bytes: &[u8]) -> Option<Segment> {
         return None;
     }
     let index: Index = postcard::from_bytes(body).ok()?;
+    let state = u16::from_le_bytes(header[STATE_AT..8].try_into().ok()?);
     let sound = footer_at(file_bytes).is_some_and(|at| index.end <= at) && index.streams.len() <= STREAMS_MAX;
     sound.then(|| Segment {
         streams: index.streams.into_iter().collect::<BTreeMap<_, _>>(),
@@ -113,6 +121,7 @@ pub fn decode(id: SegmentId, file_bytes: u32, bytes: &[u8]) -> Option<Segment> {
         file_bytes,
         has_footer: true,
         is_broken: false,
-        is_damaged: header[STATE_AT..8] == DAMAGED.to_le_bytes(),
+        is_covered: state == COVERED,
+        is_damaged: state == DAMAGED,
     })
 }

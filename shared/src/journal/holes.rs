@@ -43,7 +43,7 @@ impl Journal {
         if core::mem::take(&mut kept.has_footer)
             && let Some((offset, bytes)) = footer::encode(segment, kept)
         {
-            out.push(DiskJob::Foot { segment, offset, bytes: Bytes::from(bytes) });
+            out.push(DiskJob::Foot { segment, offset, bytes: Bytes::from(bytes), synced: false });
         }
         let known = damaged.contains(&offset);
         if !known && damaged.len() < DAMAGED_PLACES_MAX {

@@ -142,18 +142,18 @@ impl Journal {
             .filter(|(_, kept)| !kept.segment.has_footer && !kept.segment.is_damaged)
             .map(|(id, _)| *id);
         for id in lacking.take(FOOTED_AT_START).collect::<Vec<_>>() {
-            self.foot(id, out);
+            self.foot(id, false, out);
         }
     }
 
     /// Writes the footer of a segment whose blocks are all durable and to which none is added any more.
-    fn foot(&mut self, id: SegmentId, out: &mut Outbox<DiskJob>) {
+    fn foot(&mut self, id: SegmentId, synced: bool, out: &mut Outbox<DiskJob>) {
         let Some(kept) = self.segments.get_mut(&id).filter(|kept| !kept.segment.is_damaged) else {
             return;
         };
         if let Some((offset, bytes)) = footer::encode(id, &kept.segment) {
             kept.segment.has_footer = true;
-            out.push(DiskJob::Foot { segment: id, offset, bytes: Bytes::from(bytes) });
+            out.push(DiskJob::Foot { segment: id, offset, bytes: Bytes::from(bytes), synced });
         }
     }
 
@@ -184,7 +184,7 @@ impl Journal {
         out.push(DiskJob::Append { token, segment: id, offset: place.offset, bytes: Bytes::from(bytes) });
         // After the block, so that no commit waits for it.
         if let Some(full) = full {
-            self.foot(full, out);
+            self.foot(full, false, out);
         }
         self.prepare(now, out);
     }

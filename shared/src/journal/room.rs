@@ -180,8 +180,9 @@ impl Journal {
         kept.map_or(0, |kept| self.block_area().saturating_sub(kept.end as usize))
     }
 
-    /// Frees every sealed segment whose records are all in `covered`; returns them. While records that were lost here are still
-    /// sought (`has_holes`) the damaged ones stay: the next start knows from them alone what is missing.
+    /// Frees sealed segments whose records are all in `covered`, the oldest first, and returns them. The newest of them stay as far
+    /// as there is room, and say in their footers that they are covered. While records that were lost here are still sought
+    /// (`has_holes`) the damaged ones stay: the next start knows from them alone what is missing.
     pub fn free(
         &mut self,
         covered: &BTreeMap<Stream, RangeSet>,
@@ -189,13 +190,20 @@ impl Journal {
         now: Instant,
         out: &mut Outbox<DiskJob>,
     ) -> Vec<SegmentId> {
-        let is_free = |(id, kept): &(&SegmentId, &Kept)| {
+        let is_covered = |(id, kept): &(&SegmentId, &Kept)| {
             let is_remembered = kept.segment.is_damaged && has_holes;
-            Some(**id) != self.active && !is_remembered && kept.segment.is_within(covered)
+            let is_covered = kept.segment.is_covered || kept.segment.is_within(covered);
+            Some(**id) != self.active && !is_remembered && is_covered
         };
-        let freed: Vec<SegmentId> = self.segments.iter().filter(is_free).map(|(id, _)| *id).collect();
-        for id in &freed {
+        let covered: Vec<SegmentId> = self.segments.iter().filter(is_covered).map(|(id, _)| *id).collect();
+        let mut freed = Vec::new();
+        for (place, id) in covered.iter().enumerate() {
+            let is_kept = covered.len() - place <= self.config.covered_kept as usize && !self.is_pressed();
+            if is_kept && self.keep_covered(*id, out) {
+                continue;
+            }
             self.give_back(*id, out);
+            freed.push(*id);
         }
         if !freed.is_empty() {
             self.rebuild_held();
@@ -204,6 +212,51 @@ impl Journal {
         // What is covered need not be kept: room may be made.
         self.is_changed = true;
         freed
+    }
+
+    /// The region has the segment, which stays. False where it is of no use: something in it cannot be read.
+    fn keep_covered(&mut self, id: SegmentId, out: &mut Outbox<DiskJob>) -> bool {
+        let Some(kept) = self.segments.get_mut(&id).filter(|kept| !kept.segment.is_damaged) else {
+            return false;
+        };
+        if !core::mem::replace(&mut kept.segment.is_covered, true) && kept.segment.has_footer {
+            self.foot(id, false, out);
+        }
+        true
+    }
+
+    /// The region has lost something of `stream`: what holds any of it counts as covered no more, also for the next life.
+    pub fn handle_went_back(&mut self, stream: &Stream, out: &mut Outbox<DiskJob>) {
+        let holds = |kept: &Kept| kept.segment.is_covered && kept.segment.streams.contains_key(stream);
+        let holders: Vec<SegmentId> = self
+            .segments
+            .iter()
+            .filter(|(_, kept)| holds(kept))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in holders {
+            let kept = self.segments.get_mut(&id).expect("it was found above");
+            kept.segment.is_covered = false;
+            if kept.segment.has_footer {
+                self.foot(id, true, out);
+            }
+        }
+    }
+
+    /// Whether room is short although the region has segments that stay.
+    pub fn may_free_covered(&self) -> bool {
+        self.is_pressed() && self.segments.values().any(|kept| kept.segment.is_covered)
+    }
+
+    /// What the region had when it last spoke to this board or to an earlier life of it, of the segments that stay for that reason.
+    pub fn covered(&self) -> BTreeMap<Stream, RangeSet> {
+        let mut covered: BTreeMap<Stream, RangeSet> = BTreeMap::new();
+        for kept in self.segments.values().filter(|kept| kept.segment.is_covered) {
+            for (stream, holding) in &kept.segment.streams {
+                covered.entry(*stream).or_default().extend(&holding.ranges);
+            }
+        }
+        covered
     }
 
     /// Frees one segment: nothing in it is wanted any more.

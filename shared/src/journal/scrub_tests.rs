@@ -79,7 +79,7 @@ fn a_rotten_block_leaves_what_is_held_and_its_segment_is_never_used_again() {
     assert!(journal.note_damaged_place(segment, verified.damaged[0], &mut out), "it is new");
     assert!(!journal.note_damaged_place(segment, verified.damaged[0], &mut out), "it is known");
     let at = footer::footer_at(small().segment_bytes).unwrap();
-    let Some(DiskJob::Foot { segment: footed, offset, bytes }) = out.pop() else {
+    let Some(DiskJob::Foot { segment: footed, offset, bytes, .. }) = out.pop() else {
         panic!("the next start is to find it, too");
     };
     assert_eq!((footed, offset, bytes.len()), (segment, at, FOOTER_BYTES as usize));

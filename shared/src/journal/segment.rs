@@ -48,6 +48,8 @@ pub struct Segment {
     pub file_bytes: u32,
     /// Whether a footer stands in it.
     pub has_footer: bool,
+    /// Whether the region has said that it has all of it.
+    pub is_covered: bool,
     /// Whether a place in it begins like a block and holds none.
     pub is_broken: bool,
     /// Whether something in it cannot be read: it is not rewritten until that is repaired or covered.

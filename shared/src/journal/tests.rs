@@ -55,7 +55,7 @@ impl Disk {
                     file[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
                     self.done.push(token);
                 }
-                DiskJob::Foot { segment, offset, bytes } => {
+                DiskJob::Foot { segment, offset, bytes, .. } => {
                     let file = self.files.get_mut(&segment).unwrap();
                     file[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
                 }
@@ -184,7 +184,7 @@ fn every_flipped_bit_of_a_block_is_noticed() {
 #[test]
 fn covered_segments_are_recycled_and_each_class_ends_at_its_floor() {
     let mut disk = Disk::default();
-    let mut journal = Journal::new(small(), epoch(1), Recovered::default());
+    let mut journal = Journal::new(JournalConfig { covered_kept: 0, ..small() }, epoch(1), Recovered::default());
     let floors = [OWN_SEGMENTS + 1, OWN_SEGMENTS];
     let mut out = Outbox::default();
     journal.prepare(NOW, &mut out);
@@ -432,7 +432,8 @@ fn a_file_is_written_through_where_commits_take_few_pages() {
 #[test]
 fn freed_files_are_kept_as_far_as_the_limit_allows() {
     for (segments_max, kept) in [(8, 4), (60, 32)] {
-        let config = JournalConfig::sized(12 * PAGE_BYTES as u32, segments_max);
+        let sized = JournalConfig::sized(12 * PAGE_BYTES as u32, segments_max);
+        let config = JournalConfig { covered_kept: 0, ..sized };
         let (mut disk, mut journal) = (Disk::default(), Journal::new(config, epoch(1), Recovered::default()));
         let mut first = 1;
         while journal.fill().0 < segments_max as usize - 3 {
@@ -447,4 +448,74 @@ fn freed_files_are_kept_as_far_as_the_limit_allows() {
         assert_eq!(free, kept, "of {segments_max}");
         assert!(files + free <= segments_max as usize, "{files} and {free} of {segments_max}");
     }
+}
+
+/// A journal of `segments` segments that the region has, of a configuration that keeps four of them.
+fn covered_journal(segments: usize) -> (Disk, Journal, BTreeMap<Stream, RangeSet>) {
+    let config = JournalConfig { covered_kept: 4, ..JournalConfig::sized(12 * PAGE_BYTES as u32, 32) };
+    let (mut disk, mut journal) = (Disk::default(), Journal::new(config, epoch(1), Recovered::default()));
+    let mut first = 1;
+    // One more is active: it is not looked at.
+    while journal.fill().0 <= segments {
+        disk.append(&mut journal, &[run(1, first, 1, 2 * PAGE_BYTES)]);
+        first += 1;
+    }
+    let covered = BTreeMap::from([(stream(1), journal.held()[&stream(1)].clone())]);
+    (disk, journal, covered)
+}
+
+/// Both sides of the limit; and what stays is known to be covered by the next life, until the region has lost it.
+#[test]
+fn the_newest_segments_that_the_region_has_stay_and_a_start_knows_them() {
+    for (segments, freed) in [(4, 0), (5, 1), (12, 8)] {
+        let (mut disk, mut journal, covered) = covered_journal(segments);
+        let mut out = Outbox::default();
+        assert_eq!(journal.free(&covered, false, NOW, &mut out).len(), freed, "of {segments}");
+        disk.drain(&mut journal, &mut out);
+        assert_eq!(journal.free(&covered, false, NOW, &mut out), [], "nothing goes that is not replaced");
+        assert!(out.pop().is_none(), "what is said to be covered is not said again");
+        assert_eq!(journal.fill().0, 5);
+        let kept = journal.covered();
+        assert!(kept[&stream(1)].last() < covered[&stream(1)].last(), "the active segment is not in it");
+        let next = Journal::new(*journal.config(), epoch(2), disk.recover());
+        assert_eq!(next.covered(), kept);
+        let scanned = Journal::new(*journal.config(), epoch(2), disk.without_footers().recover());
+        assert_eq!(scanned.covered(), BTreeMap::new(), "a footer that does not hold says nothing");
+
+        journal.handle_went_back(&stream(2), &mut out);
+        assert!(out.pop().is_none() && journal.covered() == kept, "another stream");
+        journal.handle_went_back(&stream(1), &mut out);
+        let mut again = Vec::new();
+        while let Some(job) = out.pop() {
+            assert!(matches!(job, DiskJob::Foot { synced: true, .. }));
+            again.push(job);
+        }
+        assert_eq!(again.len(), 4);
+        again.into_iter().for_each(|job| out.push(job));
+        disk.drain(&mut journal, &mut out);
+        assert_eq!(journal.covered(), BTreeMap::new());
+        assert_eq!(Journal::new(*journal.config(), epoch(2), disk.recover()).covered(), BTreeMap::new());
+    }
+}
+
+/// Seen to fail where room is not asked for before keeping.
+#[test]
+fn what_the_region_has_gives_way_segment_by_segment_before_room_is_short() {
+    let (mut disk, mut journal, covered) = covered_journal(4);
+    let mut out = Outbox::default();
+    journal.free(&covered, false, NOW, &mut out);
+    disk.drain(&mut journal, &mut out);
+    let mut first = covered[&stream(1)].last().unwrap() + 1;
+    let mut counts = Vec::new();
+    while journal.covered() != BTreeMap::new() {
+        assert!(!journal.may_free_covered(), "room was made before");
+        disk.append(&mut journal, &[run(1, first, 1, 2 * PAGE_BYTES)]);
+        first += 1;
+        if journal.may_free_covered() {
+            counts.push(journal.free(&covered, false, NOW, &mut out).len());
+            disk.drain(&mut journal, &mut out);
+        }
+        assert!(journal.takes(Class::Event), "nothing waits for what the region has");
+    }
+    assert_eq!(counts, [1; 4]);
 }

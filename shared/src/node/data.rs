@@ -342,9 +342,12 @@ impl Node {
             }
         }
         self.commit(out);
+        let mut jobs = Outbox::default();
         for stream in self.uplink.take_went_back() {
+            self.journal.handle_went_back(&stream, &mut jobs);
             out.push(Action::Notice(Event::CoverageWentBack { stream }));
         }
+        push_jobs(&mut jobs, out);
         self.free_covered(now, out);
         self.forget_declared();
     }

@@ -27,6 +27,9 @@ impl Node {
         if self.journal.is_poisoned() {
             return;
         }
+        if self.journal.may_free_covered() {
+            self.free_covered(now, out);
+        }
         let committed = self.replication.committed(Class::Alarm);
         if self.upkeep.naming.take_if(|last| *last <= committed).is_some() {
             self.free_covered(now, out);

@@ -118,12 +118,12 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// A closed uplink of one of `boards` boards.
-    pub fn new(timing: &Timing, boards: usize) -> Self {
+    /// A closed uplink of one of `boards` boards, whose region had `covered` when it last spoke to it.
+    pub fn new(timing: &Timing, boards: usize, covered: BTreeMap<Stream, RangeSet>) -> Self {
         Self {
             route: Route::Closed,
             adopt_after: timing.adopt_after,
-            covered: BTreeMap::new(),
+            covered,
             progress: BTreeMap::new(),
             unanswered: BTreeSet::new(),
             asked_at: Instant::ZERO,
@@ -458,7 +458,7 @@ mod tests {
     }
 
     fn opened(held: &BTreeMap<Stream, RangeSet>, alive: BoardSet) -> Uplink {
-        let mut uplink = Uplink::new(&Timing::default(), 3);
+        let mut uplink = Uplink::new(&Timing::default(), 3, BTreeMap::new());
         let origins = Origins { own: board(1), alive, held };
         let route = Route::Region(Term::new(1, board(1)));
         assert_eq!(uplink.handle_route(route, origins, Instant::ZERO).concat().len(), held.len());
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn nothing_is_read_before_the_region_said_what_it_covers() {
         let held = held(&[(1, 5)]);
-        let mut uplink = Uplink::new(&Timing::default(), 3);
+        let mut uplink = Uplink::new(&Timing::default(), 3, BTreeMap::new());
         let origins = Origins { own: board(1), alive: boards(&[1]), held: &held };
         uplink.handle_route(Route::Region(Term::ZERO), origins, Instant::ZERO);
         assert!(next_read(&uplink, &held).is_none());
@@ -640,7 +640,7 @@ mod tests {
     #[test]
     fn fresh_records_gather_between_short_reads_while_a_backlog_is_read_at_once() {
         let held = held(&[(1, 1), (2, 4)]);
-        let mut uplink = Uplink::new(&Timing::default(), 3);
+        let mut uplink = Uplink::new(&Timing::default(), 3, BTreeMap::new());
         let old = BTreeMap::from([(stream(2), held[&stream(2)].clone())]);
         let route = Route::Region(Term::new(1, board(1)));
         uplink.handle_route(route, Origins { own: board(1), alive: boards(&[1]), held: &old }, Instant::ZERO);

@@ -162,7 +162,7 @@ impl Board {
                 self.file(segment, offset, bytes.len()).copy_from_slice(&bytes);
                 self.done.push_back(DiskDone::Appended { token });
             }
-            DiskJob::Foot { segment, offset, bytes } => {
+            DiskJob::Foot { segment, offset, bytes, .. } => {
                 self.file(segment, offset, bytes.len()).copy_from_slice(&bytes);
             }
             DiskJob::Read { token, segment, offset, length } | DiskJob::Verify { token, segment, offset, length } => {

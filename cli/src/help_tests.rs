@@ -51,6 +51,7 @@ fn every_command_shows_examples_that_are_understood() {
         &["demo"],
         &["bench", "ingest"],
         &["bench", "failover"],
+        &["bench", "drain"],
     ] {
         let shown = help(path);
         let (_, examples) = shown
@@ -138,6 +139,9 @@ fn ranges_of_arguments_hold_on_both_sides() {
         ("bench ingest --payload 16", "bench ingest --payload 15"),
         ("bench ingest --against nats,nats-default,redis,rabbitmq,mosquitto", "bench ingest --against kafka"),
         ("bench journal --batch 1,2048", "bench journal --batch 2049"),
+        ("bench drain --loss 0 --rate-mbit 0.1", "bench drain --loss 0.6"),
+        ("bench drain --records 1000 --rate-mbit 1000", "bench drain --records 1000 --rate-mbit 1001"),
+        ("bench drain --against mosquitto,nats,mosquitto-bbr,nats-bbr", "bench drain --against kafka"),
         ("bench failover --trials 1", "bench failover --trials 0"),
         ("bench failover --cases process_crash,hand_over", "bench failover --cases process_crash,flood"),
         ("bench failover --against etcd,keepalived", "bench failover --against zookeeper"),
@@ -164,6 +168,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("bench-ingest", &["bench", "ingest"]),
     ("bench-journal", &["bench", "journal"]),
     ("bench-failover", &["bench", "failover"]),
+    ("bench-drain", &["bench", "drain"]),
     ("init", &["init"]),
     ("node", &["node"]),
     ("gateway", &["gateway"]),

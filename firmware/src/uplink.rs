@@ -2,6 +2,7 @@
 //! brings what the region says. A path that swallows packets counts as down, because the transport's keep-alive is
 //! not answered. Owns connections, decides nothing.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,14 +19,24 @@ use shared::limits::PEER_QUEUE_MAX;
 use shared::wire::uplink::{FromRegion, Hello, ToRegion};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 use crate::config::GatewayAddress;
 
 /// A gateway that does not answer within this is passed over: ten round trips of a slow uplink, retries included.
 const DIAL_MAX: Duration = Duration::from_secs(3);
-/// Wait before all gateways are tried again.
+/// Attempts at a gateway begin so soon after each other, while the earlier ones still wait for an answer: so late at most the
+/// return of a dead uplink is noticed. One is two datagrams of 1200 bytes, so they are 10 KB/s.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(250);
+/// The same once nobody has answered for [`PATIENT_AFTER`]: where the link is up and the gateway is not, somebody pays for it.
+const ATTEMPT_EVERY_PATIENT: Duration = Duration::from_secs(2);
+/// Most outages of a radio are shorter than this.
+const PATIENT_AFTER: Duration = Duration::from_secs(600);
+/// An attempt waits so long, before it would repeat itself; the first of a turn waits until the turn is over.
+const ATTEMPT_MAX: Duration = Duration::from_millis(900);
+/// Wait before all gateways are tried again, where one refused.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest wait before all gateways are tried again.
+/// Longest such wait.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// A session that stood so long was a good one: the next dial comes soon.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
@@ -103,8 +114,15 @@ impl Uplink {
         let (wanted, hello) = watch::channel(None);
         let (inputs, brought) = mpsc::channel(BATCHES_MAX);
         let counts = Arc::<UplinkCounts>::default();
-        let dialler =
-            Dialler { identity, gateways, hello, inputs, counts: Arc::clone(&counts), closing: JoinSet::new() };
+        let dialler = Dialler {
+            identity: Arc::new(identity),
+            gateways,
+            hello,
+            inputs,
+            counts: Arc::clone(&counts),
+            closing: JoinSet::new(),
+            answered: Instant::now(),
+        };
         let task = tokio::spawn(dialler.run(stop));
         (Self { wanted, counts, task }, brought)
     }
@@ -127,12 +145,14 @@ impl Uplink {
 }
 
 struct Dialler {
-    identity: Identity,
+    identity: Arc<Identity>,
     gateways: Vec<GatewayAddress>,
     hello: watch::Receiver<Option<Hello>>,
     inputs: mpsc::Sender<RegionInput>,
     counts: Arc<UplinkCounts>,
     closing: JoinSet<()>,
+    /// When a gateway last answered, or the start.
+    answered: Instant,
 }
 
 /// Why a session ended.
@@ -162,7 +182,7 @@ impl Dialler {
                 return;
             };
             let Some(hello) = hello else { continue };
-            let mut failure = String::new();
+            let (mut failure, began) = (String::new(), Instant::now());
             for gateway in self.gateways.clone() {
                 match self.one(&gateway, &hello).await {
                     Ok((End::Unwanted, _)) => {
@@ -195,6 +215,10 @@ impl Dialler {
                 tracing::warn!(why = failure, "no session with the region; trying on");
                 last_failure = failure;
             }
+            if began.elapsed() >= DIAL_MAX {
+                // A round of silence has had its pace already.
+                continue;
+            }
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}
                 _ = self.hello.changed() => {}
@@ -205,16 +229,23 @@ impl Dialler {
 
     /// Dials one gateway and serves its session; how it ended and how long it stood.
     async fn one(&mut self, gateway: &GatewayAddress, hello: &Hello) -> Result<(End, Duration), String> {
-        // A socket for each dial: a path whose state somebody on the way has lost is not tried again.
-        let listening = endpoint::uplink(&self.identity, gateway.address).map_err(|error| whole_story(&error))?;
-        let dialled = tokio::select! {
-            dialled = dial(&listening, gateway, hello) => dialled?,
+        let every = if self.answered.elapsed() < PATIENT_AFTER {
+            ATTEMPT_EVERY
+        } else {
+            ATTEMPT_EVERY_PATIENT
+        };
+        let (listening, connection) = tokio::select! {
+            dialled = dial(&self.identity, gateway, every) => dialled?,
             _ = self.hello.changed() => return Ok((End::Unwanted, Duration::ZERO)),
         };
+        let introduced = introduce(&connection, hello).await;
+        self.answered = Instant::now();
+        let (stream, frames) = introduced?;
         self.counts.opened.fetch_add(1, Ordering::Relaxed);
         tracing::info!(gateway = %gateway.name, term = %hello.term, "a session with the region stands");
         let began = Instant::now();
-        let end = self.serve(dialled).await;
+        let end = self.serve((connection, stream, frames)).await;
+        self.answered = Instant::now();
         // Good-bye is on its way while the next dial begins.
         self.closing.spawn(async move { listening.endpoint.wait_idle().await });
         while self.closing.try_join_next().is_some() {}
@@ -246,27 +277,53 @@ impl Dialler {
     }
 }
 
+/// Dials one gateway until it answers, one attempt after the other.
 async fn dial(
-    listening: &Listening,
+    identity: &Arc<Identity>,
     gateway: &GatewayAddress,
-    hello: &Hello,
-) -> Result<(Connection, SendStream, FrameReader), String> {
-    let name = gateway_name(&gateway.name);
-    let dialling = async {
-        let connecting = listening
-            .endpoint
-            .connect(gateway.address, &name)
-            .map_err(|error| whole_story(&error))?;
-        let connection = connecting.await.map_err(|error| whole_story(&error))?;
-        let (mut stream, back) = connection.open_bi().await.map_err(|error| whole_story(&error))?;
-        let hello = encode(Conversation::ToRegion, &ToRegion::Hello(hello.clone()));
-        stream.write_all(&hello).await.map_err(|error| whole_story(&error))?;
-        Ok((connection, stream, FrameReader::new(back, Conversation::FromRegion)))
-    };
-    match tokio::time::timeout(DIAL_MAX, dialling).await {
-        Ok(dialled) => dialled,
-        Err(_) => Err("it does not answer".to_owned()),
+    every: Duration,
+) -> Result<(Listening, Connection), String> {
+    // Those that are left when one has answered end with the set.
+    let mut attempts = JoinSet::new();
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turn = pin!(tokio::time::sleep(DIAL_MAX));
+    let mut patience = DIAL_MAX;
+    loop {
+        tokio::select! {
+            biased;
+            Some(attempt) = attempts.join_next() => match attempt {
+                Ok(Ok(answered)) => return answered,
+                Ok(Err(_elapsed)) => {}
+                Err(error) => return Err(whole_story(&error)),
+            },
+            () = &mut turn => return Err("it does not answer".to_owned()),
+            _ = ticks.tick() => {
+                let attempt = attempt(Arc::clone(identity), gateway.clone());
+                attempts.spawn(tokio::time::timeout(patience, attempt));
+                patience = ATTEMPT_MAX;
+            }
+        }
     }
+}
+
+/// A socket for each attempt: a path whose state somebody on the way has lost is not tried again.
+async fn attempt(identity: Arc<Identity>, gateway: GatewayAddress) -> Result<(Listening, Connection), String> {
+    let listening = endpoint::uplink(&identity, gateway.address).map_err(|error| whole_story(&error))?;
+    let connecting = listening.endpoint.connect(gateway.address, &gateway_name(&gateway.name));
+    let connection = connecting
+        .map_err(|error| whole_story(&error))?
+        .await
+        .map_err(|error| whole_story(&error))?;
+    Ok((listening, connection))
+}
+
+/// Says who is there, on the session's stream.
+async fn introduce(connection: &Connection, hello: &Hello) -> Result<(SendStream, FrameReader), String> {
+    let (mut stream, back) = connection.open_bi().await.map_err(|error| whole_story(&error))?;
+    let hello = encode(Conversation::ToRegion, &ToRegion::Hello(hello.clone()));
+    stream.write_all(&hello).await.map_err(|error| whole_story(&error))?;
+    Ok((stream, FrameReader::new(back, Conversation::FromRegion)))
 }
 
 /// Brings what the region says, until the stream ends; returns why.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint, Incoming};
+use quinn::{Connection, ConnectionError, Endpoint, Incoming, TransportErrorCode};
 use tokio::task::JoinSet;
 
 use crate::logging::whole_story;
@@ -17,6 +17,9 @@ pub const HANDSHAKES_MAX: usize = 32;
 const HANDSHAKES_UNPROVEN: usize = 8;
 /// A handshake that takes longer is given up.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
+
+/// What a peer says that closes a connection by itself before it is open (RFC 9000, 10.2.3).
+const HUNG_UP: TransportErrorCode = TransportErrorCode::APPLICATION_ERROR;
 
 /// What the doorman counts.
 #[derive(Debug, Default)]
@@ -47,7 +50,7 @@ impl Admissions {
 #[derive(Debug)]
 pub struct Doorman {
     endpoint: Endpoint,
-    handshakes: JoinSet<(IpAddr, Result<Connection, String>)>,
+    handshakes: JoinSet<(IpAddr, Result<Option<Connection>, String>)>,
     admissions: Arc<Admissions>,
     said: OncePerPeer<IpAddr>,
 }
@@ -96,9 +99,10 @@ impl Doorman {
         }
     }
 
-    fn finish(&mut self, from: IpAddr, done: Result<Connection, String>) -> Option<Connection> {
+    fn finish(&mut self, from: IpAddr, done: Result<Option<Connection>, String>) -> Option<Connection> {
         match done {
-            Ok(connection) => {
+            Ok(None) => None,
+            Ok(Some(connection)) => {
                 self.admissions.accepted.fetch_add(1, Ordering::Relaxed);
                 Some(connection)
             }
@@ -113,14 +117,16 @@ impl Doorman {
     }
 }
 
-async fn handshake(incoming: Incoming) -> (IpAddr, Result<Connection, String>) {
+/// A peer that hangs up before it is let in has dialled more than once, and is answered elsewhere: `None`, and no failure.
+async fn handshake(incoming: Incoming) -> (IpAddr, Result<Option<Connection>, String>) {
     let from = incoming.remote_address().ip();
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
         Err(error) => return (from, Err(whole_story(&error))),
     };
     let done = match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
+        Ok(Ok(connection)) => Ok(Some(connection)),
+        Ok(Err(ConnectionError::ConnectionClosed(close))) if close.error_code == HUNG_UP => Ok(None),
         Ok(Err(error)) => Err(whole_story(&error)),
         Err(_) => Err("the handshake took too long".to_owned()),
     };

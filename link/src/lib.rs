@@ -7,6 +7,7 @@ pub mod doorman;
 pub mod endpoint;
 pub mod entropy;
 pub mod frames;
+mod haul;
 pub mod http;
 pub mod identity;
 pub mod logging;

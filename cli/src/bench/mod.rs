@@ -3,6 +3,7 @@
 
 pub mod arguments;
 mod device;
+mod drain;
 pub mod failover;
 mod figures;
 mod ingest;
@@ -30,5 +31,6 @@ pub(crate) fn run(asked: &BenchCommand) -> Result<ExitCode, Failure> {
         BenchCommand::Ingest(asked) => until_interrupted(ingest::measure(asked), interrupted),
         BenchCommand::Journal(asked) => until_interrupted(journal::measure(asked), interrupted),
         BenchCommand::Failover(asked) => until_interrupted(failover::measure(asked), interrupted),
+        BenchCommand::Drain(asked) => until_interrupted(drain::measure(asked), interrupted),
     }
 }

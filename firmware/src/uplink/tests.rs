@@ -71,14 +71,17 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
 }
 
-/// The region's end of the next session, and the hello on it.
+/// The region's end of the next session, and the hello on it. A board that was not answered at once has dialled more than
+/// once, and goes on with one of these connections alone.
 async fn next_session(door: &mut Doorman) -> (Connection, SendStream, FrameReader, Hello) {
-    let connection = within(door.accept()).await.unwrap();
-    let (back, stream) = within(connection.accept_bi()).await.unwrap();
-    let mut frames = FrameReader::new(stream, Conversation::ToRegion);
-    match within(frames.read()).await.unwrap() {
-        Some(ToRegion::Hello(hello)) => (connection, back, frames, hello),
-        other => panic!("not a hello: {other:?}"),
+    loop {
+        let connection = within(door.accept()).await.unwrap();
+        let Ok((back, stream)) = within(connection.accept_bi()).await else { continue };
+        let mut frames = FrameReader::new(stream, Conversation::ToRegion);
+        match within(frames.read()).await.unwrap() {
+            Some(ToRegion::Hello(hello)) => return (connection, back, frames, hello),
+            other => panic!("not a hello: {other:?}"),
+        }
     }
 }
 
@@ -242,4 +245,20 @@ async fn what_is_fresh_overtakes_a_backlog_that_is_on_its_way() {
     assert_eq!(within(frames.read()).await.unwrap(), Some(block(BACKLOG + 1, 1000)));
     let before = arrived.load(Ordering::Relaxed);
     assert!(before < BACKLOG / 2, "{before} of {BACKLOG} blocks that wait came first");
+}
+
+#[tokio::test]
+async fn a_silent_gateway_is_knocked_at_often_so_that_its_return_is_noticed() {
+    let (board, gateway, _scratch) = identities();
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (_stopper, stop) = signal();
+    let (uplink, _brought) = Uplink::start(board, vec![at(silent.local_addr().unwrap())], stop);
+    uplink.dial(hello(1));
+    let mut attempts = std::collections::BTreeSet::new();
+    while attempts.len() < 8 {
+        let (_, from) = within(silent.recv_from(&mut [0; 2048])).await.unwrap();
+        attempts.insert(from);
+    }
+    assert!(uplink.counts.failed.load(Ordering::Relaxed) < 4, "several attempts belong to one turn");
+    drop(gateway);
 }

@@ -18,7 +18,7 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// A board's `/status`, if it says.
-pub(super) fn status(http: SocketAddr) -> Option<Value> {
+pub(in crate::bench) fn status(http: SocketAddr) -> Option<Value> {
     let mut stream = TcpStream::connect_timeout(&http, ANSWER_MAX).ok()?;
     stream.set_read_timeout(Some(ANSWER_MAX)).ok()?;
     stream

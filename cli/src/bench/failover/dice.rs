@@ -4,16 +4,16 @@ use std::time::Duration;
 
 /// Dice that fall the same way for the same seed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dice(u64);
+pub(in crate::bench) struct Dice(u64);
 
 impl Dice {
     /// Dice of `seed`.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::bench) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next roll.
-    pub(super) fn roll(&mut self) -> u64 {
+    pub(in crate::bench) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Dice {
     }
 
     /// A duration below `most`.
-    pub(super) fn below(&mut self, most: Duration) -> Duration {
+    pub(in crate::bench) fn below(&mut self, most: Duration) -> Duration {
         most.mul_f64((self.roll() % 10_000) as f64 / 10_000.0)
     }
 }

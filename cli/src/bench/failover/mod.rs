@@ -12,10 +12,10 @@
 //!
 //! Whatever it makes is named after this process, and gone when it ends, also by Ctrl-C or a panic.
 
-mod ask;
+pub(super) mod ask;
 pub mod beat;
 pub mod cases;
-mod dice;
+pub(super) mod dice;
 pub mod emulator;
 mod figures;
 mod files;

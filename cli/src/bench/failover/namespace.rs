@@ -37,7 +37,7 @@ pub fn lacking() -> Option<&'static str> {
 }
 
 /// Runs `ip` with `arguments`, parted by spaces.
-pub(super) fn ip(arguments: &str) -> Result<(), Failure> {
+pub(in crate::bench) fn ip(arguments: &str) -> Result<(), Failure> {
     let words: Vec<&str> = arguments.split_whitespace().collect();
     run("ip", &words).map(drop)
 }

@@ -16,7 +16,7 @@ const READ_BYTES: usize = 16 * 1024;
 const LAST_ACKS_MAX: Duration = Duration::from_secs(60);
 
 /// How a protocol says what is measured. Everything is written and read by the one who uses it.
-pub(super) trait Dialect: Send + 'static {
+pub(in crate::bench) trait Dialect: Send + 'static {
     /// Whether a burst of publishes is answered as a whole, so that the next one waits for it.
     const IN_BURSTS: bool = false;
 
@@ -105,27 +105,31 @@ pub(in crate::bench) fn noise(seed: usize, length: usize) -> impl Iterator<Item 
 
 /// Places of publishes, and since when each is on its way.
 #[derive(Debug)]
-struct Places {
+pub(in crate::bench) struct Places {
     sent_at: Vec<Option<Instant>>,
     idle: Vec<u16>,
 }
 
 impl Places {
-    fn new(count: u16) -> Self {
+    /// So many, all of them idle.
+    pub(in crate::bench) fn new(count: u16) -> Self {
         Self { sent_at: vec![None; usize::from(count)], idle: (0..count).rev().collect() }
     }
 
-    fn are_idle(&self) -> bool {
+    /// Whether nothing is on its way.
+    pub(in crate::bench) fn are_idle(&self) -> bool {
         self.idle.len() == self.sent_at.len()
     }
 
-    fn take(&mut self, now: Instant) -> Option<u16> {
+    /// A place for a publish at `now`, if one is idle.
+    pub(in crate::bench) fn take(&mut self, now: Instant) -> Option<u16> {
         let slot = self.idle.pop()?;
         self.sent_at[usize::from(slot)] = Some(now);
         Some(slot)
     }
 
-    fn give_back(&mut self, slot: u16) -> io::Result<Instant> {
+    /// What is in `slot` is acknowledged; since when it was on its way.
+    pub(in crate::bench) fn give_back(&mut self, slot: u16) -> io::Result<Instant> {
         let sent = self.sent_at.get_mut(usize::from(slot)).and_then(Option::take);
         self.idle.push(slot);
         sent.ok_or_else(|| broken("a publish was acknowledged that was not on its way"))

@@ -10,7 +10,7 @@
 pub(super) mod client;
 pub(super) mod dialects;
 mod figures;
-mod rivals;
+pub(super) mod rivals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

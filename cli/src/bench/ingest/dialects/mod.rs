@@ -3,7 +3,7 @@
 
 pub(super) mod amqp;
 pub(in crate::bench) mod mqtt;
-pub(super) mod nats;
+pub(in crate::bench) mod nats;
 pub(super) mod redis;
 
 use std::io;

@@ -17,7 +17,7 @@ const DISCONNECT: [u8; 2] = [0xe0, 0];
 
 /// A publisher.
 #[derive(Debug)]
-pub(in crate::bench::ingest) struct Mqtt {
+pub(in crate::bench) struct Mqtt {
     client: String,
     /// A PUBLISH packet up to its packet identifier.
     head: Vec<u8>,
@@ -25,8 +25,12 @@ pub(in crate::bench::ingest) struct Mqtt {
 
 impl Mqtt {
     /// Connection `number`, with payloads of `payload` bytes.
-    pub(in crate::bench::ingest) fn new(number: usize, payload: usize) -> Self {
-        let topic = format!("bench/{number}");
+    pub(in crate::bench) fn new(number: usize, payload: usize) -> Self {
+        Self::on(format!("bench-{number}"), &format!("bench/{number}"), payload)
+    }
+
+    /// The client `client`, which publishes payloads of `payload` bytes on `topic`.
+    pub(in crate::bench) fn on(client: String, topic: &str, payload: usize) -> Self {
         let mut head = vec![0x32];
         let mut length = 2 + topic.len() + 2 + payload;
         loop {
@@ -39,7 +43,7 @@ impl Mqtt {
         }
         head.extend((topic.len() as u16).to_be_bytes());
         head.extend(topic.as_bytes());
-        Self { client: format!("bench-{number}"), head }
+        Self { client, head }
     }
 }
 
@@ -109,7 +113,13 @@ async fn connect(stream: &mut TcpStream, client: &str, is_clean: bool) -> io::Re
 
 /// Subscribes to everything published here and goes away, so that a broker has somebody to keep it for.
 pub(in crate::bench::ingest) async fn leave_subscription(stream: &mut TcpStream) -> io::Result<()> {
-    connect(stream, "keeper", false).await?;
+    subscribe(stream, "keeper", false).await?;
+    stream.write_all(&DISCONNECT).await
+}
+
+/// Subscribes to everything published here as `client`, whose session is kept unless it is to be clean.
+pub(in crate::bench) async fn subscribe(stream: &mut TcpStream, client: &str, is_clean: bool) -> io::Result<()> {
+    connect(stream, client, is_clean).await?;
     // SUBSCRIBE (section 3.8) to `bench/#` with QoS 1, answered by SUBACK (3.9).
     let mut packet = vec![0x82, 12, 0, 1, 0, 7];
     packet.extend(b"bench/#");
@@ -117,10 +127,55 @@ pub(in crate::bench::ingest) async fn leave_subscription(stream: &mut TcpStream)
     stream.write_all(&packet).await?;
     let mut answer = [0; 5];
     stream.read_exact(&mut answer).await?;
-    if answer != [0x90, 3, 0, 1, 1] {
-        return Err(broken("the server does not take the subscription"));
+    if answer == [0x90, 3, 0, 1, 1] {
+        Ok(())
+    } else {
+        Err(broken("the server does not take the subscription"))
     }
-    stream.write_all(&DISCONNECT).await
+}
+
+/// Takes what a subscription brings, each payload acknowledged, until the server closes the connection.
+pub(in crate::bench) async fn receive(stream: &mut TcpStream, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let (mut bytes, mut answer) = (Vec::new(), Vec::new());
+    while stream.read_buf(&mut bytes).await? > 0 {
+        let mut at = 0;
+        while let Some((kind, body)) = packet(&bytes[at..])? {
+            let (begins, ends) = (at + body.start, at + body.end);
+            let body = &bytes[begins..ends];
+            at = ends;
+            // PUBLISH (section 3.3) with QoS 1, perhaps sent again.
+            if kind & 0xf6 != 0x32 {
+                return Err(broken("the server says something else than PUBLISH"));
+            }
+            let (topic, rest) = body.split_at_checked(2).ok_or_else(|| broken("half a PUBLISH"))?;
+            let topic = usize::from(u16::from_be_bytes([topic[0], topic[1]]));
+            let rest = rest.get(topic..).filter(|rest| rest.len() >= 2);
+            let (identifier, payload) = rest.ok_or_else(|| broken("half a PUBLISH"))?.split_at(2);
+            answer.extend(PUBACK);
+            answer.extend(identifier);
+            each(payload);
+        }
+        bytes.drain(..at);
+        stream.write_all(&answer).await?;
+        answer.clear();
+    }
+    Ok(())
+}
+
+/// The first byte of the whole packet at the front of `bytes`, and where its body is (section 2.2).
+fn packet(bytes: &[u8]) -> io::Result<Option<(u8, std::ops::Range<usize>)>> {
+    let mut length = 0;
+    for (place, byte) in bytes.iter().skip(1).take(4).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            let body = place + 2..place + 2 + length;
+            return Ok((bytes.len() >= body.end).then_some((bytes[0], body)));
+        }
+    }
+    if bytes.len() > 4 {
+        return Err(broken("a length of more than four bytes"));
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -149,5 +204,14 @@ mod tests {
         assert_eq!((used.unwrap(), done.clone()), (8, vec![0, 255]));
         assert!(mqtt.read(&[0x40, 3, 0, 0], &mut done, &mut answer).is_err());
         assert!(answer.is_empty());
+    }
+    #[test]
+    fn a_packet_is_whole_or_not_there_yet() {
+        assert_eq!(packet(&[0x32, 2, 7, 8, 9]).unwrap(), Some((0x32, 2..4)));
+        assert_eq!(packet(&[0x32, 2, 7]).unwrap(), None);
+        assert_eq!(packet(&[0x32, 0x80]).unwrap(), None);
+        let long = [&[0x32, 0x80, 1][..], &[0; 128]].concat();
+        assert_eq!(packet(&long).unwrap(), Some((0x32, 3..131)));
+        assert!(packet(&[0x32, 0x80, 0x80, 0x80, 0x80]).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{line, read_until};
@@ -12,11 +12,11 @@ use crate::bench::ingest::client::{Dialect, broken};
 const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":false,\"headers\":true,\
                        \"no_responders\":true,\"protocol\":1,\"lang\":\"rust\",\"version\":\"0\"}\r\n";
 /// The stream, of which all subjects below belong to it.
-pub(in crate::bench::ingest) const STREAM: &str = "bench";
+pub(in crate::bench) const STREAM: &str = "bench";
 
 /// A publisher.
 #[derive(Debug)]
-pub(in crate::bench::ingest) struct Nats {
+pub(in crate::bench) struct Nats {
     subject: String,
     inbox: String,
     payload: usize,
@@ -24,7 +24,7 @@ pub(in crate::bench::ingest) struct Nats {
 
 impl Nats {
     /// Connection `number`, with payloads of `payload` bytes.
-    pub(in crate::bench::ingest) fn new(number: usize, payload: usize) -> Self {
+    pub(in crate::bench) fn new(number: usize, payload: usize) -> Self {
         Self { subject: format!("{STREAM}.{number}"), inbox: format!("_INBOX.b{number}"), payload }
     }
 
@@ -83,7 +83,7 @@ async fn introduce(stream: &mut TcpStream, inbox: &str) -> io::Result<()> {
 }
 
 /// Asks JetStream's API `what` with the JSON `body`; returns its answer.
-pub(in crate::bench::ingest) async fn ask(stream: &mut TcpStream, what: &str, body: &str) -> io::Result<Vec<u8>> {
+pub(in crate::bench) async fn ask(stream: &mut TcpStream, what: &str, body: &str) -> io::Result<Vec<u8>> {
     introduce(stream, "_INBOX.ask").await?;
     let request = format!("PUB $JS.API.{what} _INBOX.ask.0 {}\r\n{body}\r\n", body.len());
     stream.write_all(request.as_bytes()).await?;
@@ -92,6 +92,66 @@ pub(in crate::bench::ingest) async fn ask(stream: &mut TcpStream, what: &str, bo
         Some(body) => Ok(body.to_vec()),
         None => Err(broken("half an answer")),
     }
+}
+
+/// Messages asked for at once.
+const BATCH: u64 = 1000;
+
+/// Reads all `count` messages of the stream `name`, each once.
+pub(in crate::bench) async fn read_stream(
+    stream: &mut TcpStream,
+    name: &str,
+    count: u64,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    introduce(stream, "_INBOX.read").await?;
+    let config = format!(
+        "{{\"stream_name\":\"{name}\",\"config\":{{\"name\":\"reader\",\"deliver_policy\":\"all\",\
+         \"ack_policy\":\"none\"}}}}"
+    );
+    let create = format!("PUB $JS.API.CONSUMER.CREATE.{name}.reader _INBOX.read.made {}\r\n{config}\r\n", config.len());
+    stream.write_all(create.as_bytes()).await?;
+    let next_batch = format!("{{\"batch\":{BATCH},\"expires\":5000000000}}");
+    let ask = format!("PUB $JS.API.CONSUMER.MSG.NEXT.{name}.reader _INBOX.read.over {}\r\n", next_batch.len());
+    let ask = format!("{ask}{next_batch}\r\n");
+    let (mut bytes, mut read, mut in_vain) = (Vec::new(), 0, 0);
+    while read < count {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
+        }
+        let (mut at, mut answer) = (0, Vec::new());
+        while let Some(message) = next(&bytes[at..])? {
+            match message.what {
+                What::Ping => answer.extend_from_slice(b"PONG\r\n"),
+                What::Message { subject: b"_INBOX.read.made", body } => {
+                    if body.windows(8).any(|word| word == b"\"error\":") {
+                        return Err(broken(String::from_utf8_lossy(body)));
+                    }
+                    answer.extend_from_slice(ask.as_bytes());
+                }
+                // It has no more for now.
+                What::Message { subject: b"_INBOX.read.over", .. } if in_vain > 1 => {
+                    return Err(broken("it does not bring what it holds"));
+                }
+                What::Message { subject: b"_INBOX.read.over", .. } => {
+                    in_vain += 1;
+                    answer.extend_from_slice(ask.as_bytes());
+                }
+                What::Message { body, .. } => {
+                    each(body);
+                    (read, in_vain) = (read + 1, 0);
+                    if read % BATCH == 0 {
+                        answer.extend_from_slice(ask.as_bytes());
+                    }
+                }
+                What::Other => {}
+            }
+            at += message.length;
+        }
+        bytes.drain(..at);
+        stream.write_all(&answer).await?;
+    }
+    Ok(())
 }
 
 /// The body of the first whole message; what a server says beside messages is passed over.

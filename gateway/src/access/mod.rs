@@ -8,6 +8,7 @@
 //! ```
 
 pub mod audit;
+mod belonging;
 mod desk;
 mod guard;
 mod hashing;

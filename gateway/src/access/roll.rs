@@ -3,8 +3,7 @@
 
 mod change;
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use shared::time::WallMillis;
 
 pub use self::change::Change;
 use super::audit::{AuditError, AuditLog, Deed};
+use super::belonging;
 use super::hashing::PasswordHash;
 use super::role::Role;
 use super::secrets::{Fingerprint, NoEntropy};
@@ -166,15 +166,9 @@ impl Roll {
     pub fn open(dir: &Path) -> Result<Self, RollError> {
         let path = dir.join(FILE);
         let failed = |source| RollError::File { path: path.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        // SQLite gives its files beside it the mode of this one.
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
+        belonging::make_dir(dir).map_err(failed)?;
+        // SQLite gives its files beside it the mode and the owner of this one.
+        let file = belonging::open(&path, false).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
         if mode & NOT_THE_OWNER != 0 {
             return Err(RollError::Exposed { path, mode });

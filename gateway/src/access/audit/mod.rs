@@ -10,9 +10,9 @@
 mod refusals;
 mod verify;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -22,6 +22,7 @@ use shared::time::WallMillis;
 
 pub(super) use self::refusals::Refusals;
 pub use self::verify::{Finding, Verdict, verify};
+use super::belonging;
 use super::moment::rfc3339;
 use super::secrets::fingerprint;
 
@@ -150,8 +151,7 @@ impl AuditLog {
 
     fn bounded(data_dir: &Path, file_bytes_max: u64, files_max: usize) -> Result<Self, AuditError> {
         let dir = data_dir.join(DIRECTORY);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(|source| AuditError::File { path: dir.clone(), source })?;
+        belonging::make_dir(&dir).map_err(|source| AuditError::File { path: dir.clone(), source })?;
         Ok(Self { dir, file_bytes_max, files_max })
     }
 
@@ -167,10 +167,10 @@ impl AuditLog {
     }
 
     fn try_add(&self, deed: &Deed, at: WallMillis) -> io::Result<u64> {
-        let lock = owned().create(true).truncate(false).open(self.dir.join("lock"))?;
+        let lock = belonging::open(&self.dir.join("lock"), false)?;
         flock(&lock, FlockOperation::LockExclusive)?;
         let mut end = End::find(&self.dir)?;
-        let known = owned().read(true).create(true).truncate(false).open(self.dir.join(HEAD))?;
+        let known = belonging::open(&self.dir.join(HEAD), false)?;
         if let Some(broken) = end.is_not_as(read_head(&known)?) {
             self.write(&mut end, &broken, at, &known)?;
         }
@@ -266,7 +266,7 @@ impl End {
         let Some(newest) = files.last() else {
             return Ok(Self { files, file: None, length: 0, head: Head::none() });
         };
-        let mut file = owned().read(true).open(dir.join(name(*newest)))?;
+        let mut file = belonging::open(&dir.join(name(*newest)), false)?;
         let mut length = file.metadata()?.len();
         let from = length.saturating_sub(2 * ENTRY_BYTES_MAX as u64);
         file.seek(SeekFrom::Start(from))?;
@@ -315,7 +315,7 @@ impl End {
     }
 
     fn begin(&mut self, dir: &Path, seq: u64) -> io::Result<()> {
-        self.file = Some(owned().create_new(true).open(dir.join(name(seq)))?);
+        self.file = Some(belonging::open(&dir.join(name(seq)), true)?);
         File::open(dir)?.sync_all()?;
         self.files.push(seq);
         self.length = 0;
@@ -332,12 +332,6 @@ impl End {
         self.length += line.len() as u64;
         Ok(())
     }
-}
-
-fn owned() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
-    options
 }
 
 fn read_head(mut file: &File) -> io::Result<Option<Head>> {

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use shared::config::text::check_name;
 use shared::ids::Name;
 
+use crate::access::arguments::{Audit, Token, User};
 use crate::bench::arguments::Bench;
 use crate::demo::arguments::Demo;
 use crate::journal::arguments::Journal;
@@ -58,6 +59,12 @@ pub enum Command {
     Backup(BackupArguments),
     /// Put a backup in the place of a gateway's store
     Restore(Restore),
+    /// Who may look at a gateway: accounts of people
+    User(User),
+    /// Who may look at a gateway: tokens of programs
+    Token(Token),
+    /// What was done on a gateway, by whom, and whether that log is whole
+    Audit(Audit),
     /// Who leads a site: give the leadership to another board
     Leader(Leader),
     /// Change who votes for the leader, while the site runs
@@ -224,8 +231,9 @@ Examples:
   roadstead status --config site/board-2/board.toml
   roadstead status --url http://10.1.4.12:7402 --url http://10.1.4.13:7402
   roadstead status --dir site -o json | jq '.[].status.leader'
+  roadstead status --config site/gateway/gateway.toml --token-file status.token
 
-Exits with 1 if nobody answered.")]
+A gateway that has accounts asks who is there: give the file of a token (`roadstead token add`). Exits with 1 if nobody answered.")]
 pub struct Status {
     /// Ask all boards and the gateway of a site that `roadstead init` made.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["config", "url"])]
@@ -236,6 +244,12 @@ pub struct Status {
     /// Ask at this address, such as http://127.0.0.1:7412. May be given several times.
     #[arg(long, value_name = "URL")]
     pub url: Vec<String>,
+    /// The certificate that an https:// address given with --url must have, PEM.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub certificate: Option<PathBuf>,
+    /// The token that is shown to whom is asked.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// How to answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,

@@ -28,8 +28,10 @@ pub(crate) fn run(asked: &BackupCommand) -> Result<ExitCode, Failure> {
 fn take(asked: &BackupTake) -> Result<ExitCode, Failure> {
     let gateway = gateway(&asked.config)?;
     let now = now();
-    let taken =
-        backup::take(&gateway.data_dir, &asked.to, &name(now), now).map_err(|error| failed("no backup", error))?;
+    let taken = backup::take(&gateway.data_dir, &asked.to, &name(now), now);
+    let outcome = taken.as_ref().map(|taken| format!("{}: {}", taken.name, contents(taken)));
+    write_down(&gateway, "backup.take", &asked.to, outcome)?;
+    let taken = taken.map_err(|error| failed("no backup", error))?;
     let mut told = format!("{} taken: {}\n", taken.name, contents(&taken));
     if let Some(keep) = asked.keep {
         let pruned = backup::prune(&asked.to, keep.into(), &taken.name);
@@ -98,8 +100,14 @@ pub(crate) fn restore(asked: &Restore) -> Result<ExitCode, Failure> {
             .remedy("`roadstead backup list` shows which there are"));
     };
     let aside = format!("before-{}", name(now()));
-    let kept = backup::restore(&gateway.data_dir, &asked.from, chosen, &aside)
-        .map_err(|error| failed("nothing is restored", error))?;
+    let kept = backup::restore(&gateway.data_dir, &asked.from, chosen, &aside);
+    write_down(
+        &gateway,
+        "backup.restore",
+        &asked.from,
+        kept.as_ref().map(|_| format!("{}: {}", chosen.name, contents(chosen))),
+    )?;
+    let kept = kept.map_err(|error| failed("nothing is restored", error))?;
     let mut told = format!("{} is in place: {}\n", chosen.name, contents(chosen));
     if let Some(kept) = kept {
         told.push_str(&format!("what was there is kept as {}\n", kept.display()));
@@ -136,7 +144,8 @@ pub(crate) fn check_time(text: &str) -> Result<String, String> {
     }
 }
 
-fn gateway(config: &Path) -> Result<GatewayConfig, Failure> {
+/// The checked configuration of a gateway.
+pub(crate) fn gateway(config: &Path) -> Result<GatewayConfig, Failure> {
     match check::load(config)? {
         Checked::Gateway(gateway) => Ok(gateway),
         Checked::Board(_) | Checked::Witness(_) => {
@@ -160,6 +169,17 @@ fn failed(what: &str, error: BackupError) -> Failure {
         Some(remedy) => failure.remedy(remedy),
         None => failure,
     }
+}
+
+/// The audit log's line of a backup or restoration, also of one that failed.
+fn write_down(
+    gateway: &GatewayConfig,
+    what: &'static str,
+    dir: &Path,
+    outcome: Result<String, &BackupError>,
+) -> Result<(), Failure> {
+    let outcome = outcome.map_err(|error| link::logging::whole_story(error).to_string());
+    crate::access::note(&gateway.data_dir, what, dir.display().to_string(), &outcome)
 }
 
 fn contents(backup: &Backup) -> String {

@@ -3,6 +3,7 @@
 //!
 //! Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 the command line was not understood.
 
+mod access;
 mod arguments;
 mod backups;
 pub mod bench;
@@ -72,6 +73,9 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         Some(Command::Status(asked)) => status::run(&asked),
         Some(Command::Backup(asked)) => backups::run(&asked.command),
         Some(Command::Restore(asked)) => backups::restore(&asked),
+        Some(Command::User(asked)) => access::user(&asked.command),
+        Some(Command::Token(asked)) => access::token(&asked.command),
+        Some(Command::Audit(asked)) => access::audit(&asked.command),
         Some(Command::Leader(asked)) => wishes::leader(&asked),
         Some(Command::Voters(asked)) => wishes::voters(&asked),
         Some(Command::Vote(asked)) => wishes::vote(&asked),

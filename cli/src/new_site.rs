@@ -69,6 +69,12 @@ fn next_steps(dir: &Path, plan: &SitePlan, made: &SiteFiles) -> String {
     } else {
         text.push_str("Copy each directory in it to its own machine, and run there:\n");
     }
+    if !plan.gateway.http.ip().is_loopback() {
+        let config = made.gateway.display();
+        text.push_str(&format!(
+            "  roadstead user add NAME --role admin --config {config}    # it starts with an account\n"
+        ));
+    }
     text.push_str(&format!("  roadstead gateway --config {}\n", made.gateway.display()));
     if let Some(witness) = &made.witness {
         text.push_str(&format!("  roadstead witness --config {}\n", witness.display()));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use link::http::Refused;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use shared::ids::Name;
 use tokio::sync::watch;
 
+use crate::access::{Access, guard};
 use crate::dashboard::{self, Histories};
 use crate::picture::Picture;
 use crate::store::read::StoreReader;
@@ -36,10 +38,12 @@ pub(crate) struct Shown {
     pub(crate) histories: watch::Receiver<Histories>,
     pub(crate) desk: Desk,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) access: Access,
 }
 
-/// All paths.
+/// All paths, each behind the guard.
 pub(crate) fn router(shown: Shown) -> Router {
+    let access = shown.access.clone();
     let pages = dashboard::router(shown.clone());
     Router::new()
         .route("/api/sites", get(sites))
@@ -55,6 +59,7 @@ pub(crate) fn router(shown: Shown) -> Router {
         .route("/readyz", get(readyz))
         .with_state(shown)
         .merge(pages)
+        .layer(from_fn_with_state(access, guard))
 }
 
 impl Shown {

@@ -14,11 +14,18 @@
 //! key = "gateway.key"
 //! ca = "region-ca.pem"
 //!
+//! [access]                      # needed where `listen.http` is beyond loopback; then HTTPS is spoken there
+//! certificate = "https.pem"
+//! key = "https.key"
+//! machines_ca = "machines.pem"  # optional: clients with a certificate of this authority ...
+//! machines = ["prometheus"]     # ... for one of these names may read
+//!
 //! [[site]]                      # one for each site
 //! name = "north-4"
 //! ca = "north-4-ca.pem"
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +37,8 @@ use shared::config::text::{ConfigError, Spanned, Text};
 pub const SITES_MAX: usize = 1024;
 /// UDP port for boards where none is given.
 pub const QUIC_PORT: u16 = 7500;
+/// Machines that may be listed.
+pub const MACHINES_MAX: usize = 256;
 /// TCP port for people where none is given.
 pub const HTTP_PORT: u16 = 7580;
 
@@ -38,8 +47,11 @@ pub const HTTP_PORT: u16 = 7580;
 pub struct GatewayConfig {
     /// Where boards dial in: QUIC, over UDP. Default 127.0.0.1, port [`QUIC_PORT`].
     pub listen_quic: SocketAddr,
-    /// API, metrics and health, over TCP. Default 127.0.0.1, port [`HTTP_PORT`]: whoever reaches it may read all.
+    /// Dashboard, API, metrics and health, over TCP. Default 127.0.0.1, port [`HTTP_PORT`]. Beyond loopback only with `https`
+    /// and accounts.
     pub listen_http: SocketAddr,
+    /// What HTTPS is spoken with there; `None`: HTTP in the clear.
+    pub https: Option<Https>,
     /// Where it witnesses for its sites: QUIC, over UDP; `None` where it does not.
     pub listen_witness: Option<SocketAddr>,
     /// Where the store lives; made where it does not exist.
@@ -52,6 +64,28 @@ pub struct GatewayConfig {
     pub ca: PathBuf,
     /// The sites that are served: 1 to [`SITES_MAX`], each once.
     pub sites: Vec<ServedSite>,
+    /// SHA-256 of the file as it was read: what the audit log knows it by.
+    pub digest: [u8; 32],
+}
+
+/// How HTTPS is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Https {
+    /// The certificate for browsers, with its chain, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// Who may read by a certificate; `None`: nobody.
+    pub machines: Option<Machines>,
+}
+
+/// Machines that are known by their certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machines {
+    /// Who made their certificates, PEM.
+    pub ca: PathBuf,
+    /// DNS names or addresses that their certificates are for: 1 to [`MACHINES_MAX`].
+    pub names: BTreeSet<String>,
 }
 
 /// The text's shape, before anything is checked.
@@ -62,6 +96,7 @@ pub struct RawGateway {
     #[serde(default)]
     listen: RawListen,
     identity: RawIdentity,
+    access: Option<RawAccess>,
     #[serde(default)]
     site: Vec<RawSite>,
 }
@@ -74,23 +109,53 @@ struct RawListen {
     witness: Option<Spanned<String>>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAccess {
+    certificate: PathBuf,
+    key: PathBuf,
+    machines_ca: Option<PathBuf>,
+    machines: Option<Spanned<Vec<String>>>,
+}
+
 impl GatewayConfig {
     /// The configuration in `bytes`, read from `path`: the name is for refusals, and relative paths in the text are
     /// relative to the directory that holds it. Touches no file.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
         let file = path.display().to_string();
         let text = Text::new(&file, bytes)?;
-        text.parse::<RawGateway>()?.check(&text, path.parent().unwrap_or(Path::new("")))
+        let mut config = text
+            .parse::<RawGateway>()?
+            .check(&text, path.parent().unwrap_or(Path::new("")))?;
+        config
+            .digest
+            .copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+        Ok(config)
     }
 }
 
 impl RawGateway {
     /// The checked configuration; relative paths are taken to lie `beside` it. Refused: an address that is none or has
-    /// port 0, no site, more than [`SITES_MAX`], a name that is none or given twice.
+    /// port 0, no site, more than [`SITES_MAX`], a name that is none or given twice, HTTP in the clear beyond loopback.
     pub fn check(&self, text: &Text<'_>, beside: &Path) -> Result<GatewayConfig, ConfigError> {
+        let https = self.access.as_ref().map(|access| access.check(text, beside)).transpose()?;
+        let listen_http = address(text, "listen.http", self.listen.http.as_ref(), HTTP_PORT)?;
+        if let Some(given) = self
+            .listen
+            .http
+            .as_ref()
+            .filter(|_| https.is_none() && is_beyond_loopback(listen_http))
+        {
+            let message = format!("`listen.http` is {listen_http}, which other hosts reach, and there is no [access]");
+            return Err(text.refuse(given.span(), message).suggest(
+                "give [access] a `certificate` and its `key`, so that passwords cross no network in the clear, and make an \
+                 account with `roadstead user add`; or listen on 127.0.0.1",
+            ));
+        }
         Ok(GatewayConfig {
             listen_quic: address(text, "listen.quic", self.listen.quic.as_ref(), QUIC_PORT)?,
-            listen_http: address(text, "listen.http", self.listen.http.as_ref(), HTTP_PORT)?,
+            listen_http,
+            https,
             listen_witness: self
                 .listen
                 .witness
@@ -102,8 +167,44 @@ impl RawGateway {
             key: beside.join(&self.identity.key),
             ca: beside.join(&self.identity.ca),
             sites: tables::sites(text, "site", &self.site, beside, ("a gateway serves", SITES_MAX))?,
+            digest: [0; 32],
         })
     }
+}
+
+impl RawAccess {
+    fn check(&self, text: &Text<'_>, beside: &Path) -> Result<Https, ConfigError> {
+        let machines = match (&self.machines_ca, &self.machines) {
+            (None, None) => None,
+            (Some(ca), Some(names)) => Some(Machines { ca: beside.join(ca), names: machine_names(text, names)? }),
+            (Some(_), None) | (None, Some(_)) => {
+                let message = "`machines` and `machines_ca` go together: who may look, and who says that it is they";
+                return Err(text.refuse_all(message).suggest("give [access] both or neither"));
+            }
+        };
+        Ok(Https { certificate: beside.join(&self.certificate), key: beside.join(&self.key), machines })
+    }
+}
+
+fn machine_names(text: &Text<'_>, names: &Spanned<Vec<String>>) -> Result<BTreeSet<String>, ConfigError> {
+    let given = names.get_ref();
+    if !(1..=MACHINES_MAX).contains(&given.len()) {
+        let message = format!("`access.machines` has {} names; 1 to {MACHINES_MAX} may look", given.len());
+        return Err(text
+            .refuse(names.span(), message)
+            .suggest("give the names that their certificates are for"));
+    }
+    let is_none = |name: &&String| quinn::rustls::pki_types::ServerName::try_from(name.as_str()).is_err();
+    if let Some(name) = given.iter().find(is_none) {
+        let message = format!("`access.machines` has {name:?}, which a certificate cannot be for");
+        return Err(text.refuse(names.span(), message).suggest("give DNS names or IP addresses"));
+    }
+    Ok(given.iter().cloned().collect())
+}
+
+/// Whether other hosts reach this address.
+pub(crate) fn is_beyond_loopback(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
 }
 
 fn address(text: &Text<'_>, key: &str, value: Option<&Spanned<String>>, port: u16) -> Result<SocketAddr, ConfigError> {
@@ -153,6 +254,51 @@ ca = "oak-ca.pem"
             .collect();
         let plain = parse(&plain).unwrap();
         assert!(plain.listen_quic.ip().is_loopback() && plain.listen_http.ip().is_loopback());
+    }
+
+    #[test]
+    fn beyond_loopback_http_is_encrypted_or_refused() {
+        let beyond = WHOLE.replace("127.0.0.1:7581", "192.0.2.1:7581");
+        let refusal = parse(&beyond).unwrap_err();
+        assert_eq!(refusal.line, 5, "{refusal}");
+        assert!(refusal.to_string().contains("roadstead user add"), "{refusal}");
+        for everywhere in ["0.0.0.0:7581", "[::]:7581", "[::ffff:192.0.2.1]:7581"] {
+            assert!(parse(&WHOLE.replace("127.0.0.1:7581", everywhere)).is_err(), "{everywhere}");
+        }
+        for here in ["127.9.9.9:7581", "[::1]:7581", "[::ffff:127.0.0.1]:7581"] {
+            assert!(parse(&WHOLE.replace("127.0.0.1:7581", here)).is_ok(), "{here}");
+        }
+        let with = |access: &str| parse(&beyond.replace("[identity]", &format!("[access]\n{access}\n[identity]")));
+        let https = with("certificate = \"c.pem\"\nkey = \"c.key\"").unwrap().https.unwrap();
+        assert_eq!(https.certificate, Path::new("/etc/roadstead/c.pem"));
+        let pair = "certificate = \"c.pem\"\nkey = \"c.key\"\nmachines_ca = \"m.pem\"";
+        assert!(with("certificate = \"c.pem\"").is_err(), "no key");
+        assert!(with(pair).unwrap_err().to_string().contains("go together"));
+        assert!(
+            with(&format!("{pair}\nmachines = []"))
+                .unwrap_err()
+                .to_string()
+                .contains("0 names")
+        );
+        assert!(
+            with(&format!("{pair}\nmachines = [\"a b\"]"))
+                .unwrap_err()
+                .to_string()
+                .contains("a b")
+        );
+        let machines = with(&format!("{pair}\nmachines = [\"prometheus\"]"))
+            .unwrap()
+            .https
+            .unwrap()
+            .machines;
+        assert!(machines.unwrap().names.contains("prometheus"));
+    }
+
+    #[test]
+    fn the_digest_is_of_the_bytes() {
+        let (one, other) = (parse(WHOLE).unwrap(), parse(&format!("{WHOLE}# a note\n")).unwrap());
+        assert_ne!(one.digest, other.digest);
+        assert_eq!(one.digest, parse(WHOLE).unwrap().digest);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! An acknowledgement leaves only after its transaction has committed and is synced, so that a gateway killed at any
 //! point loses nothing that it acknowledged.
 
+pub mod access;
 mod api;
 pub mod config;
 mod dashboard;

@@ -1,6 +1,7 @@
 //! What is counted, and how Prometheus sees it: names with units, labels bounded by the configuration.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use link::doorman::Admissions;
@@ -20,6 +21,7 @@ use shared::time::Instant;
 use shared::wire::uplink::Refusal;
 use tokio::sync::watch;
 
+use crate::access::Counts;
 use crate::picture::{Picture, SitePicture};
 use crate::store::Deposit;
 
@@ -257,6 +259,29 @@ impl Collector for Doors {
             counter.encode(metric)?;
         }
         Ok(())
+    }
+}
+
+/// What the doors of the HTTP port have counted, read when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Logins(pub(crate) Arc<Counts>);
+
+impl Collector for Logins {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Counts { logins, refused, unwritten, sessions } = &*self.0;
+        let counted = [
+            ("logins", "People who signed in", logins),
+            ("logins_refused", "Logins and tokens that were refused", refused),
+            ("audit_unwritten", "Refusals that could not be written into the audit log", unwritten),
+        ];
+        for (name, help, count) in counted {
+            let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        let gauge = ConstGauge::new(sessions.load(Ordering::Relaxed));
+        let help = "Browsers that are signed in, as of the last login or sign-out";
+        gauge.encode(encoder.encode_descriptor("browsers", help, None, gauge.metric_type())?)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use link::doorman::Doorman;
 use link::endpoint::{EndpointError, Listening};
 use link::identity::{Identity, IdentityError};
+use link::logging::whole_story;
 use link::sites::Sites;
 use link::stop::{Stop, Stopper};
 use link::witness::{MemoryError, WitnessHost};
@@ -20,10 +21,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::access::audit::{AuditError, AuditLog, Deed, Outcome};
+use crate::access::roll::{Roll, RollError};
+use crate::access::{Access, Counts, Encrypted, Keeper};
 use crate::api::{self, Shown};
-use crate::config::{GatewayConfig, SITES_MAX};
+use crate::config::{GatewayConfig, SITES_MAX, is_beyond_loopback};
 use crate::dashboard::{self, Histories};
-use crate::metrics::{Doors, Metrics, Sites as SiteMetrics, Witnessing};
+use crate::metrics::{Doors, Logins, Metrics, Sites as SiteMetrics, Witnessing};
 use crate::owner::{Input, NOTES_MAX, Owner};
 use crate::picture::Picture;
 use crate::session;
@@ -58,6 +62,27 @@ pub enum GatewayError {
     /// What its witness must not forget cannot be read.
     #[error("this gateway cannot be a witness")]
     Witness(#[from] MemoryError),
+    /// The accounts cannot be read.
+    #[error("nobody could be asked who they are")]
+    Roll(#[from] RollError),
+    /// The audit log cannot be written.
+    #[error("what is done here could not be written down")]
+    Audit(#[from] AuditError),
+    /// Other hosts would reach pages for which nobody could sign in.
+    #[error(
+        "other hosts reach HTTP at {address}, and nobody has an account that is enabled: make one with `roadstead user add NAME \
+         --role admin --config` and this gateway's file, or let `listen.http` be 127.0.0.1"
+    )]
+    Nobody {
+        /// Where HTTP would be.
+        address: SocketAddr,
+    },
+    /// Other hosts would reach HTTP in the clear.
+    #[error("other hosts would reach HTTP at {address} in the clear: give [access] a certificate and its key")]
+    InTheClear {
+        /// Where HTTP would be.
+        address: SocketAddr,
+    },
     /// A thread cannot be started.
     #[error("the system starts no more threads")]
     Thread(#[source] std::io::Error),
@@ -70,10 +95,11 @@ pub enum GatewayError {
 }
 
 /// A gateway that is ready to serve.
-#[derive(Debug)]
 pub struct Gateway {
     listening: Listening,
     http: TcpListener,
+    encrypted: Option<Encrypted>,
+    access: Access,
     quic_address: SocketAddr,
     http_address: SocketAddr,
     sites: Arc<Sites>,
@@ -82,6 +108,39 @@ pub struct Gateway {
     store: Store,
     memory: HubMemory,
     reader: StoreReader,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("quic", &self.quic_address)
+            .field("http", &self.http_address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the accounts and the audit log of `config`, which say who may look, and writes down that the gateway starts.
+fn open_access(config: &GatewayConfig) -> Result<(Access, Option<Encrypted>), GatewayError> {
+    let address = config.listen_http;
+    let is_loopback = !is_beyond_loopback(address);
+    let encrypted = config.https.as_ref().map(Encrypted::new).transpose()?;
+    if !is_loopback && encrypted.is_none() {
+        return Err(GatewayError::InTheClear { address });
+    }
+    let mut log = AuditLog::open(&config.data_dir)?;
+    let roll = Roll::open(&config.data_dir)?;
+    if !is_loopback && !roll.accounts()?.iter().any(|account| account.enabled) {
+        return Err(GatewayError::Nobody { address });
+    }
+    let digest: String = config.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let detail = format!("version {}, configuration {digest}", env!("CARGO_PKG_VERSION"));
+    log.add(&Deed { detail, ..Deed::at_console("gateway.start", "") }, link::clock::wall())?;
+    let machines = config.https.as_ref().and_then(|https| https.machines.as_ref());
+    let machines = machines.map(|machines| machines.names.clone()).unwrap_or_default();
+    let counts = Arc::new(Counts::default());
+    let keeper = Keeper::new(roll, log, is_loopback, Arc::clone(&counts));
+    let access = Access::start(keeper, encrypted.is_some(), machines, counts).map_err(GatewayError::Thread)?;
+    Ok((access, encrypted))
 }
 
 /// Opens the store and the ports of `config`. Serves nobody yet.
@@ -94,6 +153,7 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
     let sites = Arc::new(sites);
     let (store, memory) = Store::open(&config.data_dir)?;
     let reader = StoreReader::open(&config.data_dir)?;
+    let (access, encrypted) = open_access(&config)?;
     let unbound = |source| GatewayError::Http { address: config.listen_http, source };
     let http = TcpListener::bind(config.listen_http).await.map_err(unbound)?;
     let http_address = http.local_addr().map_err(unbound)?;
@@ -108,7 +168,20 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
     let unbound = |source| EndpointError::Bind { address: config.listen_quic, source };
     let quic_address = listening.endpoint.local_addr().map_err(unbound)?;
     let names = HubConfig { sites: config.sites.into_iter().map(|site| site.name).collect() };
-    Ok(Gateway { listening, http, quic_address, http_address, sites, witness, names, store, memory, reader })
+    Ok(Gateway {
+        listening,
+        http,
+        encrypted,
+        access,
+        quic_address,
+        http_address,
+        sites,
+        witness,
+        names,
+        store,
+        memory,
+        reader,
+    })
 }
 
 /// Opens a gateway and serves until `stop` is ready. All that was acknowledged is in the store, however this ends.
@@ -135,7 +208,7 @@ impl Gateway {
         let doorman = Doorman::new(self.listening.endpoint.clone());
         let strays = Arc::clone(&self.listening.strays);
         registry.register_collector(Box::new(Doors { admissions: doorman.admissions(), strays }));
-
+        registry.register_collector(Box::new(Logins(Arc::clone(&self.access.counts))));
         if let Some(witness) = &self.witness {
             registry.register_collector(Box::new(Witnessing(Arc::clone(&witness.counts))));
         }
@@ -159,19 +232,42 @@ impl Gateway {
         let doors = tokio::spawn(admit(doorman, self.sites, inputs, heard.clone()));
         let (histories, kept) = watch::channel(Histories::default());
         let keeping = tokio::spawn(dashboard::keep(seen.clone(), desk.clone(), histories, heard.clone()));
-        let shown = Shown { picture: seen, histories: kept, desk, registry: Arc::new(registry) };
-        let http = tokio::spawn(link::http::serve(self.http, api::router(shown), heard));
+        let attending = tokio::spawn(self.access.clone().attend(heard.clone()));
+        let access = self.access.clone();
+        let shown = Shown { picture: seen, histories: kept, desk, registry: Arc::new(registry), access };
+        let http = tokio::spawn(serve_http(self.encrypted, self.http, api::router(shown), heard));
         tracing::info!(quic = %self.quic_address, http = %self.http_address, "serving");
 
         let outcome = watch_over(owner, stop, &stopper).await;
         // All end by the signal; a panic in them was logged where it happened.
-        let _ = tokio::join!(doors, http, witness, keeping);
+        let _ = tokio::join!(doors, http, witness, keeping, attending);
+        write_down_the_end(&self.access, outcome.is_ok()).await;
         self.listening.endpoint.close(VarInt::from_u32(0), b"the gateway stops");
         let _ = tokio::time::timeout(FAREWELL_MAX, self.listening.endpoint.wait_idle()).await;
         // The owner is gone, and with it whoever could ask the store.
         let ended = tokio::task::spawn_blocking(move || store.join()).await;
         tracing::info!("stopped");
         ended.map_err(|_| GatewayError::Bug).and(outcome)
+    }
+}
+
+/// Serves HTTP, under TLS where the configuration says so.
+async fn serve_http(encrypted: Option<Encrypted>, http: TcpListener, router: axum::Router, stop: Stop) {
+    match encrypted {
+        Some(encrypted) => link::http::serve_through(encrypted, http, router, stop).await,
+        None => link::http::serve(http, router, stop).await,
+    }
+}
+
+/// The last line of this life in the audit log.
+async fn write_down_the_end(access: &Access, is_well: bool) {
+    let written = access.ask(move |keeper, now| {
+        keeper.close(now);
+        let outcome = if is_well { Outcome::Ok } else { Outcome::Failed };
+        keeper.note(&Deed { outcome, ..Deed::by_gateway("gateway.stop") }, now)
+    });
+    if let Ok(Err(error)) = written.await {
+        tracing::error!(why = whole_story(&error), "the end is not written down");
     }
 }
 

@@ -1,8 +1,10 @@
 //! Serves HTTP/1.1 in bounds: connections, header time and size, body size, request time and a connection's life.
 //! A client that dawdles costs one slot for a moment; when all slots are taken the oldest gives way, so the newcomer
-//! (a health check) is always heard. Refusals are JSON: `{"error": "..."}`.
+//! (a health check) is always heard. Refusals are JSON: `{"error": "..."}`. Every request carries its [`Peer`].
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
@@ -10,9 +12,13 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use quinn::rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -55,8 +61,46 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Serves `router` on `listener` until told to stop. What the router does not know is refused as JSON.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: Stop) {
+/// Who is at the other end of a request's connection: an extension of every request.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The certificate with which it has proved itself, where TLS asked for one and it had one.
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// What a connection goes through before HTTP is spoken on it.
+pub trait Entrance: Clone + Send + Sync + 'static {
+    /// What comes out of it.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send;
+
+    /// Takes a connection in; `None` where it is not let in. Has [`HEAD_MAX`] for it.
+    fn enter(
+        &self,
+        stream: TcpStream,
+    ) -> impl Future<Output = Option<(Self::Stream, Option<CertificateDer<'static>>)>> + Send;
+}
+
+/// No entrance at all: HTTP in the clear.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl Entrance for Plain {
+    type Stream = TcpStream;
+
+    async fn enter(&self, stream: TcpStream) -> Option<(TcpStream, Option<CertificateDer<'static>>)> {
+        Some((stream, None))
+    }
+}
+
+/// Serves `router` on `listener`, in the clear, until told to stop. What the router does not know is refused as JSON.
+pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
+    serve_through(Plain, listener, router, stop).await;
+}
+
+/// The same for connections that go through an entrance first.
+pub async fn serve_through(entrance: impl Entrance, listener: TcpListener, router: Router, mut stop: Stop) {
     let router = router
         .fallback(async || Refused::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
@@ -67,11 +111,11 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: Stop) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = stop.stopped() => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: those in use come back, so wait instead of spinning.
                     tracing::warn!(%error, "cannot accept an HTTP connection");
@@ -81,7 +125,8 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: Stop) {
             },
         };
         make_room(&mut oldest_first);
-        oldest_first.push_back(connections.spawn(connection(stream, router.clone(), stop.clone())));
+        let connection = connection(entrance.clone(), (stream, address), router.clone(), stop.clone());
+        oldest_first.push_back(connections.spawn(connection));
     }
     let _ = tokio::time::timeout(STOP_MAX, async { while connections.join_next().await.is_some() {} }).await;
 }
@@ -105,14 +150,42 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stop: Stop) {
+/// Tells the router who is asking.
+struct Told {
+    service: TowerToHyperService<Router>,
+    peer: Peer,
+}
+
+impl Service<Request<Incoming>> for Told {
+    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.service.call(request)
+    }
+}
+
+async fn connection(
+    entrance: impl Entrance,
+    (stream, address): (TcpStream, SocketAddr),
+    router: Router,
+    mut stop: Stop,
+) {
     // Only delays small answers where it cannot be set.
     let _ = stream.set_nodelay(true);
+    let entered = tokio::select! {
+        entered = tokio::time::timeout(HEAD_MAX, entrance.enter(stream)) => entered,
+        () = stop.stopped() => return,
+    };
+    let Ok(Some((stream, certificate))) = entered else { return };
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
-    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let service = Told { service: TowerToHyperService::new(router), peer: Peer { address, certificate } };
+    let serving = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let life = tokio::time::sleep(CONNECTION_MAX);
     // Errors here are the client's: it left, dawdled or spoke something else.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use quinn::rustls;
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, Signer};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use crate::sites::Sites;
 
@@ -98,15 +99,23 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     /// Reads the certificate chain, its key (PKCS#8, SEC 1 or PKCS#1) and the roots to believe, all PEM.
     pub fn load(certificate: &Path, key: &Path, roots: &Path) -> Result<Self, IdentityError> {
+        Self::with(certificate, key, Arc::new(load_roots(roots)?))
+    }
+
+    fn with(certificate: &Path, key: &Path, roots: Arc<RootCertStore>) -> Result<Self, IdentityError> {
         let provider = provider();
         let chain = certificates(certificate)?;
-        let roots = Arc::new(load_roots(roots)?);
         let private =
             PrivateKeyDer::from_pem_file(key).map_err(|source| IdentityError::Read { path: key.to_owned(), source })?;
         CertifiedKey::from_der(chain.clone(), private.clone_key(), &provider).map_err(|source| {
             IdentityError::Pair { certificate: certificate.to_owned(), key: key.to_owned(), source }
         })?;
         Ok(Self { chain, key: private, roots, provider })
+    }
+
+    /// Reads a certificate chain and its key alone: an identity that believes nobody.
+    pub fn load_unbelieving(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
+        Self::with(certificate, key, Arc::new(RootCertStore::empty()))
     }
 
     /// The same certificate and key, believing other roots: a board dials its region under the region's roots.
@@ -149,6 +158,29 @@ impl Identity {
         Ok(tls)
     }
 
+    /// TLS for browsers and programs that speak HTTP: proves itself. Clients that have a certificate of `machines` prove
+    /// themselves too; the others are let in unproved, for a login to ask them.
+    pub fn https_tls(&self, machines: Option<&Path>) -> Result<ServerConfig, IdentityError> {
+        let building =
+            ServerConfig::builder_with_provider(Arc::clone(&self.provider)).with_protocol_versions(&[&TLS13])?;
+        let building = match machines {
+            None => building.with_no_client_auth(),
+            Some(roots) => {
+                let roots = Arc::new(load_roots(roots)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|source| IdentityError::Verifier { site: "of machines".to_owned(), source })?;
+                building.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut tls = building.with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.send_tls13_tickets = 0;
+        Ok(tls)
+    }
+
     /// Signs with this key, in the first way that suits its kind.
     pub(crate) fn signer(&self) -> Result<Box<dyn Signer>, IdentityError> {
         let key = self.provider.key_provider.load_private_key(self.key.clone_key())?;
@@ -164,6 +196,67 @@ impl Identity {
         let mut secret = [0; 32];
         secret.copy_from_slice(tag.as_ref());
         secret
+    }
+}
+
+/// TLS for dialling a server that must have the very certificate of the PEM file at `certificate`, whoever made it and whatever it
+/// is for; proves nothing itself.
+pub fn pinned_tls(certificate: &Path) -> Result<ClientConfig, IdentityError> {
+    let chain = certificates(certificate)?;
+    let provider = provider();
+    let pinned = Pinned { algorithms: provider.signature_verification_algorithms, leaf: chain.into_iter().next() };
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(pinned))
+        .with_no_client_auth();
+    tls.resumption = Resumption::disabled();
+    Ok(tls)
+}
+
+/// Believes one certificate: its holder proves by the handshake's signature that it has the key.
+#[derive(Debug)]
+struct Pinned {
+    leaf: Option<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _rest: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.leaf.as_ref() == Some(leaf) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::CertificateError::UnknownIssuer.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerMisbehaved::SelectedUnofferedCipherSuite.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 

@@ -13,6 +13,8 @@
 //! hold from 1970 and carry the date that RFC 5280 (section 4.1.2.5) gives to certificates without a well-defined
 //! end. A date in a certificate is no way to take a board out; making the authority anew, with `roadstead init`, is.
 
+use std::net::IpAddr;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
@@ -94,6 +96,22 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).map_err(cannot)?;
         Ok(Credential { certificate: certificate.pem(), key: key.serialize_pem() })
     }
+}
+
+/// What a gateway shows to browsers at `address`, on its own machine too. Signed by itself, so that whoever believes it believes
+/// nothing else.
+pub fn https(gateway: &Name, address: IpAddr) -> Result<Credential, Failure> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if !address.is_loopback() {
+        names.push(address.to_string());
+    }
+    let key = new_key()?;
+    let mut params = params(&link::sites::gateway_name(gateway), names)?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = params.self_signed(&key).map_err(cannot)?;
+    Ok(Credential { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
 fn params(title: &str, names: Vec<String>) -> Result<CertificateParams, Failure> {

@@ -99,7 +99,25 @@ pub(super) fn gateway(plan: &SitePlan) -> String {
             ("quic", plan.gateway.quic.to_string()),
             ("http", plan.gateway.http.to_string()),
             ("witness", witness),
+            ("access", access(!plan.gateway.http.ip().is_loopback())),
         ],
+    )
+}
+
+/// How HTTPS is spoken; as comments where HTTP stays on this machine.
+fn access(is_beyond_loopback: bool) -> String {
+    let marker = if is_beyond_loopback { "" } else { "# " };
+    format!(
+        "{marker}[access]\n\
+         # HTTPS is spoken with this certificate: your own for browsers, or the one that `roadstead init` made, which a browser has\n\
+         # to be told to believe. Accounts and tokens: `roadstead user`, `roadstead token`.\n\
+         {marker}certificate = \"{CERTIFICATE}\"\n\
+         {marker}key = \"{KEY}\"\n\
+         # Machines that may read by a certificate of this authority, if it is for one of these names.\n\
+         # machines_ca = \"machines-ca.pem\"\n\
+         # machines = [\"prometheus\"]",
+        CERTIFICATE = super::HTTPS_CERTIFICATE,
+        KEY = super::HTTPS_KEY,
     )
 }
 

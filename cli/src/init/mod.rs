@@ -8,6 +8,7 @@
 //!                mqtt-users                         where it takes sensors on other hosts
 //!                journal.key                        where its journal is encrypted; 0600
 //! DIR/gateway/   gateway.toml certificate.pem key.pem region-ca.pem sites/<site>.pem
+//!                https.pem https.key                for browsers
 //! DIR/witness/   witness.toml and the same           where the witness is a machine of its own
 //! ```
 
@@ -35,6 +36,10 @@ use plan::{BoardPlan, SitePlan, WitnessPlan};
 pub const BOARD_FILE: &str = "board.toml";
 /// Name of a gateway's configuration in its directory.
 pub const GATEWAY_FILE: &str = "gateway.toml";
+/// Name of the certificate that browsers see.
+const HTTPS_CERTIFICATE: &str = "https.pem";
+/// Name of its key.
+const HTTPS_KEY: &str = "https.key";
 /// Directory of the gateway within a site's.
 pub const GATEWAY_DIR: &str = "gateway";
 /// Name of a witness's configuration in its directory.
@@ -123,6 +128,9 @@ fn make_board(
 fn make_gateway(dir: &Path, plan: &SitePlan, site: &Authority, region: &Authority) -> Result<PathBuf, Failure> {
     let dir = dir.join(GATEWAY_DIR);
     write_beside_sites(&dir, plan, &region.gateway(&plan.gateway.name)?, (site, region))?;
+    let https = certificates::https(&plan.gateway.name, plan.gateway.http.ip())?;
+    write(&dir, HTTPS_CERTIFICATE, &https.certificate, Readers::All)?;
+    write(&dir, HTTPS_KEY, &https.key, Readers::Owner)?;
     let text = configurations::gateway(plan);
     let path = dir.join(GATEWAY_FILE);
     GatewayConfig::parse(&path, text.as_bytes()).map_err(|refusal| unusable(&path, &refusal))?;

@@ -101,6 +101,27 @@ fn the_site_believes_its_boards_and_no_others() {
 }
 
 #[test]
+fn a_gateway_for_other_hosts_speaks_https_and_asks_who_is_there() {
+    for (host, is_beyond) in [("127.0.0.1", false), ("10.1.4.11", true), ("2001:db8::11", true)] {
+        let scratch = Scratch::new("init-https");
+        let made = make_site(scratch.path(), &plan_at(host, 3), |_| {}).unwrap();
+        let config = GatewayConfig::parse(&made.gateway, &std::fs::read(&made.gateway).unwrap()).unwrap();
+        assert_eq!(config.https.is_some(), is_beyond, "{host}");
+        let (certificate, key) = (made.gateway.with_file_name("https.pem"), made.gateway.with_file_name("https.key"));
+        assert_eq!((mode(&certificate), mode(&key)), (0o644, 0o600));
+        Identity::load_unbelieving(&certificate, &key)
+            .and_then(|identity| identity.https_tls(None))
+            .unwrap();
+        let chain = pem_chain(&certificate);
+        let leaf = rustls::server::ParsedCertificate::try_from(&chain[0]).unwrap();
+        for name in [config.listen_http.ip().to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()] {
+            let name = rustls::pki_types::ServerName::try_from(name).unwrap();
+            rustls::client::verify_server_name(&leaf, &name).unwrap();
+        }
+    }
+}
+
+#[test]
 fn sensors_on_other_hosts_have_a_user() {
     for host in ["10.1.4.11", "2001:db8::11"] {
         let scratch = Scratch::new("init-users");

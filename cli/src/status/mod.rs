@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use crate::arguments::{Output, Status};
 use crate::check::{self, Checked};
 use crate::failure::Failure;
+use crate::files;
 use crate::init::{BOARD_DIR_PREFIX, BOARD_FILE, GATEWAY_DIR, GATEWAY_FILE};
-use client::NoAnswer;
+use client::{Approach, NoAnswer};
 pub(crate) use table::plain;
 
 /// What a process is, as far as we know before it answers.
@@ -42,8 +43,10 @@ struct Target {
     kind: Kind,
     /// How people call it.
     name: String,
-    /// `http://host:port`.
+    /// `http://host:port`, or `https://`.
     url: String,
+    /// How it is met.
+    approach: Approach,
 }
 
 /// What came of asking.
@@ -100,7 +103,16 @@ fn targets(asked: &Status) -> Result<Vec<Target>, Failure> {
     }
     for url in &asked.url {
         let url = url.trim_end_matches('/').to_owned();
-        targets.push(Target { kind: Kind::Unknown, name: "process".to_owned(), url });
+        let approach = Approach { token: None, certificate: asked.certificate.clone() };
+        targets.push(Target { kind: Kind::Unknown, name: "process".to_owned(), url, approach });
+    }
+    if let Some(path) = &asked.token_file {
+        let token = files::read_config(path)?;
+        let token = String::from_utf8_lossy(&token).trim().to_owned();
+        // No board knows it, and HTTP to a board is in the clear.
+        for target in targets.iter_mut().filter(|target| target.kind != Kind::Board) {
+            target.approach.token = Some(token.clone());
+        }
     }
     Ok(targets)
 }
@@ -139,9 +151,16 @@ fn of_config(path: &Path) -> Result<Target, Failure> {
             kind: Kind::Board,
             name: config.node.board.to_string(),
             url: listens_at(config.listen.http),
+            approach: Approach::default(),
         },
         Checked::Gateway(config) => {
-            Target { kind: Kind::Gateway, name: "gateway".to_owned(), url: listens_at(config.listen_http) }
+            let url = listens_at(config.listen_http);
+            let (url, certificate) = match config.https {
+                Some(https) => (url.replacen("http:", "https:", 1), Some(https.certificate)),
+                None => (url, None),
+            };
+            let approach = Approach { token: None, certificate };
+            Target { kind: Kind::Gateway, name: "gateway".to_owned(), url, approach }
         }
         Checked::Witness(_) => {
             return Err(Failure::new(format!("{} is a witness's, which has no page", path.display()))
@@ -178,13 +197,13 @@ async fn ask_all(targets: Vec<Target>, within: Duration) -> Vec<Answer> {
 /// A process that may be either is asked as a board first: a gateway does not know that page.
 async fn ask(mut target: Target, within: Duration) -> Answer {
     let said = match target.kind {
-        Kind::Board => said(&target.url, "/status", within).await,
-        Kind::Gateway => said(&target.url, "/api/sites", within).await,
-        Kind::Unknown => match said(&target.url, "/status", within).await {
+        Kind::Board => said(&target, "/status", within).await,
+        Kind::Gateway => said(&target, "/api/sites", within).await,
+        Kind::Unknown => match said(&target, "/status", within).await {
             Err(NoAnswer::Refused(_)) => {
                 target.kind = Kind::Gateway;
                 target.name = "gateway".to_owned();
-                said(&target.url, "/api/sites", within).await
+                said(&target, "/api/sites", within).await
             }
             other => {
                 if let Ok(status) = &other {
@@ -198,8 +217,8 @@ async fn ask(mut target: Target, within: Duration) -> Answer {
     Answer { target, said }
 }
 
-async fn said(url: &str, path: &str, within: Duration) -> Result<Value, NoAnswer> {
-    let body = client::get(url, path, within).await?;
+async fn said(target: &Target, path: &str, within: Duration) -> Result<Value, NoAnswer> {
+    let body = client::get_as(&target.approach, &target.url, path, within).await?;
     Ok(serde_json::from_slice(&body)?)
 }
 

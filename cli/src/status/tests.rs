@@ -9,7 +9,12 @@ use crate::init::plan::{Places, SitePlan};
 use crate::scratch::Scratch;
 
 fn answer(kind: Kind, name: &str, said: Value) -> Answer {
-    let target = Target { kind, name: name.to_owned(), url: "http://127.0.0.1:1".to_owned() };
+    let target = Target {
+        kind,
+        name: name.to_owned(),
+        url: "http://127.0.0.1:1".to_owned(),
+        approach: Approach::default(),
+    };
     Answer { target, said: Ok(said) }
 }
 
@@ -148,7 +153,7 @@ async fn boards_gateways_and_the_silent_are_told_apart() {
     for (page, found) in [("/status", "{\"board\": 7}"), ("/api/sites", "[]"), ("/status", "hello")] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        targets.push(Target { kind: Kind::Unknown, name: "process".to_owned(), url });
+        targets.push(Target { kind: Kind::Unknown, name: "process".to_owned(), url, approach: Approach::default() });
         tokio::spawn(serve(listener, page, found));
     }
     let answers = ask_all(targets, Duration::from_secs(20)).await;

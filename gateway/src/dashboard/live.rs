@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::overview::{Filter, Overview};
 use super::page::Part;
 use super::site::{self, Stored};
+use crate::access::{Asker, Pass, identify};
 use crate::api::Shown;
 
 /// Pages that are kept live at once. Further ones are told to come again, and reload themselves meanwhile.
@@ -34,6 +35,7 @@ pub(super) enum Looked {
 struct Viewer {
     shown: Shown,
     looked: Looked,
+    asker: Asker,
     sent: BTreeMap<String, u64>,
     /// The lines as they stand on the page.
     order: Vec<String>,
@@ -41,15 +43,18 @@ struct Viewer {
     _place: OwnedSemaphorePermit,
 }
 
-/// An endless answer, for as long as it is read.
-pub(super) fn follow(shown: Shown, looked: Looked, place: OwnedSemaphorePermit) -> impl IntoResponse {
+/// An endless answer, for as long as it is read by somebody who may.
+pub(super) fn follow(shown: Shown, looked: Looked, asker: Asker, place: OwnedSemaphorePermit) -> impl IntoResponse {
     let mut pace = tokio::time::interval(PERIOD);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let viewer = Viewer { shown, looked, sent: BTreeMap::new(), order: Vec::new(), pace, _place: place };
+    let viewer = Viewer { shown, looked, asker, sent: BTreeMap::new(), order: Vec::new(), pace, _place: place };
     let changes = stream::unfold(viewer, |mut viewer| async move {
         loop {
             // The first comes at once: the page may be older than this.
             viewer.pace.tick().await;
+            if !viewer.may_look().await {
+                return None;
+            }
             let changed = viewer.changed().await;
             if !changed.is_empty() {
                 return Some((Ok::<_, Infallible>(event(changed)), viewer));
@@ -69,6 +74,11 @@ fn event(changed: Vec<Part>) -> Event {
 }
 
 impl Viewer {
+    /// Whoever signed out, or is let in no more, is shown nothing more.
+    async fn may_look(&self) -> bool {
+        !matches!(identify(&self.shown.access, &self.asker, false).await, Ok(Pass::Stranger))
+    }
+
     async fn changed(&mut self) -> Vec<Part> {
         let parts = match &self.looked {
             Looked::Sites(filter) => {

@@ -4,25 +4,29 @@
 mod health;
 mod history;
 mod live;
+mod login;
 mod overview;
 mod page;
+mod people;
 mod plot;
 mod site;
+mod square;
 mod words;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use link::http::Refused;
 use maud::Markup;
 use shared::ids::Name;
 use tokio::sync::Semaphore;
 
+use crate::access::Asker;
 use crate::api::{Question, Shown};
 
 use self::health::Health;
@@ -58,6 +62,16 @@ pub(crate) fn router(shown: Shown) -> Router {
             "/assets/live.js",
             get(async || asset("text/javascript; charset=utf-8", include_str!("assets/live.js"))),
         )
+        .route("/login", get(login::show).post(login::login))
+        .route("/logout", post(login::logout))
+        .route("/account", get(login::account))
+        .route("/account/password", post(login::password))
+        .route("/account/totp", post(login::offer))
+        .route("/account/totp/confirm", post(login::confirm))
+        .route("/account/totp/remove", post(login::remove))
+        .route("/accounts", get(people::accounts))
+        .route("/accounts/{name}", post(people::enable))
+        .route("/audit", get(people::audit))
         .layer(middleware::from_fn(guard))
         .with_state(Dashboard { shown, places: Arc::new(Semaphore::new(VIEWERS_MAX)) })
 }
@@ -97,25 +111,31 @@ fn filter(query: Option<&str>) -> Result<Filter, Refused> {
     Ok(Filter { health, name })
 }
 
-async fn sites(State(dashboard): State<Dashboard>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
+async fn sites(
+    State(dashboard): State<Dashboard>,
+    Extension(asker): Extension<Asker>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
     let filter = filter(query.as_deref())?;
     let shown = &dashboard.shown;
     let overview = {
         let (picture, histories) = (shown.picture.borrow(), shown.histories.borrow());
         Overview::draw(&picture, &histories, &filter, link::clock::now())
     };
-    Ok(answer(page("Roadstead: sites", &format!("/live{}", filter.query()), &overview.body(&filter))))
+    let live = format!("/live{}", filter.query());
+    Ok(answer(page("Roadstead: sites", Some(&live), &asker, &overview.body(&filter))))
 }
 
 async fn one_site(
     State(dashboard): State<Dashboard>,
+    Extension(asker): Extension<Asker>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     Question::read(query.as_deref(), &[])?;
     let name = dashboard.shown.site(&name)?;
     let body = body_of(&dashboard.shown, &name).await?;
-    Ok(answer(page(&format!("Roadstead: {name}"), &format!("/live/{name}"), &body)))
+    Ok(answer(page(&format!("Roadstead: {name}"), Some(&format!("/live/{name}")), &asker, &body)))
 }
 
 async fn body_of(shown: &Shown, name: &Name) -> Result<Markup, Refused> {
@@ -128,23 +148,31 @@ async fn body_of(shown: &Shown, name: &Name) -> Result<Markup, Refused> {
     Ok(maud::html! { @for part in &parts { (part.markup) } })
 }
 
-async fn live_sites(State(dashboard): State<Dashboard>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
+async fn live_sites(
+    State(dashboard): State<Dashboard>,
+    Extension(asker): Extension<Asker>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
     let filter = filter(query.as_deref())?;
-    dashboard.follow(Looked::Sites(filter))
+    dashboard.follow(Looked::Sites(filter), asker)
 }
 
-async fn live_site(State(dashboard): State<Dashboard>, Path(name): Path<String>) -> Result<Response, Refused> {
+async fn live_site(
+    State(dashboard): State<Dashboard>,
+    Extension(asker): Extension<Asker>,
+    Path(name): Path<String>,
+) -> Result<Response, Refused> {
     let name = dashboard.shown.site(&name)?;
-    dashboard.follow(Looked::Site(name))
+    dashboard.follow(Looked::Site(name), asker)
 }
 
 impl Dashboard {
-    fn follow(self, looked: Looked) -> Result<Response, Refused> {
+    fn follow(self, looked: Looked, asker: Asker) -> Result<Response, Refused> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let error =
                 format!("{VIEWERS_MAX} pages are kept live already; this one is right as of when it was loaded");
             Refused::new(StatusCode::SERVICE_UNAVAILABLE, error)
         })?;
-        Ok(follow(self.shown, looked, place).into_response())
+        Ok(follow(self.shown, looked, asker, place).into_response())
     }
 }

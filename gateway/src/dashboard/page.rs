@@ -2,6 +2,8 @@
 
 use maud::{DOCTYPE, Markup, html};
 
+use crate::access::{Asker, Role, Visitor, Who};
+
 /// A piece of a page that may be replaced while it is looked at: the `id` of its one element, and it.
 pub(super) struct Part {
     pub(super) id: String,
@@ -15,8 +17,8 @@ impl Part {
     }
 }
 
-/// A whole page. `live` is the path of what keeps it up to date.
-pub(super) fn page(title: &str, live: &str, body: &Markup) -> Markup {
+/// A whole page for `asker`. `live` is the path of what keeps it up to date, where something does.
+pub(super) fn page(title: &str, live: Option<&str>, asker: &Asker, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -26,14 +28,17 @@ pub(super) fn page(title: &str, live: &str, body: &Markup) -> Markup {
                 title { (title) }
                 link rel="stylesheet" href="/assets/style.css";
                 link rel="icon" href="data:,";
-                noscript { meta http-equiv="refresh" content="10"; }
-                script src="/assets/live.js" defer {}
+                @if live.is_some() {
+                    noscript { meta http-equiv="refresh" content="10"; }
+                    script src="/assets/live.js" defer {}
+                }
             }
-            body data-live=(live) {
+            body data-live=[live] {
                 a.skip href="#content" { "Skip to the content" }
                 header {
                     a href="/" { "Roadstead" }
-                    span #live role="status" { "loading" }
+                    @if live.is_some() { span #live role="status" { "loading" } }
+                    @if let Some(visitor) = &asker.visitor { (own(visitor)) }
                 }
                 main #content { (body) }
                 footer {
@@ -41,6 +46,17 @@ pub(super) fn page(title: &str, live: &str, body: &Markup) -> Markup {
                     a href="/metrics" { "metrics" } ". Times are UTC."
                 }
             }
+        }
+    }
+}
+
+/// Where somebody who is known goes from every page.
+fn own(visitor: &Visitor) -> Markup {
+    html! {
+        span.own {
+            @if visitor.role >= Role::Admin { a href="/accounts" { "Accounts" } " " }
+            @if visitor.role >= Role::Operator { a href="/audit" { "Audit log" } " " }
+            @if let Who::User(account) = &visitor.who { a href="/account" { (account.name) } }
         }
     }
 }

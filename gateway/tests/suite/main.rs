@@ -5,7 +5,9 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
+mod access;
 mod backups;
+mod browser;
 mod deposits;
 mod filing;
 mod ingest;

@@ -78,17 +78,23 @@ impl Files {
         GatewayConfig {
             listen_quic: SocketAddr::from(([127, 0, 0, 1], 0)),
             listen_http: SocketAddr::from(([127, 0, 0, 1], 0)),
+            https: None,
             listen_witness: None,
             data_dir: self.path("data"),
             certificate: self.path("gateway.pem"),
             key: self.path("gateway.key"),
             ca: self.path("region-ca.pem"),
             sites: vec![site("elm"), site("oak")],
+            digest: [0; 32],
         }
     }
 
     pub(crate) async fn start(&self) -> Running {
-        let gateway: Gateway = gateway::open(self.config()).await.unwrap();
+        self.start_with(self.config()).await
+    }
+
+    pub(crate) async fn start_with(&self, config: GatewayConfig) -> Running {
+        let gateway: Gateway = gateway::open(config).await.unwrap();
         let (quic, http) = (gateway.quic_address(), gateway.http_address());
         let (stopper, mut stop) = link::stop::signal();
         let serving = tokio::spawn(async move { gateway.serve(stop.stopped()).await });

@@ -7,4 +7,5 @@ mod certificates;
 mod conversation;
 mod handshake;
 mod http;
+mod https;
 mod witness;

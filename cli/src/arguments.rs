@@ -11,6 +11,7 @@ use shared::ids::Name;
 use crate::access::arguments::{Audit, Token, User};
 use crate::bench::arguments::Bench;
 use crate::demo::arguments::Demo;
+use crate::drill::arguments::Drill;
 use crate::journal::arguments::Journal;
 
 const EXIT_CODES: &str = "\
@@ -65,6 +66,8 @@ pub enum Command {
     Token(Token),
     /// What was done on a gateway, by whom, and whether that log is whole
     Audit(Audit),
+    /// Let a disaster happen on this machine, and see what is left
+    Drill(Drill),
     /// Who leads a site: give the leadership to another board
     Leader(Leader),
     /// Change who votes for the leader, while the site runs

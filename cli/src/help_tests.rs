@@ -46,6 +46,7 @@ fn every_command_shows_examples_that_are_understood() {
         &["backup", "list"],
         &["backup", "verify"],
         &["restore"],
+        &["drill", "restore"],
         &["user", "add"],
         &["user", "totp"],
         &["token", "add"],

@@ -9,6 +9,7 @@ mod backups;
 pub mod bench;
 mod check;
 pub mod demo;
+pub mod drill;
 mod failure;
 mod files;
 pub mod init;
@@ -73,6 +74,7 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         Some(Command::Status(asked)) => status::run(&asked),
         Some(Command::Backup(asked)) => backups::run(&asked.command),
         Some(Command::Restore(asked)) => backups::restore(&asked),
+        Some(Command::Drill(asked)) => drill::run(&asked.command),
         Some(Command::User(asked)) => access::user(&asked.command),
         Some(Command::Token(asked)) => access::token(&asked.command),
         Some(Command::Audit(asked)) => access::audit(&asked.command),

@@ -5,6 +5,7 @@ pub mod arguments;
 mod device;
 mod drain;
 pub mod failover;
+pub(crate) mod feed;
 mod figures;
 mod ingest;
 mod install;

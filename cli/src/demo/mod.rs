@@ -18,7 +18,7 @@ mod play;
 pub(crate) mod ports;
 mod publisher;
 mod region;
-mod relay;
+pub(crate) mod relay;
 mod replay;
 mod report;
 pub(crate) mod screen;

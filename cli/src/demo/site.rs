@@ -280,6 +280,18 @@ impl Site {
         }
     }
 
+    /// SIGKILLs the gateway.
+    pub(crate) fn kill_gateway(&mut self) {
+        if let Some(group) = self.gateway.as_mut().and_then(|gateway| gateway.group.take()) {
+            group.kill();
+        }
+    }
+
+    /// Starts the gateway again.
+    pub(crate) fn start_gateway(&mut self) -> Result<(), Failure> {
+        self.gateway.as_mut().map_or(Ok(()), Member::start)
+    }
+
     /// Waits until a board leads; returns its index and term.
     pub(crate) async fn ready(&mut self) -> Result<(usize, u64), Failure> {
         let begun = Instant::now();

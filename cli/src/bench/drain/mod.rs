@@ -6,7 +6,7 @@ mod figures;
 mod line;
 mod ours;
 mod packet;
-mod publish;
+pub(super) mod publish;
 mod readings;
 mod rivals;
 mod subject;

@@ -36,19 +36,37 @@ pub(super) async fn dial(namespace: &Namespace, server: SocketAddr) -> io::Resul
 
 /// Publishes `count` of `readings` and returns when each is acknowledged.
 pub(super) async fn fill<D: Dialect>(
-    mut stream: TcpStream,
-    mut dialect: D,
+    stream: TcpStream,
+    dialect: D,
     mut readings: Readings,
     count: u64,
+) -> io::Result<()> {
+    let next = move |payload: &mut Vec<u8>| {
+        let is_one = readings.id().number < count;
+        if is_one {
+            payload.extend_from_slice(readings.next());
+        }
+        is_one
+    };
+    publish_all(stream, dialect, next).await
+}
+
+/// Publishes what `next` writes until it says that there is no more, and returns when each is acknowledged.
+pub(in crate::bench) async fn publish_all<D: Dialect>(
+    mut stream: TcpStream,
+    mut dialect: D,
+    mut next: impl FnMut(&mut Vec<u8>) -> bool,
 ) -> io::Result<()> {
     dialect.greet(&mut stream).await?;
     let mut places = Places::new(IN_FLIGHT);
     let (mut outgoing, mut incoming, mut done) = (Vec::new(), Vec::new(), Vec::new());
+    let mut payload = Vec::new();
+    let mut has_more = next(&mut payload);
     loop {
-        while readings.id().number < count
-            && let Some(slot) = places.take(Instant::now())
-        {
-            dialect.publish(slot, readings.next(), &mut outgoing);
+        while has_more && let Some(slot) = places.take(Instant::now()) {
+            dialect.publish(slot, &payload, &mut outgoing);
+            payload.clear();
+            has_more = next(&mut payload);
         }
         if places.are_idle() {
             return stream.write_all(dialect.farewell()).await;

@@ -1,0 +1,233 @@
+//! `roadstead drill`: disasters on purpose, on this machine, with a report. Owns the course of a drill; what it shows is
+//! judged by a fresh read of the store.
+
+pub mod arguments;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use gateway::store::FILE;
+use gateway::store::backup;
+use gateway::store::read::StoreReader;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use self::arguments::{DrillCommand, RestoreDrill};
+use crate::bench::feed::{self, feed};
+use crate::demo::relay::Relay;
+use crate::demo::screen::grouped;
+use crate::demo::site::{Home, Site};
+use crate::demo::until_interrupted;
+use crate::failure::Failure;
+use crate::files;
+
+/// Boards.
+const BOARDS: u8 = 3;
+/// What is acknowledged is in the store after so long, or something is wrong.
+const STORED_MAX: Duration = Duration::from_secs(300);
+/// Between two looks at the store.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Name of the backup.
+const BACKUP: &str = "drill";
+/// As a shell says of a process that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+/// Runs a drill.
+pub(crate) fn run(asked: &DrillCommand) -> Result<ExitCode, Failure> {
+    match asked {
+        DrillCommand::Restore(asked) => until_interrupted(restore(asked), || ExitCode::from(INTERRUPTED)),
+    }
+}
+
+/// What a restored region was like.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Report {
+    /// Readings acknowledged.
+    records: u64,
+    /// Of these, in the backup.
+    in_backup: u64,
+    /// Checking the backup and putting it back, in seconds.
+    put_back_s: f64,
+    /// From the loss of the store until everything was in it again, in seconds.
+    restore_s: f64,
+    /// Reading all of it afresh, in seconds.
+    verify_s: f64,
+    /// Acknowledged and not in the store.
+    missing: u64,
+    /// Rows beyond the first of each reading, and rows of nobody.
+    duplicated: u64,
+}
+
+impl Report {
+    const fn passes(&self) -> bool {
+        self.missing == 0 && self.duplicated == 0
+    }
+
+    fn text(&self) -> String {
+        let rows = [
+            ("acknowledged", grouped(self.records), "readings, all of them stored before the loss"),
+            ("in the backup", grouped(self.in_backup), "of these; the others were stored after it was taken"),
+            ("put back", format!("{:.1} s", self.put_back_s), "the backup checked and copied"),
+            (
+                "whole again",
+                format!("{:.1} s", self.restore_s),
+                "from the loss until every reading was stored again",
+            ),
+            ("read afresh", format!("{:.1} s", self.verify_s), "every row of the store"),
+            ("missing", grouped(self.missing), "acknowledged, but not stored"),
+            ("duplicated", grouped(self.duplicated), "stored more than once, or by nobody"),
+        ];
+        let mut text = String::from("\n");
+        for (what, figure, meaning) in rows {
+            text.push_str(&format!("  {what:<14} {figure:>12}   {meaning}\n"));
+        }
+        text.push_str(if self.passes() {
+            "\nPASS: the region has everything again, once.\n"
+        } else {
+            "\nFAIL: missing and duplicated must be 0.\n"
+        });
+        text
+    }
+}
+
+async fn restore(asked: &RestoreDrill) -> Result<ExitCode, Failure> {
+    let home = Home::temporary("drill")?;
+    let backups = home.path().join("backups");
+    let mut site = Site::make(home, BOARDS, true)?;
+    let _relay = Relay::start(site.uplink(), site.plan().gateway.quic).await?;
+    site.start_all()?;
+    site.ready().await?;
+    let half = asked.records / 2;
+    eprintln!("{BOARDS} boards and a gateway run; {} readings of {} bytes", grouped(half), feed::READING_BYTES);
+    publish(&site, 0, half).await?;
+    stored(&mut site, half).await?;
+
+    let cannot = |error| Failure::new("no backup").because(error);
+    let data = site.gateway_data();
+    backup::take(&data, &backups, BACKUP, 0).map_err(cannot)?;
+    eprintln!("a backup is taken; {} more readings", grouped(asked.records - half));
+    publish(&site, half, asked.records).await?;
+    stored(&mut site, asked.records).await?;
+
+    site.kill_gateway();
+    let lost = Instant::now();
+    lose(&data)?;
+    eprintln!("the gateway is killed and its store is gone");
+    let found = backup::list(&backups).map_err(cannot)?;
+    let chosen = found
+        .whole
+        .first()
+        .ok_or_else(|| Failure::new("the backup is not there any more"))?;
+    backup::restore(&data, &backups, chosen, "before-drill").map_err(cannot)?;
+    let put_back_s = lost.elapsed().as_secs_f64();
+    site.start_gateway()?;
+    eprintln!("the backup is in place after {put_back_s:.1} s; the boards send again what it lacks");
+    let came = stored(&mut site, asked.records).await;
+    let restore_s = lost.elapsed().as_secs_f64();
+    if let Err(failure) = came {
+        eprintln!("{failure}");
+    }
+    let began = Instant::now();
+    let (missing, duplicated) = judge(&site, asked.records)?;
+    let verify_s = began.elapsed().as_secs_f64();
+    let report = Report {
+        records: asked.records,
+        in_backup: half,
+        put_back_s,
+        restore_s,
+        verify_s,
+        missing,
+        duplicated,
+    };
+    if let Some(path) = &asked.json {
+        let text = serde_json::to_string(&report)
+            .map_err(|error| Failure::new(format!("cannot write {}", path.display())).because(error))?;
+        files::write(path, format!("{text}\n").as_bytes(), files::Readers::All)?;
+    }
+    crate::say(&report.text())?;
+    Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Publishes the readings with these numbers, a share to each board, and returns when all are acknowledged.
+async fn publish(site: &Site, first: u64, end: u64) -> Result<(), Failure> {
+    let cannot = |error| Failure::new("publishing failed").because(error);
+    let mut publishing = JoinSet::new();
+    let share = (end - first).div_ceil(u64::from(BOARDS));
+    for (sensor, board) in (0..BOARDS).zip(&site.plan().boards) {
+        let from = (first + u64::from(sensor) * share).min(end);
+        publishing.spawn(feed(board.mqtt, sensor, from..(from + share).min(end)));
+    }
+    while let Some(done) = publishing.join_next().await {
+        done.map_err(std::io::Error::other).flatten().map_err(cannot)?;
+    }
+    Ok(())
+}
+
+/// Waits until the store has so many rows.
+async fn stored(site: &mut Site, rows: u64) -> Result<(), Failure> {
+    let (data, name) = (site.gateway_data(), site.plan().site.clone());
+    let begun = Instant::now();
+    let mut there = 0;
+    while begun.elapsed() < STORED_MAX {
+        site.check()?;
+        let counted = StoreReader::open(&data).and_then(|store| store.counts(&name));
+        there = counted.map_or(0, |counts| counts.sum(|stream| stream.rows));
+        if there >= rows {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let seconds = STORED_MAX.as_secs();
+    Err(Failure::new(format!(
+        "{} of {} readings are stored after {seconds} s",
+        grouped(there),
+        grouped(rows)
+    )))
+}
+
+/// The disk is gone, and what the gateway kept on it.
+fn lose(data: &Path) -> Result<(), Failure> {
+    let cannot = |error| Failure::new(format!("cannot remove the store in {}", data.display())).because(error);
+    for entry in fs::read_dir(data).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        if entry.file_name().to_string_lossy().starts_with(FILE) {
+            fs::remove_file(entry.path()).map_err(cannot)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many readings are not in the store, and how many rows are too many.
+fn judge(site: &Site, records: u64) -> Result<(u64, u64), Failure> {
+    let data = site.gateway_data();
+    let cannot = |error| Failure::new(format!("cannot read the region's store in {}", data.display())).because(error);
+    let mut seen = vec![false; usize::try_from(records).unwrap_or(usize::MAX)];
+    let mut duplicated = 0;
+    let store = StoreReader::open(&data).map_err(cannot)?;
+    let each = |row: gateway::store::read::Row<'_>| {
+        let number = feed::number(row.payload).and_then(|number| usize::try_from(number).ok());
+        match number.and_then(|number| seen.get_mut(number)) {
+            Some(seen) if !*seen => *seen = true,
+            Some(_) | None => duplicated += 1,
+        }
+    };
+    store.rows(&site.plan().site, each).map_err(cannot)?;
+    let missing = seen.iter().filter(|seen| !**seen).count() as u64;
+    Ok((missing, duplicated))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_passes_only_where_nothing_is_missing_and_nothing_twice() {
+        let report = Report { records: 1_000_000, in_backup: 500_000, ..Report::default() };
+        assert!(report.passes() && report.text().contains("PASS") && report.text().contains("1,000,000"));
+        for bad in [Report { missing: 1, ..report.clone() }, Report { duplicated: 1, ..report }] {
+            assert!(!bad.passes() && bad.text().contains("FAIL"));
+        }
+    }
+}

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod entropy;
 pub mod frames;
 pub mod http;
+pub mod https;
 pub mod identity;
 pub mod logging;
 pub mod obituary;

@@ -217,8 +217,7 @@ impl BoardConfig {
         let listen = raw.listen.check(&text)?;
         let publishers = raw.mqtt.check(&text, beside)?;
         publishers.check_reachable(&text, &raw.listen.mqtt, listen.mqtt)?;
-        let page = (&raw.listen.http, listen.http);
-        let status_token = status::check(raw.status.as_ref(), &text, beside, page)?;
+        let status_token = status::check(raw.status.as_ref(), &text, beside, (&raw.listen.http, listen.http))?;
         let region = raw
             .region
             .as_ref()

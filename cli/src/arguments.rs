@@ -232,11 +232,11 @@ with 1 if any file is bad.")]
 Examples:
   roadstead status --dir site
   roadstead status --config site/board-2/board.toml
-  roadstead status --url http://10.1.4.12:7402 --url http://10.1.4.13:7402
+  roadstead status --url https://10.1.4.12:7402 --certificate b2.pem --token-file status-token
   roadstead status --dir site -o json | jq '.[].status.leader'
   roadstead status --config site/gateway/gateway.toml --token-file status.token
 
-A gateway that has accounts asks who is there: give the file of a token (`roadstead token add`). Exits with 1 if nobody answered.")]
+A gateway that has accounts asks who is there: give the file of a token (`roadstead token add`). What is asked of a board by its configuration or its site's directory finds the token there. Exits with 1 if nobody answered.")]
 pub struct Status {
     /// Ask all boards and the gateway of a site that `roadstead init` made.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["config", "url"])]

@@ -113,7 +113,7 @@ impl Checked {
                     None => "no region".to_owned(),
                 };
                 format!(
-                    "{} of site {}: {}, {}, {}, mesh {}, mqtt {}, http {}, {region}",
+                    "{} of site {}: {}, {}, {}, mesh {}, mqtt {}, {} {}, {region}",
                     node.board,
                     node.site,
                     counted(node.boards.len(), "board"),
@@ -125,15 +125,17 @@ impl Checked {
                     },
                     config.listen.mesh,
                     config.listen.mqtt,
+                    if config.status_token.is_some() { "https" } else { "http" },
                     config.listen.http,
                 )
             }
             Self::Gateway(config) => {
                 let witness = config.listen_witness.map(|address| format!(", witness {address}"));
                 format!(
-                    "gateway of {}, quic {}, http {}{}",
+                    "gateway of {}, quic {}, {} {}{}",
                     listed(config.sites.iter().map(|site| &site.name)),
                     config.listen_quic,
+                    if config.https.is_some() { "https" } else { "http" },
                     config.listen_http,
                     witness.unwrap_or_default(),
                 )

@@ -4,6 +4,7 @@
 mod broker;
 mod duty;
 mod publishers;
+mod status;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -58,6 +59,8 @@ pub struct BoardConfig {
     pub region: Option<Region>,
     /// An existing broker whose messages are taken in; `None` where there is none.
     pub bridge: Option<Bridge>,
+    /// The file of the token that is asked for at `listen.http`, which then is HTTPS; `None`: HTTP on loopback, and nobody is asked.
+    pub status_token: Option<PathBuf>,
     /// The processes of those duties of the site that this board can perform.
     pub processes: Vec<DutyProcess>,
 }
@@ -139,6 +142,7 @@ struct RawBoard {
     peer: Vec<RawPeer>,
     region: Option<Spanned<RawRegion>>,
     bridge: Option<broker::RawBridge>,
+    status: Option<status::RawStatus>,
     #[serde(default)]
     capabilities: Vec<Spanned<String>>,
     #[serde(default)]
@@ -213,6 +217,7 @@ impl BoardConfig {
         let listen = raw.listen.check(&text)?;
         let publishers = raw.mqtt.check(&text, beside)?;
         publishers.check_reachable(&text, &raw.listen.mqtt, listen.mqtt)?;
+        let status_token = status::check(raw.status.as_ref(), &text, beside, (&raw.listen.http, listen.http))?;
         let region = raw
             .region
             .as_ref()
@@ -260,6 +265,7 @@ impl BoardConfig {
             witness_for,
             region,
             bridge,
+            status_token,
             processes,
         })
     }

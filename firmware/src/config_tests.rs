@@ -355,3 +355,23 @@ fn the_file_of_keys_stands_beside_the_configuration() {
     assert_eq!(config.journal_key, Some(PathBuf::from("site/board-1/journal.key")));
     assert!(refused("segments_max = 8", "segments_max = 8\nkey = \"\"").contains("names no file"));
 }
+
+#[test]
+fn a_page_that_other_hosts_reach_asks_who_they_are() {
+    let beyond =
+        |rest: &str| FULL.replacen("http = \"127.0.0.1:7412\"\n", &format!("http = \"192.0.2.11:7412\"\n{rest}"), 1);
+    let refusal = parse(&beyond("")).unwrap_err();
+    assert_eq!(refusal.line, 11, "{refusal}");
+    assert!(refusal.to_string().contains("token_file") && refusal.to_string().contains("127.0.0.1"), "{refusal}");
+    let config = parse(&beyond("[status]\ntoken_file = \"status-token\"\n")).unwrap();
+    assert_eq!(config.status_token.as_deref(), Some(Path::new("site/board-1/status-token")));
+    assert!(
+        parse(&beyond("[status]\ntoken_file = \"\"\n"))
+            .unwrap_err()
+            .to_string()
+            .contains("names no file")
+    );
+    assert!(parse(&beyond("[status]\n")).is_err());
+    let here = changed("http = \"127.0.0.1:7412\"\n", "http = \"[::ffff:127.0.0.1]:7412\"\n");
+    assert_eq!(here.status_token, None);
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -18,8 +19,10 @@ use serde_json::json;
 use shared::node::status::Status;
 use tokio::sync::watch;
 
+use crate::askers;
 use crate::drive::Snapshot;
 use crate::page;
+use crate::secrets::StatusToken;
 use crate::wear::{WearGauge, WearStatus};
 
 /// A node that has published nothing for so long hangs: it does so every 50 ms. Long enough for a slow disk's stall.
@@ -45,16 +48,20 @@ impl Pages {
     }
 }
 
-/// The board's pages.
-pub(crate) fn router(pages: Pages) -> Router {
-    Router::new()
+/// The board's pages, behind the question for `token` where there is one.
+pub(crate) fn router(pages: Pages, token: Option<StatusToken>) -> Router {
+    let open = Router::new()
         .route("/", get(people))
         .route("/live.js", get(async || ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], page::SCRIPT)))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
-        .with_state(pages)
+        .with_state(pages);
+    match token {
+        Some(token) => open.layer(from_fn_with_state(token, askers::ask)),
+        None => open,
+    }
 }
 
 /// Alive: the process starts, or its node moves on.
@@ -189,6 +196,44 @@ mod tests {
             let why = unready(&status);
             assert!(why.len() == 1 && why[0].contains(cause), "{why:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn every_page_but_health_asks_for_the_token() {
+        let (_, snapshots) = watch::channel(None);
+        let pages = Pages { snapshots, registry: Arc::default(), wear: Arc::default() };
+        let token = "0123456789abcdef0123456789abcdef";
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stopper, stop) = link::stop::signal();
+        let serving = tokio::spawn(link::http::serve(listener, router(pages, Some(StatusToken::of(token))), stop));
+        let status = async |path: &str, with: &str| {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: b\r\nConnection: close\r\n{with}\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer[9..12].parse::<u16>().unwrap()
+        };
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        // Every route of this file: a new one cannot be forgotten. Before the first snapshot some are not ready.
+        let source = include_str!("http.rs");
+        let (source, _) = source.split_once("#[cfg(test)]").unwrap();
+        let paths: Vec<&str> = source
+            .split(".route(\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        assert!(paths.len() >= 5, "{paths:?}");
+        for path in paths {
+            let is_open = ["/livez", "/readyz"].contains(&path);
+            assert_eq!(status(path, "").await != 401, is_open, "{path}");
+            assert_eq!(status(path, "Authorization: Bearer x\r\n").await != 401, is_open, "{path}");
+            assert_ne!(status(path, &bearer).await, 401, "{path}");
+        }
+        stopper.stop();
+        serving.await.unwrap();
     }
 
     #[tokio::test]

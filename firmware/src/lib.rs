@@ -11,6 +11,7 @@
 //! ```
 
 pub mod admin;
+mod askers;
 pub mod bridge;
 pub mod config;
 pub mod disk;

@@ -1,5 +1,5 @@
 //! Passwords, each in a file beside the configuration: of those who may publish at the front door, and of the bridge
-//! towards its broker. Owns the form of these files and refuses ones that others can read. No password, and no line
+//! towards its broker; and the token of the board's page. Owns the form of these files and refuses ones that others can read. No password, and no line
 //! that may hold one, gets into a message.
 //!
 //! ```text
@@ -14,12 +14,16 @@ use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::OFlags;
 use shared::limits::{DOOR_USERS_MAX, MQTT_PASSWORD_BYTES_MAX, MQTT_USER_BYTES_MAX, SECRET_FILE_BYTES_MAX};
 
 use crate::config::BoardConfig;
 use crate::front_door::DoorUser;
 
+/// Bytes of a page's token at least: 128 bits in hexadecimal digits, as `roadstead init` draws them.
+const TOKEN_BYTES_MIN: usize = 32;
 /// Permission bits of the group and of others.
 const NOT_THE_OWNER: u32 = 0o077;
 
@@ -123,6 +127,36 @@ pub struct Secrets {
     pub users: Vec<DoorUser>,
     /// User name and password towards the bridge's broker.
     pub bridge: Option<(String, String)>,
+    /// What is asked for at the board's page.
+    pub status: Option<StatusToken>,
+}
+
+/// What lets somebody look at the board's page: its SHA-256. So long a token needs no slow hash, as there is nothing to guess.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StatusToken([u8; 32]);
+
+/// A token never reaches a log.
+impl fmt::Debug for StatusToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StatusToken")
+    }
+}
+
+impl StatusToken {
+    pub(crate) fn of(token: &str) -> Self {
+        Self(Self::print(token.as_bytes()))
+    }
+
+    /// Whether `given` is this one; takes as long where it is not.
+    pub(crate) fn is(&self, given: &[u8]) -> bool {
+        verify_slices_are_equal(&Self::print(given), &self.0).is_ok()
+    }
+
+    fn print(bytes: &[u8]) -> [u8; 32] {
+        let mut print = [0; 32];
+        print.copy_from_slice(digest(&SHA256, bytes).as_ref());
+        print
+    }
 }
 
 /// A password never reaches a log.
@@ -141,8 +175,14 @@ impl Secrets {
         let bridge = login
             .map(|login| Ok((login.username.clone(), in_file(&login.password_file, parse_password)?)))
             .transpose()?;
-        Ok(Self { users, bridge })
+        let status = config.status_token.as_deref().map(status_token).transpose()?;
+        Ok(Self { users, bridge, status: status.as_deref().map(StatusToken::of) })
     }
+}
+
+/// The token in the file `path`, for those who ask at the board's page.
+pub fn status_token(path: &Path) -> Result<String, SecretError> {
+    in_file(path, parse_token)
 }
 
 fn in_file<T>(path: &Path, parse: fn(&[u8]) -> Result<T, SecretFault>) -> Result<T, SecretError> {
@@ -216,6 +256,15 @@ pub fn parse_password(bytes: &[u8]) -> Result<String, SecretFault> {
     let password = text_of(bytes)?.lines().next().unwrap_or_default();
     check_password(password).map_err(|why| SecretFault::Password { line: 1, why })?;
     Ok(password.to_owned())
+}
+
+/// The token in the first line of `bytes`.
+fn parse_token(bytes: &[u8]) -> Result<String, SecretFault> {
+    let token = parse_password(bytes)?;
+    if token.len() < TOKEN_BYTES_MIN {
+        return Err(SecretFault::Password { line: 1, why: "has fewer than 32 characters; somebody could guess it" });
+    }
+    Ok(token)
 }
 
 /// Without the mark that some editors put before UTF-8: it would become part of the first name.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use link::clock;
 use link::endpoint::EndpointError;
 use link::entropy::draw;
+use link::https::Encrypted;
 use link::identity::{Identity, IdentityError};
 use link::logging::whole_story;
 use link::stop::{Stop, signal};
@@ -36,7 +37,7 @@ use crate::mesh::Mesh;
 use crate::metrics::{Sources, registry};
 use crate::notices::Notices;
 use crate::reload::{self, Reloader};
-use crate::secrets::{SecretError, Secrets};
+use crate::secrets::{SecretError, Secrets, StatusToken};
 use crate::supervise::{EXIT_POISONED, EXIT_UNUSABLE, RESTARTS_VARIABLE};
 use crate::uplink::Uplink;
 use crate::wear::WearGauge;
@@ -173,7 +174,7 @@ pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareEr
     let (stop_shell, shell_stopped) = signal();
     let (snapshots, seen) = watch::channel(None);
     let pages = Pages { snapshots: seen, registry: Arc::default(), wear: Arc::default() };
-    let serving = serve_pages(config.listen.http, &pages, shell_stopped.clone()).await?;
+    let serving = serve_pages(&config, secrets.status.clone(), &pages, shell_stopped.clone()).await?;
     let opened = tokio::select! {
         opened = open_disk(&config) => opened?,
         // Nothing was accepted in this life.
@@ -209,15 +210,23 @@ pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareEr
     }
 }
 
+/// In the clear and unasked, or under TLS by this board's certificate and for whoever has the token.
 async fn serve_pages(
-    address: SocketAddr,
+    config: &BoardConfig,
+    token: Option<StatusToken>,
     pages: &Pages,
     stop: Stop,
 ) -> Result<tokio::task::JoinHandle<()>, FirmwareError> {
+    let address = config.listen.http;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| FirmwareError::Http { address, source })?;
-    Ok(tokio::spawn(link::http::serve(listener, router(pages.clone()), stop)))
+    let router = router(pages.clone(), token.clone());
+    if token.is_none() {
+        return Ok(tokio::spawn(link::http::serve(listener, router, stop)));
+    }
+    let encrypted = Encrypted::new(&config.identity.certificate, &config.identity.key, None)?;
+    Ok(tokio::spawn(link::http::serve_through(encrypted, listener, router, stop)))
 }
 
 /// Lets the publishers take their last answers. What they offer now is not taken in, so not acknowledged either.

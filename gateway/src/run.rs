@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use link::doorman::Doorman;
 use link::endpoint::{EndpointError, Listening};
+use link::https::Encrypted;
 use link::identity::{Identity, IdentityError};
 use link::logging::whole_story;
 use link::sites::Sites;
@@ -23,9 +24,9 @@ use tokio::task::JoinSet;
 
 use crate::access::audit::{AuditError, AuditLog, Deed, Outcome};
 use crate::access::roll::{Roll, RollError};
-use crate::access::{Access, Counts, Encrypted, Keeper};
+use crate::access::{Access, Counts, Keeper};
 use crate::api::{self, Shown};
-use crate::config::{GatewayConfig, SITES_MAX, is_beyond_loopback};
+use crate::config::{GatewayConfig, Https, SITES_MAX, is_beyond_loopback};
 use crate::dashboard::{self, Histories};
 use crate::metrics::{Doors, Logins, Metrics, Sites as SiteMetrics, Witnessing};
 use crate::owner::{Input, NOTES_MAX, Owner};
@@ -95,6 +96,7 @@ pub enum GatewayError {
 }
 
 /// A gateway that is ready to serve.
+#[derive(Debug)]
 pub struct Gateway {
     listening: Listening,
     http: TcpListener,
@@ -110,20 +112,11 @@ pub struct Gateway {
     reader: StoreReader,
 }
 
-impl std::fmt::Debug for Gateway {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway")
-            .field("quic", &self.quic_address)
-            .field("http", &self.http_address)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Opens the accounts and the audit log of `config`, which say who may look, and writes down that the gateway starts.
 fn open_access(config: &GatewayConfig) -> Result<(Access, Option<Encrypted>), GatewayError> {
     let address = config.listen_http;
     let is_loopback = !is_beyond_loopback(address);
-    let encrypted = config.https.as_ref().map(Encrypted::new).transpose()?;
+    let encrypted = config.https.as_ref().map(encrypted).transpose()?;
     if !is_loopback && encrypted.is_none() {
         return Err(GatewayError::InTheClear { address });
     }
@@ -249,6 +242,11 @@ impl Gateway {
         tracing::info!("stopped");
         ended.map_err(|_| GatewayError::Bug).and(outcome)
     }
+}
+
+fn encrypted(https: &Https) -> Result<Encrypted, IdentityError> {
+    let machines = https.machines.as_ref().map(|machines| machines.ca.as_path());
+    Encrypted::new(&https.certificate, &https.key, machines)
 }
 
 /// Serves HTTP, under TLS where the configuration says so.

@@ -9,6 +9,7 @@ pub mod entropy;
 pub mod frames;
 mod haul;
 pub mod http;
+pub mod https;
 pub mod identity;
 pub mod logging;
 pub mod obituary;

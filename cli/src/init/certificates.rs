@@ -70,25 +70,29 @@ impl Authority {
         self.issuer.key().serialize_pem()
     }
 
-    /// A key and certificate for the board `board` of `site`.
-    pub fn board(&self, site: &Name, board: BoardId) -> Result<Credential, Failure> {
-        self.sign(&link::sites::board_name(site, board))
+    /// A key and certificate for the board `board` of `site`, which shows its page at `address`: boards know each other by the name
+    /// alone, browsers and Prometheus by the address.
+    pub fn board(&self, site: &Name, board: BoardId, address: IpAddr) -> Result<Credential, Failure> {
+        let name = link::sites::board_name(site, board);
+        self.sign(&name, vec![name.clone(), address.to_string()])
     }
 
     /// A key and certificate for the gateway `gateway`.
     pub fn gateway(&self, gateway: &Name) -> Result<Credential, Failure> {
-        self.sign(&link::sites::gateway_name(gateway))
+        let name = link::sites::gateway_name(gateway);
+        self.sign(&name, vec![name.clone()])
     }
 
     /// A key and certificate for the witness `witness`, which is no gateway.
     pub fn witness(&self, witness: &Name) -> Result<Credential, Failure> {
-        self.sign(&link::sites::witness_name(witness))
+        let name = link::sites::witness_name(witness);
+        self.sign(&name, vec![name.clone()])
     }
 
     /// Boards dial each other, so each certificate is good for both ends of a connection.
-    fn sign(&self, name: &str) -> Result<Credential, Failure> {
+    fn sign(&self, title: &str, names: Vec<String>) -> Result<Credential, Failure> {
         let key = new_key()?;
-        let mut params = params(name, vec![name.to_owned()])?;
+        let mut params = params(title, names)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -143,6 +147,8 @@ mod tests {
 
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
         let path = dir.join(name);
         std::fs::write(&path, text).unwrap();
@@ -155,14 +161,14 @@ mod tests {
         let site = Name::try_from("north").unwrap();
         let board = BoardId::new(7).unwrap();
         let authority = Authority::new("site north").unwrap();
-        let credential = authority.board(&site, board).unwrap();
+        let credential = authority.board(&site, board, HERE).unwrap();
         let certificate = write(dir.path(), "c.pem", &credential.certificate);
         let key = write(dir.path(), "k.pem", &credential.key);
         let roots = write(dir.path(), "ca.pem", &authority.certificate());
         let identity = Identity::load(&certificate, &key, &roots).unwrap();
         identity.client_tls(link::identity::ALPN).unwrap();
 
-        let other = authority.board(&site, board).unwrap();
+        let other = authority.board(&site, board, HERE).unwrap();
         let wrong = write(dir.path(), "other.pem", &other.key);
         assert!(Identity::load(&certificate, &wrong, &roots).is_err(), "a key of another certificate");
     }

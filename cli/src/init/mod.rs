@@ -5,7 +5,7 @@
 //! DIR/ca/        site-ca.key region-ca.key          to be kept offline; 0600 in a directory 0700
 //!                site-ca.pem region-ca.pem
 //! DIR/board-1/   board.toml certificate.pem key.pem site-ca.pem region-ca.pem
-//!                mqtt-users                         where it takes sensors on other hosts
+//!                mqtt-users status-token            where other hosts reach it; 0600
 //!                journal.key                        where its journal is encrypted; 0600
 //! DIR/gateway/   gateway.toml certificate.pem key.pem region-ca.pem sites/<site>.pem
 //!                https.pem https.key                for browsers
@@ -71,6 +71,7 @@ pub struct SiteFiles {
 /// complete.
 pub fn make_site(dir: &Path, plan: &SitePlan, mut done: impl FnMut(usize)) -> Result<SiteFiles, Failure> {
     let user = sensors::user_of(plan)?;
+    let token = sensors::token_of(plan)?;
     let site = Authority::new(&format!("Roadstead site {}", plan.site))?;
     let region = Authority::new(&format!("Roadstead region of {}", plan.gateway.name))?;
     let authorities = dir.join("ca");
@@ -90,6 +91,7 @@ pub fn make_site(dir: &Path, plan: &SitePlan, mut done: impl FnMut(usize)) -> Re
     for board in &plan.boards {
         let path = make_board(dir, plan, board, &site, &region)?;
         write_users(&path, user.as_ref())?;
+        write_token(&path, token.as_deref())?;
         boards.push(path);
         done(boards.len() + 1);
     }
@@ -106,6 +108,15 @@ fn write_users(path: &Path, user: Option<&DoorUser>) -> Result<(), Failure> {
     }
 }
 
+/// Writes the page's token beside the configuration `path`, or takes an earlier site's away.
+fn write_token(path: &Path, token: Option<&str>) -> Result<(), Failure> {
+    let file = path.with_file_name(sensors::TOKEN_FILE);
+    match token {
+        Some(token) => files::write(&file, format!("{token}\n").as_bytes(), Readers::Owner),
+        None => files::remove(&file),
+    }
+}
+
 fn make_board(
     dir: &Path,
     plan: &SitePlan,
@@ -115,7 +126,7 @@ fn make_board(
 ) -> Result<PathBuf, Failure> {
     let dir = dir.join(format!("{BOARD_DIR_PREFIX}{}", board.board.get()));
     files::make_dir(&dir, Readers::All)?;
-    write_credential(&dir, &site.board(&plan.site, board.board)?)?;
+    write_credential(&dir, &site.board(&plan.site, board.board, board.http.ip())?)?;
     write(&dir, "site-ca.pem", &site.certificate(), Readers::All)?;
     write(&dir, "region-ca.pem", &region.certificate(), Readers::All)?;
     let text = configurations::board(plan, board);

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use shared::ids::{BoardId, BoardSet};
 use shared::limits::BOARDS_MAX;
 
-use super::sensors::USERS_FILE;
+use super::sensors::{TOKEN_FILE, USERS_FILE};
 use super::{BOARD_DIR_PREFIX, BOARD_FILE};
 use crate::failure::Failure;
 use crate::files;
 
 /// What `init` writes for a board, its configuration last: while that is there the rest is known to be ours.
-const FILES: [&str; 6] = ["certificate.pem", "key.pem", "site-ca.pem", "region-ca.pem", USERS_FILE, BOARD_FILE];
+const FILES: [&str; 7] =
+    ["certificate.pem", "key.pem", "site-ca.pem", "region-ca.pem", USERS_FILE, TOKEN_FILE, BOARD_FILE];
 
 /// Removes what `init` once wrote in `dir` for boards that are not `current`, and their directories where nothing else
 /// is in them. Returns the directories that stay: a journal may hold acknowledged records that no other place has.

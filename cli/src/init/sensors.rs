@@ -1,4 +1,5 @@
-//! Who may publish at a new site: the user that its sensors name, and the file that says so to a board. Where all
+//! Who may publish at a new site, and who may look at its boards' pages: the user that its sensors name, the token, and the files that
+//! say so to a board. Where all
 //! boards listen on loopback alone nobody needs to, because the board takes local clients without a name.
 
 use firmware::front_door::DoorUser;
@@ -9,6 +10,8 @@ use crate::failure::Failure;
 
 /// Name of the users' file in a board's directory.
 pub(super) const USERS_FILE: &str = "mqtt-users";
+/// Name of the file of the page's token in a board's directory.
+pub(super) const TOKEN_FILE: &str = "status-token";
 /// Name under which the sensors of a new site publish.
 const USER: &str = "sensor";
 /// Bytes of entropy in a password: nobody guesses 2^128.
@@ -20,6 +23,11 @@ pub(super) fn user_of(plan: &SitePlan) -> Result<Option<DoorUser>, Failure> {
         return Ok(None);
     }
     Ok(Some(DoorUser { name: USER.to_owned(), password: password()? }))
+}
+
+/// The token of the pages of a site whose boards listen beyond loopback, the same on all of them.
+pub(super) fn token_of(plan: &SitePlan) -> Result<Option<String>, Failure> {
+    plan.is_open_to_other_hosts().then(password).transpose()
 }
 
 /// The file that lets `user` in.

@@ -138,6 +138,20 @@ fn sensors_on_other_hosts_have_a_user() {
         }
         let again = make_site(scratch.path(), &plan_at(host, 3), |_| {}).unwrap();
         assert_ne!(again.user.unwrap().password, user.password, "every site has its own");
+        let tokens: Vec<_> = made
+            .boards
+            .iter()
+            .map(|path| board_config(path).status_token.unwrap())
+            .collect();
+        assert!(tokens.iter().all(|path| mode(path) == 0o600));
+        let read = |path: &Path| firmware::secrets::status_token(path).unwrap();
+        assert!(tokens.iter().all(|path| read(path) == read(&tokens[0])), "one for the site");
+        let config = board_config(&made.boards[1]);
+        let (url, approach) = crate::status::page_of(&config).unwrap();
+        assert!(url.starts_with("https://") && approach.token == Some(read(&tokens[1])), "{url}");
+        let chain = pem_chain(&config.identity.certificate);
+        let leaf = rustls::server::ParsedCertificate::try_from(&chain[0]).unwrap();
+        rustls::client::verify_server_name(&leaf, &config.listen.http.ip().into()).unwrap();
     }
 }
 

@@ -15,7 +15,8 @@ use crate::arguments::Output;
 use crate::check::{self, Checked};
 use crate::failure::Failure;
 use crate::init::BOARD_FILE;
-use crate::status::{client, listens_at, plain};
+use crate::status::client::Approach;
+use crate::status::{client, page_of, plain};
 
 pub(super) fn run(asked: &Stats) -> Result<ExitCode, Failure> {
     let dir = open(&asked.dir)?;
@@ -75,7 +76,8 @@ impl Said {
 }
 
 fn ask(asked: &Stats, counted: &Tally) -> Result<Said, Failure> {
-    let Some(url) = asked.status.clone().or_else(|| beside(&asked.dir)) else {
+    let given = asked.status.clone().map(|url| (url, Approach::default()));
+    let Some((url, approach)) = given.or_else(|| beside(&asked.dir)) else {
         return Ok(Said::Nobody);
     };
     let url = url.trim_end_matches('/').to_owned();
@@ -84,7 +86,7 @@ fn ask(asked: &Stats, counted: &Tally) -> Result<Said, Failure> {
         .build()
         .map_err(|error| Failure::new("cannot start").because(error))?;
     let within = Duration::from_millis(asked.timeout_ms);
-    let answer = runtime.block_on(client::get(&url, "/status", within));
+    let answer = runtime.block_on(client::get_as(&approach, &url, "/status", within));
     let status = answer.and_then(|body| Ok(serde_json::from_slice::<Value>(&body)?));
     Ok(match status {
         Ok(status) => joined(url, status, counted),
@@ -93,12 +95,15 @@ fn ask(asked: &Stats, counted: &Tally) -> Result<Said, Failure> {
 }
 
 /// Where the board whose configuration stands beside `dir` listens, where it is the board of this very directory.
-fn beside(dir: &Path) -> Option<String> {
+fn beside(dir: &Path) -> Option<(String, Approach)> {
     let dir = fs::canonicalize(dir).ok()?;
     let Ok(Checked::Board(config)) = check::load(&dir.parent()?.join(BOARD_FILE)) else {
         return None;
     };
-    (fs::canonicalize(&config.data_dir).ok()? == dir).then(|| listens_at(config.listen.http))
+    if fs::canonicalize(&config.data_dir).ok()? != dir {
+        return None;
+    }
+    page_of(&config).ok()
 }
 
 /// What a status says of the journal that was counted, if it is of that journal's board.

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use firmware::config::BoardConfig;
 use serde_json::{Value, json};
 
 use crate::arguments::{Output, Status};
@@ -147,12 +148,10 @@ fn of_site(dir: &Path) -> Result<Vec<Target>, Failure> {
 
 fn of_config(path: &Path) -> Result<Target, Failure> {
     Ok(match check::load(path)? {
-        Checked::Board(config) => Target {
-            kind: Kind::Board,
-            name: config.node.board.to_string(),
-            url: listens_at(config.listen.http),
-            approach: Approach::default(),
-        },
+        Checked::Board(config) => {
+            let (url, approach) = page_of(&config)?;
+            Target { kind: Kind::Board, name: config.node.board.to_string(), url, approach }
+        }
         Checked::Gateway(config) => {
             let url = listens_at(config.listen_http);
             let (url, certificate) = match config.https {
@@ -167,6 +166,18 @@ fn of_config(path: &Path) -> Result<Target, Failure> {
                 .remedy("ask the boards it votes for: they say whether it is in reach"));
         }
     })
+}
+
+/// Where the page of a board is, and how it is met: by its own certificate and token, where it asks for one.
+pub(crate) fn page_of(config: &BoardConfig) -> Result<(String, Approach), Failure> {
+    let url = listens_at(config.listen.http);
+    let Some(file) = &config.status_token else {
+        return Ok((url, Approach::default()));
+    };
+    let token = firmware::secrets::status_token(file)
+        .map_err(|error| Failure::new("this board's page cannot be asked").because(error))?;
+    let certificate = Some(config.identity.certificate.clone());
+    Ok((url.replacen("http:", "https:", 1), Approach { token: Some(token), certificate }))
 }
 
 /// Where a process that listens at `listen` is reached from its own machine.

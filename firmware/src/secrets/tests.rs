@@ -174,3 +174,15 @@ fn what_is_no_file_of_passwords() {
     scratch.file("users", &comment(SECRET_FILE_BYTES_MAX + 1), 0o600);
     assert!(matches!(scratch.secrets(), Err(SecretError::Long { .. })));
 }
+
+#[test]
+fn a_token_is_long_enough_to_be_no_guess() {
+    let long = "0123456789abcdef0123456789abcdef";
+    assert_eq!(parse_token(format!("{long}\n").as_bytes()), Ok(long.to_owned()));
+    assert!(matches!(parse_token(&long.as_bytes()[1..]), Err(SecretFault::Password { line: 1, .. })));
+    assert!(StatusToken::of(long).is(long.as_bytes()) && !StatusToken::of(long).is(&long.as_bytes()[1..]));
+    assert_eq!(format!("{:?}", StatusToken::of(long)), "StatusToken");
+    let scratch = Scratch::new("token");
+    let path = scratch.file("status-token", long.as_bytes(), 0o640);
+    assert!(matches!(status_token(&path), Err(SecretError::Exposed { mode: 0o640, .. })));
+}

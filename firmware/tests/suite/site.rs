@@ -79,6 +79,7 @@ impl Site {
                 data_dir: directory.join(board.to_string()),
                 endurance: None,
                 journal_key: None,
+                status_token: None,
                 listen: Listen { mesh: meshes[&board], mqtt: free_tcp(), http: free_tcp() },
                 publishers: Publishers::default(),
                 identity: authority.board("north", board),

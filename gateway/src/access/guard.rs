@@ -11,8 +11,8 @@ use link::http::{Peer, Refused};
 use link::logging::whole_story;
 
 use super::desk::Access;
-use super::https;
 use super::keeper::{Credentials, Pass, Visitor};
+use super::machines;
 use super::role::Role;
 use super::secrets::{Fingerprint, fingerprint};
 
@@ -147,7 +147,7 @@ fn credentials(access: &Access, headers: &HeaderMap, peer: &Peer) -> Credentials
     let machine = peer
         .certificate
         .as_ref()
-        .and_then(|certificate| https::machine(certificate, &access.machines));
+        .and_then(|certificate| machines::machine(certificate, &access.machines));
     Credentials { cookie: cookie(headers, access.is_encrypted), token: bearer, machine }
 }
 

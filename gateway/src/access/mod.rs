@@ -12,8 +12,8 @@ mod belonging;
 mod desk;
 mod guard;
 mod hashing;
-mod https;
 mod keeper;
+mod machines;
 mod moment;
 mod role;
 pub mod roll;
@@ -26,7 +26,6 @@ pub mod totp;
 
 pub(crate) use self::desk::Access;
 pub(crate) use self::guard::{Asker, LOGIN, back, guard, identify, set_cookie};
-pub(crate) use self::https::Encrypted;
 pub(crate) use self::keeper::{Counts, Denied, Keeper, Pass, Visitor, Who};
 
 pub use self::hashing::{HashError, PASSWORD_BYTES_MAX, PasswordHash, check_password};

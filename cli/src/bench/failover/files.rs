@@ -47,11 +47,13 @@ pub(super) fn init(wanted: &Wanted, home: &Home, is_in_namespaces: bool, first_p
     namespace::run(&program, &[&arguments[..], &rest[..]].concat()).map(drop)
 }
 
-/// Makes a board's configuration fit: pages where they are asked for, no region, the clockwork's `preset`.
+/// Makes a board's configuration fit: pages on loopback, where they are asked for and nobody is asked, no region, the clockwork's
+/// `preset`.
 pub(super) fn settle(dir: &Path, http: SocketAddr, preset: Option<&str>) -> Result<(), Failure> {
     rewrite(&dir.join(BOARD_FILE), |text| {
         let text = without_region(text);
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let asks = |line: &str| line == "[status]" || line.starts_with("token_file = ");
+        let mut lines: Vec<String> = text.lines().filter(|line| !asks(line)).map(str::to_owned).collect();
         for line in &mut lines {
             if line.starts_with("http = ") {
                 *line = format!("http = \"{http}\"");
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn a_board_is_settled_for_the_trial() {
         let home = Home::temporary("test").unwrap();
-        let text = "http = \"10.0.0.1:7402\"\n[region]\nca = \"x\"\n[[region.gateway]]\nname = \"g\"\n[timing]\n# lease_ms = 200   # so long\n[journal]\n";
+        let text = "http = \"10.0.0.1:7402\"\n[status]\ntoken_file = \"status-token\"\n[region]\nca = \"x\"\n[[region.gateway]]\nname = \"g\"\n[timing]\n# lease_ms = 200   # so long\n[journal]\n";
         fs::write(home.path().join(BOARD_FILE), text).unwrap();
         settle(home.path(), "127.0.0.1:9".parse().unwrap(), Some("fast")).unwrap();
         let settled = read(&home.path().join(BOARD_FILE)).unwrap();

@@ -26,8 +26,8 @@ use crate::config::GatewayAddress;
 /// A gateway that does not answer within this is passed over: ten round trips of a slow uplink, retries included.
 const DIAL_MAX: Duration = Duration::from_secs(3);
 /// Attempts at a gateway begin so soon after each other, while the earlier ones still wait for an answer: so late at most the
-/// return of a dead uplink is noticed. One is two datagrams of 1200 bytes, so they are 10 KB/s.
-const ATTEMPT_EVERY: Duration = Duration::from_millis(250);
+/// return of a dead uplink is noticed. One is two datagrams of 1200 bytes, so they are 12 KB/s.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(200);
 /// The same once nobody has answered for [`PATIENT_AFTER`]: where the link is up and the gateway is not, somebody pays for it.
 const ATTEMPT_EVERY_PATIENT: Duration = Duration::from_secs(2);
 /// Most outages of a radio are shorter than this.

@@ -118,7 +118,7 @@ pub struct Drain {
     #[arg(long, value_name = "RIVAL,...", value_enum, value_delimiter = ',')]
     pub against: Vec<DrainAgainst>,
     /// A rival is watched for so long at most, in seconds: 5 to 86400.
-    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=86_400))]
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=86_400))]
     pub rival_seconds: u32,
     /// Decides which packets the first run loses; the next has the next.
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -194,6 +194,14 @@ impl Node {
             self.own.handle_uplink(Some(false), now);
             self.close_uplink(term, now, out);
         }
+        if up && matches!(self.region, Region::Dialling(_)) {
+            // What it has is asked right behind the hello, so that the answer comes with the welcome and not a round trip
+            // later. It counts from the welcome on, and all is asked again then: what this names may have changed.
+            let first: Vec<Stream> = self.journal.held().keys().copied().take(COVERAGE_STREAMS_MAX).collect();
+            if !first.is_empty() {
+                out.push(Action::ToRegion(ToRegion::Ask(first)));
+            }
+        }
         self.pump(now, out);
     }
 

@@ -148,8 +148,8 @@ impl Latency {
 pub(super) struct Rival {
     #[serde(flatten)]
     pub(super) point: Point,
-    /// Ours by theirs, medians.
-    pub(super) we_are_times: f64,
+    /// Our records a second by theirs, medians; `null` where nothing of theirs arrived.
+    pub(super) we_are_times: Option<f64>,
     pub(super) version: String,
     pub(super) setup: &'static str,
 }
@@ -196,7 +196,8 @@ impl Figures {
     /// Adds `samples` of somebody else.
     pub(super) fn add(&mut self, name: &'static str, samples: &[Sample], version: &str, setup: &'static str) {
         let point = Point::of(samples);
-        let we_are_times = hundredth(self.point.records_per_s / point.records_per_s.max(1.0));
+        let has_come = point.records_per_s > 0.0;
+        let we_are_times = has_come.then(|| hundredth(self.point.records_per_s / point.records_per_s));
         let version = version.to_owned();
         self.rivals.insert(name, Rival { point, we_are_times, version, setup });
     }
@@ -225,7 +226,10 @@ impl Figures {
             );
         }
         for (name, rival) in &self.rivals {
-            text += &format!("  {:.1} times the records of {name}\n", rival.we_are_times);
+            text += &match rival.we_are_times {
+                Some(times) => format!("{times:.1} times the records of {name}\n"),
+                None => format!("{name}: nothing arrived while it was watched\n"),
+            };
         }
         for (name, why) in &self.notes {
             text += &format!("NOTE: {name}: {why}\n");
@@ -280,7 +284,10 @@ mod tests {
         assert_eq!(json["spread"]["wire_share"], serde_json::json!({ "least": 0.9, "most": 0.95 }));
         assert_eq!((&json["live"]["alarm"]["p99_ms"], &json["live"]["event"]["records"]), (&50.into(), &6.into()));
         let rival = &json["rivals"]["mosquitto"];
-        assert!(rival["first_record_s"].is_null() && rival["lost"].is_null() && rival["we_are_times"] == 950.0);
+        assert!(rival["first_record_s"].is_null() && rival["lost"].is_null());
+        assert!(rival["we_are_times"].is_null());
+        figures.add("mosquitto", &[sample(0.1, 95.0)], "2", "a bridge");
+        assert_eq!(serde_json::to_value(&figures).unwrap()["rivals"]["mosquitto"]["we_are_times"], 10.0);
         let table = figures.table();
         assert!(table.contains("0.930") && table.contains("NOTE: nats: no"), "{table}");
     }

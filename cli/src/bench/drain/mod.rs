@@ -136,11 +136,11 @@ fn finish(asked: &Drain, found: &Found, versions: &BTreeMap<Name, String>) -> Re
 }
 
 fn told(sample: &Sample) -> String {
+    let first = sample
+        .first_record_s
+        .map_or("none came".to_owned(), |first| format!("first after {first:.2} s"));
     format!(
-        "wire {:.3}, {:.0} records/s, first after {:.2} s, {:.1} s",
-        sample.wire_share,
-        sample.records_per_s,
-        sample.first_record_s.unwrap_or(f64::NAN),
-        sample.drain_s
+        "wire {:.3}, {:.0} records/s, {first}, {:.1} s",
+        sample.wire_share, sample.records_per_s, sample.drain_s
     )
 }

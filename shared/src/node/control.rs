@@ -199,7 +199,7 @@ impl Node {
             // later. It counts from the welcome on, and all is asked again then: what this names may have changed.
             let first: Vec<Stream> = self.journal.held().keys().copied().take(COVERAGE_STREAMS_MAX).collect();
             if !first.is_empty() {
-                out.push(Action::ToRegion(ToRegion::Ask(first)));
+                out.push(Action::ToRegion { message: ToRegion::Ask(first), waits: false });
             }
         }
         self.pump(now, out);

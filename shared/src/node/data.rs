@@ -39,6 +39,7 @@ impl Node {
 
     /// Moves everything on that can move: the end of every input of the data path.
     pub(super) fn pump(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        self.uplink.note(self.journal.held(), now);
         self.write(now, out);
         self.commit(out);
         self.make_room(now, out);

@@ -167,7 +167,7 @@ impl Node {
         let recovery_events = start.recovered.events.clone();
         let lost = core::mem::take(&mut start.recovered.lost);
         let journal = Journal::new(config.journal, start.epoch, start.recovered);
-        let covered = journal.covered();
+        let uplink = Uplink::new(&timing, config.boards.len(), (journal.held(), journal.covered()), now);
         Self {
             admission: Admission::new(origin, config.journal),
             upkeep: Upkeep::new(&config, origin, (&journal, &lost), now),
@@ -177,7 +177,7 @@ impl Node {
             keeper: Keeper::default(),
             cleaner: Cleaner::default(),
             sealer: Sealer::new(timing.seal_alarm, timing.seal_event),
-            uplink: Uplink::new(&timing, config.boards.len(), covered),
+            uplink,
             membership: Membership::new(&config, start.epoch, start.seed, now),
             election: Election::new(&config, life, now),
             duties: Duties::new(&config, start.epoch, now),

@@ -1,7 +1,6 @@
 //! In which order a board's records go up: what is fresh first, then the alarms that have waited, the newest first, then all
-//! else that has waited, the oldest first. What was durable when the way opened has waited; so has what the region lacks
-//! some seconds after it became durable, however that came about, so that a line which is slower than its site keeps the newest
-//! fresh.
+//! else that has waited, the oldest first. What has been durable for some seconds has waited, whether the way was closed
+//! meanwhile or is too slow, so that a line which is slower than its site keeps the newest fresh.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -43,8 +42,9 @@ impl Lane {
 pub(super) struct Lanes {
     /// Of each stream the last record that has waited. All of another stream is fresh.
     waited: BTreeMap<Stream, Seq>,
-    /// What is durable since then or longer, of each stream.
+    /// What was durable when last marked, of each stream, and when marked before that.
     mark: BTreeMap<Stream, Seq>,
+    before: BTreeMap<Stream, Seq>,
     marked: Instant,
     /// Counts rewinds, so that a read from before one is told.
     lap: u64,
@@ -59,19 +59,6 @@ struct Stand {
     cursor: Cursor,
     /// Read but not gathered yet, because the window was full.
     pending: VecDeque<Run>,
-}
-
-impl Default for Lanes {
-    fn default() -> Self {
-        Self {
-            waited: BTreeMap::new(),
-            mark: BTreeMap::new(),
-            marked: Instant::ZERO,
-            lap: 0,
-            stands: Lane::ALL.map(start),
-            rests_until: Instant::ZERO,
-        }
-    }
 }
 
 /// Nothing is read yet.
@@ -92,10 +79,29 @@ const fn direction(lane: Lane) -> Direction {
 
 impl Lanes {
     /// All that is `held` has waited.
-    pub(super) fn split(&mut self, held: &BTreeMap<Stream, RangeSet>, now: Instant) {
-        self.mark = last(held);
-        self.marked = now;
-        self.waited.clone_from(&self.mark);
+    pub(super) fn new(held: &BTreeMap<Stream, RangeSet>, now: Instant) -> Self {
+        Self {
+            waited: last(held),
+            mark: last(held),
+            before: last(held),
+            marked: now,
+            lap: 0,
+            stands: Lane::ALL.map(start),
+            rests_until: Instant::ZERO,
+        }
+    }
+
+    /// Notes what is durable now, where that is due: when the way opens, it is known by that what has waited.
+    pub(super) fn note(&mut self, held: &BTreeMap<Stream, RangeSet>, now: Instant) {
+        if now >= self.marked + FRESH_FOR {
+            self.before = core::mem::replace(&mut self.mark, last(held));
+            self.marked = now;
+        }
+    }
+
+    /// The way opens: everything is read from its begin, and what is no longer fresh has waited.
+    pub(super) fn split(&mut self) {
+        self.waited.clone_from(&self.before);
         self.rewind();
     }
 
@@ -128,11 +134,10 @@ impl Lanes {
                 .is_empty()
         };
         if self.mark.iter().any(lags) {
-            self.waited = core::mem::take(&mut self.mark);
+            self.waited.clone_from(&self.mark);
             self.rewind();
         }
-        self.mark = last(held);
-        self.marked = now;
+        self.note(held, now);
     }
 
     /// How often reading began anew.

@@ -118,8 +118,13 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// A closed uplink of one of `boards` boards, whose region had `covered` when it last spoke to it.
-    pub fn new(timing: &Timing, boards: usize, covered: BTreeMap<Stream, RangeSet>) -> Self {
+    /// A closed uplink of one of `boards` boards that holds `held`, of which the region had `covered` when it last spoke.
+    pub fn new(
+        timing: &Timing,
+        boards: usize,
+        (held, covered): (&BTreeMap<Stream, RangeSet>, BTreeMap<Stream, RangeSet>),
+        now: Instant,
+    ) -> Self {
         Self {
             route: Route::Closed,
             adopt_after: timing.adopt_after,
@@ -128,10 +133,18 @@ impl Uplink {
             unanswered: BTreeSet::new(),
             asked_at: Instant::ZERO,
             window: Window::new(boards),
-            lanes: Lanes::default(),
+            lanes: Lanes::new(held, now),
             mine: BTreeSet::new(),
             adopt_at: Instant::NEVER,
             went_back: Vec::new(),
+        }
+    }
+
+    /// Time passes while records come in.
+    pub fn note(&mut self, held: &BTreeMap<Stream, RangeSet>, now: Instant) {
+        // While the way is open coverage says what is fresh.
+        if self.route == Route::Closed {
+            self.lanes.note(held, now);
         }
     }
 
@@ -148,7 +161,8 @@ impl Uplink {
 
     fn start_over(&mut self, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
         self.window.clear(now);
-        self.lanes.split(origins.held, now);
+        self.lanes.note(origins.held, now);
+        self.lanes.split();
         self.unanswered.clear();
         self.asked_at = now;
         if self.route == Route::Closed {
@@ -457,8 +471,12 @@ mod tests {
         alloc::vec![Coverage { stream: stream(of), ranges, whole }]
     }
 
+    fn fresh(held: &BTreeMap<Stream, RangeSet>) -> Uplink {
+        Uplink::new(&Timing::default(), 3, (held, BTreeMap::new()), Instant::ZERO)
+    }
+
     fn opened(held: &BTreeMap<Stream, RangeSet>, alive: BoardSet) -> Uplink {
-        let mut uplink = Uplink::new(&Timing::default(), 3, BTreeMap::new());
+        let mut uplink = fresh(held);
         let origins = Origins { own: board(1), alive, held };
         let route = Route::Region(Term::new(1, board(1)));
         assert_eq!(uplink.handle_route(route, origins, Instant::ZERO).concat().len(), held.len());
@@ -478,7 +496,7 @@ mod tests {
     #[test]
     fn nothing_is_read_before_the_region_said_what_it_covers() {
         let held = held(&[(1, 5)]);
-        let mut uplink = Uplink::new(&Timing::default(), 3, BTreeMap::new());
+        let mut uplink = fresh(&BTreeMap::new());
         let origins = Origins { own: board(1), alive: boards(&[1]), held: &held };
         uplink.handle_route(Route::Region(Term::ZERO), origins, Instant::ZERO);
         assert!(next_read(&uplink, &held).is_none());
@@ -637,11 +655,27 @@ mod tests {
         }
     }
 
+    /// Both sides of the time for which a record is fresh, where the way was closed.
+    #[test]
+    fn what_became_durable_just_before_the_way_opened_is_fresh() {
+        for (at, waits) in [(3_999_999, false), (4_000_000, true)] {
+            let mut uplink = fresh(&BTreeMap::new());
+            let held = held(&[(1, 5)]);
+            uplink.note(&held, Instant::from_micros(2_000_000));
+            let origins = Origins { own: board(1), alive: boards(&[1]), held: &held };
+            uplink.handle_route(Route::Region(Term::new(1, board(1))), origins, Instant::from_micros(at));
+            uplink.handle_coverage(covers(1, 0, true), &held, Instant::from_micros(at));
+            let read = next_read(&uplink, &held).unwrap();
+            uplink.handle_read(&read, alloc::vec![run(1, 1, 5)], (SegmentId(1), 4096));
+            assert_eq!(uplink.take_records().unwrap().waits, waits, "at {at}");
+        }
+    }
+
     #[test]
     fn fresh_records_gather_between_short_reads_while_a_backlog_is_read_at_once() {
         let held = held(&[(1, 1), (2, 4)]);
-        let mut uplink = Uplink::new(&Timing::default(), 3, BTreeMap::new());
         let old = BTreeMap::from([(stream(2), held[&stream(2)].clone())]);
+        let mut uplink = fresh(&old);
         let route = Route::Region(Term::new(1, board(1)));
         uplink.handle_route(route, Origins { own: board(1), alive: boards(&[1]), held: &old }, Instant::ZERO);
         uplink.handle_coverage(covers(2, 0, true), &old, Instant::ZERO);

@@ -58,6 +58,8 @@ impl Site {
         let segments = (records * (Readings::length() as u64 + 128) * 5 / 4 / SEGMENT_BYTES + 64)
             .clamp(*SEGMENTS.start(), *SEGMENTS.end());
         let gateway = site.path(GATEWAY_DIR).join(GATEWAY_FILE);
+        // Nobody asks it over HTTP, and beyond loopback it would want an account.
+        rewrite(&gateway, |text| text.replace(&format!("http = \"{REGION}:"), "http = \"127.0.0.1:"))?;
         site.gateway = Some(begin(wan.region(), &program, "gateway", &gateway)?);
         for board in 1..=BOARDS {
             let config = site.path(&format!("board-{board}")).join(BOARD_FILE);

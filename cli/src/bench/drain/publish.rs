@@ -134,11 +134,21 @@ impl Live {
             .count() as u64
     }
 
-    /// How many of `kind` have not been seen.
+    /// How many of the newest of `kind` of any board are to be looked at, so that all that have not been seen are among them.
     pub(super) fn unseen(&self, kind: Kind) -> u64 {
         let locked = self.locked();
-        let unseen = locked.iter().filter(|(id, sent)| id.kind == kind && sent.seen.is_none());
-        unseen.count() as u64
+        let of_kind = |id: &Id| id.kind == kind;
+        let unseen = locked
+            .iter()
+            .filter(|(id, sent)| of_kind(id) && sent.seen.is_none())
+            .map(|(id, _)| *id);
+        let since = |oldest: Id| {
+            locked
+                .keys()
+                .filter(|id| of_kind(id) && id.board == oldest.board && **id >= oldest)
+                .count()
+        };
+        unseen.map(since).max().unwrap_or(0) as u64
     }
 
     /// Whether all have been seen.
@@ -205,10 +215,13 @@ mod tests {
         live.handle_seen(id(Kind::Backlog, 0), after(50));
         assert_eq!((live.seen(Kind::Event), live.seen(Kind::Alarm), live.are_all_seen()), (1, 0, false));
         assert_eq!((live.unseen(Kind::Event), live.unseen(Kind::Alarm)), (1, 1));
+        live.handle_sent(id(Kind::Event, 2), after(20));
+        live.handle_seen(id(Kind::Event, 2), after(70));
+        assert_eq!(live.unseen(Kind::Event), 2, "one that was seen stands before it");
         let took = live.took(Kind::Event, after(100));
-        assert_eq!(took, [Duration::from_millis(30), Duration::from_millis(90)]);
+        assert_eq!(took, [30, 90, 50].map(Duration::from_millis));
         live.handle_seen(id(Kind::Event, 1), after(60));
         live.handle_seen(id(Kind::Alarm, 0), after(60));
-        assert!(live.are_all_seen() && live.ids().len() == 3);
+        assert!(live.are_all_seen() && live.ids().len() == 4);
     }
 }

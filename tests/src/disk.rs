@@ -334,9 +334,12 @@ impl Disk {
             let Ok(()) = recovery.handle_segment(*segment, length, read);
         }
         for (segment, offset, bytes) in std::mem::take(&mut self.interrupted) {
-            if let Some(file) = self.files.get_mut(&segment)
-                && file.device_holds(offset, &bytes)
-            {
+            let Some(file) = self.files.get_mut(&segment).filter(|file| file.is_durable(offset, bytes.len())) else {
+                continue;
+            };
+            // Its padding may be torn: what counts is that the block is whole.
+            let place = u32::try_from(offset).unwrap_or(u32::MAX);
+            if let Found::Block { .. } = decode(segment, place, &file.read(offset, bytes.len())) {
                 file.note_durable(offset, &bytes);
             }
         }

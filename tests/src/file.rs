@@ -190,10 +190,10 @@ impl File {
             .extend(offset / PAGE_BYTES..(offset + bytes.len()).div_ceil(PAGE_BYTES));
     }
 
-    /// Whether exactly `bytes` are on the device at `offset`. Call when no page is dirty.
-    pub fn device_holds(&self, offset: usize, bytes: &[u8]) -> bool {
-        let pages = offset / PAGE_BYTES..(offset + bytes.len()).div_ceil(PAGE_BYTES);
-        self.lost.range(pages).next().is_none() && self.read(offset, bytes.len()) == bytes
+    /// Whether what a reader sees of these bytes is on the device. Call when no page is dirty.
+    pub fn is_durable(&self, offset: usize, count: usize) -> bool {
+        let pages = offset / PAGE_BYTES..(offset + count).div_ceil(PAGE_BYTES);
+        self.lost.range(pages).next().is_none()
     }
 
     /// Whether the reading is on the device.

@@ -293,8 +293,10 @@ async fn dial(
         tokio::select! {
             biased;
             Some(attempt) = attempts.join_next() => match attempt {
-                Ok(Ok(answered)) => return answered,
-                Ok(Err(_elapsed)) => {}
+                Ok(Ok(Ok(answered))) => return Ok(answered),
+                // One that is refused, because too many dial, says nothing of those before it.
+                Ok(Ok(Err(why))) if attempts.is_empty() => return Err(why),
+                Ok(Ok(Err(_)) | Err(_)) => {}
                 Err(error) => return Err(whole_story(&error)),
             },
             () = &mut turn => return Err("it does not answer".to_owned()),

@@ -40,6 +40,8 @@ const GAIN_MOST: f64 = 1.5;
 const GAIN_LEAST: f64 = 1.0;
 /// Share of a round's packets that may be lost without its being taken for a full queue. Far above 5 % at random.
 const LOSS_BORNE: f64 = 0.12;
+/// Some thirty packets: of fewer one that is lost is no share.
+const LOSS_JUDGED_BYTES: u64 = 32 * 1200;
 /// A least round trip counts for so long: BBR's own figure.
 const RTT_COUNTS: Duration = Duration::from_secs(10);
 /// The window of a dip by what the link holds: the queue that the gain keeps is gone before the round is over.
@@ -79,8 +81,13 @@ impl Round {
         Self { began, last_sent, delivered: 0, lost: 0, least_rtt: None, samples: 0, is_idle }
     }
 
+    /// Share that was lost; 0 where too little was sent to tell.
     fn loss(&self) -> f64 {
-        self.lost as f64 / ((self.lost + self.delivered) as f64).max(1.0)
+        let sent = self.lost + self.delivered;
+        if sent < LOSS_JUDGED_BYTES {
+            return 0.0;
+        }
+        self.lost as f64 / sent as f64
     }
 }
 

@@ -74,9 +74,11 @@ fn event(changed: Vec<Part>) -> Event {
 }
 
 impl Viewer {
-    /// Whoever signed out, or is let in no more, is shown nothing more.
+    /// Whoever signed out, or is let in no more, is shown nothing more; so is everybody where that cannot be known now, and
+    /// their browsers ask again.
     async fn may_look(&self) -> bool {
-        !matches!(identify(&self.shown.access, &self.asker, false).await, Ok(Pass::Stranger))
+        let pass = identify(&self.shown.access, &self.asker, false).await;
+        pass.is_ok_and(|pass| !matches!(pass, Pass::Stranger))
     }
 
     async fn changed(&mut self) -> Vec<Part> {

@@ -39,11 +39,13 @@ impl Journal {
             return false;
         };
         kept.is_damaged = true;
+        // What it said of the region stands on the disk as long as this does not.
+        let synced = core::mem::take(&mut kept.is_covered);
         self.is_changed = true;
         if core::mem::take(&mut kept.has_footer)
             && let Some((offset, bytes)) = footer::encode(segment, kept)
         {
-            out.push(DiskJob::Foot { segment, offset, bytes: Bytes::from(bytes), synced: false });
+            out.push(DiskJob::Foot { segment, offset, bytes: Bytes::from(bytes), synced });
         }
         let known = damaged.contains(&offset);
         if !known && damaged.len() < DAMAGED_PLACES_MAX {

@@ -346,6 +346,8 @@ impl Node {
         let mut jobs = Outbox::default();
         for stream in self.uplink.take_went_back() {
             self.journal.handle_went_back(&stream, &mut jobs);
+            // What it is about to free may be what the region has lost.
+            self.cleaner.give_up();
             out.push(Action::Notice(Event::CoverageWentBack { stream }));
         }
         push_jobs(&mut jobs, out);

@@ -2,11 +2,12 @@
 //! else that has waited, the oldest first. What has been durable for some seconds has waited, whether the way was closed
 //! meanwhile or is too slow, so that a line which is slower than its site keeps the newest fresh.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::ids::{Class, SegmentId, Seq, Stream};
+use crate::limits::RANGES_MAX;
 use crate::ranges::{RangeSet, SeqRange};
 use crate::time::Instant;
 use crate::uplink::{Cursor, Direction};
@@ -112,9 +113,11 @@ impl Lanes {
         self.lap += 1;
     }
 
-    /// Looks whether what is fresh has become something that waits.
+    /// Looks whether what is fresh of the streams `mine` has become something that waits. Each time it has, a hole stays behind in
+    /// what the region covers: where there are many, everything goes up in order until they are filled.
     pub(super) fn refresh(
         &mut self,
+        mine: &BTreeSet<Stream>,
         held: &BTreeMap<Stream, RangeSet>,
         covered: &BTreeMap<Stream, RangeSet>,
         now: Instant,
@@ -123,8 +126,9 @@ impl Lanes {
             return;
         }
         let lags = |(stream, mark): (&Stream, &Seq)| {
-            let first = self.waited.get(stream).map_or(0, |last| last + 1);
-            let Some(held) = held.get(stream).filter(|_| first <= *mark) else {
+            let first = self.waited.get(stream).map_or(Some(0), |last| last.checked_add(1));
+            let first = first.filter(|first| first <= mark && mine.contains(stream));
+            let Some((first, held)) = first.zip(held.get(stream)) else {
                 return false;
             };
             let fresh = RangeSet::from_iter([SeqRange { first, last: *mark }]).intersection(held);
@@ -133,7 +137,9 @@ impl Lanes {
                 .map_or_else(|| fresh.clone(), |covered| fresh.minus(covered))
                 .is_empty()
         };
-        if self.mark.iter().any(lags) {
+        let is_scattered =
+            |stream: &Stream| covered.get(stream).is_some_and(|have| have.ranges().len() > RANGES_MAX / 2);
+        if self.mark.iter().any(lags) && !mine.iter().any(is_scattered) {
             self.waited.clone_from(&self.mark);
             self.rewind();
         }
@@ -151,7 +157,7 @@ impl Lanes {
         let waited = self.waited.get(stream).copied();
         let part = match (lane, waited) {
             (Lane::Fresh, None) => range,
-            (Lane::Fresh, Some(waited)) => SeqRange { first: range.first.max(waited + 1), ..range },
+            (Lane::Fresh, Some(waited)) => SeqRange { first: range.first.max(waited.checked_add(1)?), ..range },
             (Lane::Alarms, Some(waited)) if is_alarm => SeqRange { last: range.last.min(waited), ..range },
             // Alarms, too: one that is written again, or comes as a copy, while they are read backwards is met by nobody else.
             (Lane::Backlog, Some(waited)) => SeqRange { last: range.last.min(waited), ..range },

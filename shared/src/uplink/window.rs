@@ -10,6 +10,10 @@ use crate::ranges::{RangeSet, SeqRange};
 use crate::time::Instant;
 use crate::uplink::lanes::Lane;
 
+/// While others are served, blocks wait so many times longer for their turn before they count as lost: what is sent again stands
+/// in the holder's queue twice, so that is to be seldom.
+const TURNS: u32 = 6;
+
 /// Records between the journal and the region's acknowledgement.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -20,6 +24,8 @@ pub(super) struct Window {
     sent_bytes: usize,
     bytes_max: usize,
     progress: Instant,
+    /// When the region last acknowledged a block of any board.
+    others: Instant,
 }
 
 impl Window {
@@ -32,6 +38,7 @@ impl Window {
             sent_bytes: 0,
             bytes_max: share(boards),
             progress: Instant::ZERO,
+            others: Instant::ZERO,
         }
     }
 
@@ -92,9 +99,17 @@ impl Window {
         }
     }
 
-    /// When the window counts as stuck, if anything was sent.
+    /// The region has acknowledged a block of some board.
+    pub(super) fn handle_others(&mut self, now: Instant) {
+        self.others = now;
+    }
+
+    /// When the window counts as stuck, if anything was sent: while the region takes blocks of others, which may go before those
+    /// sent here, that is later.
     pub(super) fn stuck_at(&self, patience: Duration) -> Option<Instant> {
-        (!self.blocks.is_empty()).then(|| self.progress + patience)
+        let at_most = self.progress + patience * TURNS;
+        let stuck_at = (self.progress + patience).max(at_most.min(self.others + patience));
+        (!self.blocks.is_empty()).then_some(stuck_at)
     }
 
     /// Nothing is on its way any more.

@@ -60,7 +60,7 @@ const open = async (look, { javaScriptEnabled = true } = {}) => {
     const kind = response.headers()["content-type"] ?? "";
     if (!response.ok()) complaints.push(`${response.status()} of ${response.url()}`);
     // A stream has no end.
-    if (!kind.startsWith("text/event-stream")) weights.push(response.body().then((body) => body.length));
+    if (!kind.startsWith("text/event-stream")) weights.push(response.body().then((body) => body.length, () => 0));
   });
   const weight = async () => (await Promise.all(weights)).reduce((sum, one) => sum + one, 0);
   return { page, complaints, weight, close: () => context.close() };

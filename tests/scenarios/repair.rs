@@ -16,7 +16,8 @@ fn cut_off(seed: u64, boards: u8, victim: BoardId) -> (World, Vec<Mark>) {
     let mut world = settle(settings);
     region_away(&mut world, boards, true);
     world.steer(0, Some(victim));
-    assert_eq!(world.run_for(millis(1_000)), Ok(()));
+    // Until the session has fallen: what is handed to it still arrives when the way is mended.
+    assert_eq!(world.run_for(millis(4_000)), Ok(()));
     let mut marks = Vec::new();
     for _ in 0..5 {
         let mark = world.publish(0);
@@ -140,15 +141,17 @@ fn what_rots_on_every_board_is_named_by_a_gap() {
 fn a_hole_stays_open_while_a_board_that_may_fill_it_is_away() {
     let victim = board(1);
     let (mut world, marks) = cut_off(5, 3, victim);
-    let keeper = world.holders(marks[0]).into_iter().find(|at| *at != victim).unwrap();
+    // A slow peer may have made a third copy of one.
+    let mark = marks.into_iter().find(|mark| world.holders(*mark).len() == 2).unwrap();
+    let keeper = world.holders(mark).into_iter().find(|at| *at != victim).unwrap();
     world.keep_down(keeper);
     world.cut_power(keeper);
-    assert!(world.flip_bit(victim, marks[0]));
+    assert!(world.flip_bit(victim, mark));
     region_away(&mut world, 3, false);
     assert_eq!(world.run_for(millis(30_000)), Ok(()));
     assert!(world.missing() > 0 && world.tally().gone == 0, "the keeper has it");
     world.let_boot(keeper);
-    assert_eq!(reaches(&mut world, 20_000, |world| world.rows(marks[0]) == 1), Ok(true));
+    assert_eq!(reaches(&mut world, 20_000, |world| world.rows(mark) == 1), Ok(true));
     ends_well(&mut world);
     assert_eq!(world.missing(), 0);
 }

@@ -82,6 +82,9 @@ impl Tools {
     }
 }
 
+/// A board's page is on its loopback, where nobody is asked; this port above it leads there from outside.
+const PAGE_BEHIND: u16 = 10_000;
+
 /// The first process: mounts the disk, brings up the cards, and becomes the board.
 fn init() -> String {
     let modules: Vec<&str> = MODULES.iter().filter_map(|module| module.rsplit('/').next()).collect();
@@ -96,6 +99,7 @@ $b ip addr add 10.0.2.15/24 dev eth0; $b ip link set eth0 up
 $b ip addr add 10.77.0.$board/24 dev eth1; $b ip link set eth1 up
 if $b mount -t ext4 -o $mount /dev/vda /data; then echo MOUNTED; else echo NOT MOUNTED; $b sleep 100000; fi
 cd /etc/board
+$b nc -ll -p $((http + {PAGE_BEHIND})) -e $b nc 127.0.0.1 $http &
 ( until $b wget -q -O /dev/null http://127.0.0.1:$http/readyz; do $b sleep 1; done; $b sync; echo {SETTLED} ) &
 if [ \"$sync\" = no ]; then export LD_PRELOAD=/lib/libeatmydata.so; fi
 /bin/roadstead node --config board.toml
@@ -184,8 +188,9 @@ impl Machine {
         let (card, port) = wire::sockets(place.dir, place.number);
         let _ = fs::remove_file(&card);
         let log = File::create(place.dir.join(format!("console-{}.txt", place.number))).unwrap();
-        let forwards =
-            [place.mqtt.port(), place.http.port()].map(|port| format!("hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:{port}"));
+        let (mqtt, http) = (place.mqtt.port(), place.http.port());
+        let forwards = [(mqtt, mqtt), (http, http + PAGE_BEHIND)]
+            .map(|(port, inside)| format!("hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:{inside}"));
         let words = format!(
             // A machine that is emulated slowly finds its timer late, and must not take it for a broken one.
             "console=ttyS0 quiet panic=-1 no_timer_check random.trust_cpu=on rs.board={} rs.http={} rs.sync={} rs.mount={}",

@@ -287,9 +287,8 @@ fn emulated(text: &str, site: &Site, board: usize) -> String {
         let mesh = site.mesh(other);
         text = text.replace(&mesh.to_string(), &format!("10.77.0.{other}:{}", mesh.port()));
     }
-    for door in [site.mqtt(board), site.http(board)] {
-        text = text.replace(&door.to_string(), &format!("0.0.0.0:{}", door.port()));
-    }
+    let door = site.mqtt(board);
+    text = text.replace(&door.to_string(), &format!("0.0.0.0:{}", door.port()));
     let gateway = site.gateway_quic();
     text = text.replace(&gateway.to_string(), &format!("10.0.2.2:{}", gateway.port()));
     text = text.replace("\ndata_dir = \"data\"", "\ndata_dir = \"/data/board\"");

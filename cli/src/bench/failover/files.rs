@@ -44,7 +44,10 @@ pub(super) fn init(wanted: &Wanted, home: &Home, is_in_namespaces: bool, first_p
     let port = if is_in_namespaces { PORT } else { first_port }.to_string();
     let arguments = ["init", &dir, "--force", "--boards", &boards, "--site", "bench", "--host-base", &host];
     let rest = ["--gateway-host", &gateway, "--port-base", &port];
-    namespace::run(&program, &[&arguments[..], &rest[..]].concat()).map(drop)
+    namespace::run(&program, &[&arguments[..], &rest[..]].concat())?;
+    // Nobody asks the gateway over HTTP, and beyond loopback it would want an account.
+    let config = home.path().join(crate::init::GATEWAY_DIR).join(crate::init::GATEWAY_FILE);
+    rewrite(&config, |text| text.replace(&format!("http = \"{gateway}:"), "http = \"127.0.0.1:"))
 }
 
 /// Makes a board's configuration fit: pages on loopback, where they are asked for and nobody is asked, no region, the clockwork's

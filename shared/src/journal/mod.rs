@@ -254,12 +254,8 @@ impl Journal {
         from: (SegmentId, u32),
         wanted: impl Fn(&Stream, &RangeSet) -> bool,
     ) -> Option<(SegmentId, u32, u32)> {
-        self.segments.range(from.0..).find_map(|(id, Kept { segment, .. })| {
-            let start = if *id == from.0 { from.1 } else { 0 };
-            let mut streams = segment.streams.iter();
-            let any = streams.any(|(stream, holding)| wanted(stream, &holding.ranges));
-            (any && start < segment.end).then(|| (*id, start, segment.end - start))
-        })
+        let mut onwards = self.segments.range(from.0..);
+        onwards.find_map(|(id, kept)| kept.to_read(*id, from, &wanted))
     }
 
     /// The same from the newest segment on: the last one not after `before` in which `wanted` finds something.
@@ -268,12 +264,8 @@ impl Journal {
         before: (SegmentId, u32),
         wanted: impl Fn(&Stream, &RangeSet) -> bool,
     ) -> Option<(SegmentId, u32, u32)> {
-        self.segments.range(..=before.0).rev().find_map(|(id, Kept { segment, .. })| {
-            let start = if *id == before.0 { before.1 } else { 0 };
-            let mut streams = segment.streams.iter();
-            let any = streams.any(|(stream, holding)| wanted(stream, &holding.ranges));
-            (any && start < segment.end).then(|| (*id, start, segment.end - start))
-        })
+        let mut backwards = self.segments.range(..=before.0).rev();
+        backwards.find_map(|(id, kept)| kept.to_read(*id, before, &wanted))
     }
 
     /// Asserts what must hold between any two inputs.
@@ -283,6 +275,22 @@ impl Journal {
             assert!(*end <= segment.file_bytes, "segment {id:?} overflows");
             assert!((*end as usize).is_multiple_of(PAGE_BYTES), "segment {id:?} ends off a page");
         }
+    }
+}
+
+impl Kept {
+    /// What is to be read of it, as segment `id`: behind `cursor` where that lies in it.
+    fn to_read(
+        &self,
+        id: SegmentId,
+        cursor: (SegmentId, u32),
+        wanted: impl Fn(&Stream, &RangeSet) -> bool,
+    ) -> Option<(SegmentId, u32, u32)> {
+        let segment = &self.segment;
+        let start = if id == cursor.0 { cursor.1 } else { 0 };
+        let mut streams = segment.streams.iter();
+        let any = streams.any(|(stream, holding)| wanted(stream, &holding.ranges));
+        (any && start < segment.end).then(|| (id, start, segment.end - start))
     }
 }
 

@@ -245,7 +245,8 @@ impl Journal {
 
     /// Whether room is short although the region has segments that stay.
     pub fn may_free_covered(&self) -> bool {
-        self.is_pressed() && self.segments.values().any(|kept| kept.segment.is_covered)
+        let may_go = |kept: &Kept| kept.segment.is_covered && !kept.segment.is_damaged;
+        self.is_pressed() && self.segments.values().any(may_go)
     }
 
     /// What the region had when it last spoke to this board or to an earlier life of it, of the segments that stay for that reason.

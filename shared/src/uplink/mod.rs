@@ -488,9 +488,8 @@ mod tests {
         let origins = Origins { own: board(1), alive, held };
         let route = Route::Region(Term::new(1, board(1)));
         assert_eq!(uplink.handle_route(route, origins, Instant::ZERO).concat().len(), held.len());
-        for stream in held.keys() {
-            uplink.handle_coverage(covers(stream.origin.board.get(), 0, true), held, Instant::ZERO);
-        }
+        let nothing = |stream: &Stream| Coverage { stream: *stream, ranges: RangeSet::EMPTY, whole: true };
+        uplink.handle_coverage(held.keys().map(nothing).collect(), held, Instant::ZERO);
         uplink
     }
 
@@ -604,11 +603,6 @@ mod tests {
         let mut held = held(&[(1, 6)]);
         held.insert(alarms(1), RangeSet::from_iter([range(1, 2)]));
         let mut uplink = opened(&held, boards(&[1]));
-        uplink.handle_coverage(
-            alloc::vec![Coverage { stream: alarms(1), ranges: RangeSet::EMPTY, whole: true }],
-            &held,
-            Instant::ZERO,
-        );
         held.insert(stream(1), RangeSet::from_iter([range(1, 9)]));
         held.insert(alarms(1), RangeSet::from_iter([range(1, 3)]));
         let runs = [run(1, 1, 9), of_class(Class::Alarm, run(1, 1, 3))];
@@ -625,12 +619,7 @@ mod tests {
     fn what_has_waited_is_searched_for_alarms_from_the_newest_segment_and_for_the_rest_from_the_oldest() {
         let mut held = held(&[(1, 6)]);
         held.insert(alarms(1), RangeSet::from_iter([range(1, 2)]));
-        let mut uplink = opened(&held, boards(&[1]));
-        uplink.handle_coverage(
-            alloc::vec![Coverage { stream: alarms(1), ranges: RangeSet::EMPTY, whole: true }],
-            &held,
-            Instant::ZERO,
-        );
+        let uplink = opened(&held, boards(&[1]));
         let asked = core::cell::RefCell::new(Vec::new());
         uplink.wants_read(Instant::ZERO, |direction, cursor, _| {
             asked.borrow_mut().push((direction, cursor));

@@ -175,19 +175,3 @@ impl Pair {
         }
     }
 }
-
-/// Writes a configuration file of `home`.
-fn configure(home: &Home, file: &str, text: &str) -> Result<PathBuf, Failure> {
-    let path = home.path().join(file);
-    std::fs::write(&path, text)
-        .map_err(|error| Failure::new(format!("cannot write {}", path.display())).because(error))?;
-    Ok(path)
-}
-
-/// A directory of `home`, made.
-fn directory(home: &Home, name: &str) -> Result<PathBuf, Failure> {
-    let path = home.path().join(name);
-    std::fs::create_dir(&path)
-        .map_err(|error| Failure::new(format!("cannot make {}", path.display())).because(error))?;
-    Ok(path)
-}

@@ -10,11 +10,12 @@ use rustix::process::geteuid;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::{Counting, Member, Name, Pair, SERVER_PORT, configure, directory};
+use super::{Counting, Member, Name, Pair, SERVER_PORT};
 use crate::bench::drain::publish::dial;
 use crate::bench::drain::tally::Tally;
 use crate::bench::drain::wan::{REGION, Wan};
 use crate::bench::ingest::dialects::mqtt::{receive, subscribe};
+use crate::bench::ingest::rivals::{configure, directory};
 use crate::demo::site::Home;
 use crate::failure::Failure;
 

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Counting, Member, Name, Pair, SERVER_PORT, configure, directory};
+use super::{Counting, Member, Name, Pair, SERVER_PORT};
 use crate::bench::drain::publish::dial;
 use crate::bench::drain::tally::Tally;
 use crate::bench::drain::wan::{REGION, Wan};
 use crate::bench::failover::namespace::Namespace;
 use crate::bench::ingest::dialects::nats::{STREAM, ask, read_stream};
 use crate::bench::ingest::rivals as ingest;
+use crate::bench::ingest::rivals::{configure, directory};
 use crate::demo::site::Home;
 use crate::failure::Failure;
 

@@ -202,7 +202,7 @@ impl Cluster {
 }
 
 /// Writes a configuration file of `home`.
-fn configure(home: &Home, file: &str, text: &str) -> Result<PathBuf, Failure> {
+pub(in crate::bench) fn configure(home: &Home, file: &str, text: &str) -> Result<PathBuf, Failure> {
     let path = home.path().join(file);
     std::fs::write(&path, text)
         .map_err(|error| Failure::new(format!("cannot write {}", path.display())).because(error))?;
@@ -210,7 +210,7 @@ fn configure(home: &Home, file: &str, text: &str) -> Result<PathBuf, Failure> {
 }
 
 /// A directory of `home`, made.
-fn directory(home: &Home, name: &str) -> Result<PathBuf, Failure> {
+pub(in crate::bench) fn directory(home: &Home, name: &str) -> Result<PathBuf, Failure> {
     let path = home.path().join(name);
     std::fs::create_dir(&path)
         .map_err(|error| Failure::new(format!("cannot make {}", path.display())).because(error))?;

@@ -28,6 +28,8 @@ const MODULES: [&str; 9] = [
 const MEMORY_MIB: &str = "224";
 /// What a machine says once all that its board wrote at its start has left the machine's memory for the disk.
 pub(crate) const SETTLED: &str = "SETTLED";
+/// What a machine says where the check of its file system found nothing to mend.
+pub(crate) const CLEAN: &str = "CHECKED 0";
 /// The library that takes fdatasync out of a program.
 const EAT_MY_DATA: &str = "usr/lib/x86_64-linux-gnu/libeatmydata.so";
 
@@ -52,9 +54,22 @@ impl Tools {
     /// Writes the system that a machine starts into memory.
     pub(crate) fn write_system(&self, to: &Path, board_dir: &Path) {
         let mut archive = Archive::default();
-        for folder in
-            ["bin", "dev", "proc", "sys", "data", "lib", "lib64", "lib/x86_64-linux-gnu", "etc", "etc/board", "m"]
-        {
+        for folder in [
+            "bin",
+            "dev",
+            "proc",
+            "sys",
+            "data",
+            "lib",
+            "lib64",
+            "lib/x86_64-linux-gnu",
+            "usr",
+            "usr/lib",
+            "usr/lib/x86_64-linux-gnu",
+            "etc",
+            "etc/board",
+            "m",
+        ] {
             archive.put(folder, 0o40_755, &[]);
         }
         archive.put("bin/busybox", 0o100_755, &fs::read(self.root.join("bin/busybox")).unwrap());
@@ -64,7 +79,11 @@ impl Tools {
             archive.put(&format!("m/{name}.ko"), 0o100_644, &fs::read(modules.join(format!("{module}.ko"))).unwrap());
         }
         archive.put("bin/roadstead", 0o100_755, &fs::read(program()).unwrap());
-        for library in libraries(&program()) {
+        let check = file_system_check();
+        archive.put("bin/e2fsck", 0o100_755, &fs::read(&check).unwrap());
+        let mut needed = libraries(&program());
+        needed.extend(libraries(&check));
+        for library in needed {
             let name = library.to_str().unwrap().trim_start_matches('/');
             archive.put(name, 0o100_755, &fs::read(&library).unwrap());
         }
@@ -85,7 +104,11 @@ impl Tools {
 /// A board's page is on its loopback, where nobody is asked; this port above it leads there from outside.
 const PAGE_BEHIND: u16 = 10_000;
 
-/// The first process: mounts the disk, brings up the cards, and becomes the board.
+/// The first process: checks and mounts the disk, brings up the cards, and becomes the board.
+///
+/// The check is the one of a Linux that starts unattended (`systemd-fsck`, with `fsck.repair=yes`). Without it a kernel before 6.10
+/// refuses a disk on which the very block that commits a transaction of ext4's journal was torn: it takes that for rot, though
+/// nobody was told that the transaction is durable. The check ends the journal before it.
 fn init() -> String {
     let modules: Vec<&str> = MODULES.iter().filter_map(|module| module.rsplit('/').next()).collect();
     format!(
@@ -97,6 +120,7 @@ for word in $($b cat /proc/cmdline); do case $word in rs.*) eval \"${{word#rs.}}
 $b ip link set lo up
 $b ip addr add 10.0.2.15/24 dev eth0; $b ip link set eth0 up
 $b ip addr add 10.77.0.$board/24 dev eth1; $b ip link set eth1 up
+/bin/e2fsck -y /dev/vda; echo CHECKED $?
 if $b mount -t ext4 -o $mount /dev/vda /data; then echo MOUNTED; else echo NOT MOUNTED; $b sleep 100000; fi
 cd /etc/board
 $b nc -ll -p $((http + {PAGE_BEHIND})) -e $b nc 127.0.0.1 $http &
@@ -107,6 +131,15 @@ echo ENDED; $b sleep 100000
 ",
         modules.join(" ")
     )
+}
+
+/// The program that checks an ext4 before it is mounted: it comes with the one that makes one.
+fn file_system_check() -> PathBuf {
+    let places = ["/usr/sbin/e2fsck", "/sbin/e2fsck"].map(PathBuf::from);
+    places
+        .into_iter()
+        .find(|place| place.is_file())
+        .expect("e2fsck: apt-get install -y e2fsprogs")
 }
 
 /// Shared libraries of `program`, the loader among them.

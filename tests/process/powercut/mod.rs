@@ -23,7 +23,7 @@ use tests::dice::Dice;
 
 use crate::load::{Account, Load};
 use crate::powercut::blocks::{Disk, Mains};
-use crate::powercut::machine::{Care, Machine, Place, SETTLED, Tools};
+use crate::powercut::machine::{CLEAN, Care, Machine, Place, SETTLED, Tools};
 use crate::powercut::wire::Switch;
 use crate::site::Site;
 use crate::{store, until};
@@ -89,6 +89,8 @@ struct Lab {
     dice: Dice,
     accounts: Vec<Account>,
     cuts: u64,
+    /// Starts at which the check of a board's file system had something to mend.
+    mended: u64,
 }
 
 impl Lab {
@@ -117,6 +119,7 @@ impl Lab {
             dice: Dice::new(seed),
             accounts: Vec::new(),
             cuts: 0,
+            mended: 0,
         }
     }
 
@@ -196,6 +199,12 @@ impl Lab {
     fn recover(&mut self) -> usize {
         self.power_on();
         assert!(self.gets_ready(UP_MAX), "the boards do not get ready after cut {}\n{}", self.cuts, self.tails());
+        let is_mended = |board: &usize| !self.console(*board).contains(CLEAN);
+        let mended: Vec<usize> = (1..=BOARDS).filter(is_mended).collect();
+        if !mended.is_empty() {
+            self.mended += mended.len() as u64;
+            println!("the file systems of the boards {mended:?} were mended after cut {}", self.cuts);
+        }
         self.site.start_gateway();
         if !until(DRAIN_MAX, || self.missing() == 0) {
             println!("{} are missing after cut {}\n{}", self.missing(), self.cuts, self.tails());
@@ -352,6 +361,7 @@ fn emulated_boards_that_lose_power_together_keep_what_they_acknowledged() {
         "must_fail_lost": must_fail.values().sum::<usize>(),
         "must_fail": must_fail,
         "acknowledged": lab.accounts.iter().map(|account| account.acked().count()).sum::<usize>(),
+        "file_systems_mended": lab.mended,
         "flushes": lab.disks.iter().map(Disk::flushes).sum::<u64>(),
         "seed": seed,
         "seconds": begun.elapsed().as_secs(),

@@ -17,14 +17,30 @@ pub(super) struct Usage {
 
 /// The usage of each of `groups`, in their order. What cannot be read counts as nothing.
 pub(super) fn of(groups: &[u32]) -> Vec<Usage> {
-    let mut sums: BTreeMap<u32, Usage> = groups.iter().map(|group| (*group, Usage::default())).collect();
+    let sum = |members: &Vec<u32>| Usage {
+        resident: members.iter().copied().map(resident).sum(),
+        written: members.iter().copied().map(written).sum(),
+    };
+    members(groups).iter().map(sum).collect()
+}
+
+/// The processes of each of `groups`, in their order. Looks at every process of the machine, which takes milliseconds: too
+/// long while something is timed.
+pub(super) fn members(groups: &[u32]) -> Vec<Vec<u32>> {
+    let mut members: BTreeMap<u32, Vec<u32>> = groups.iter().map(|group| (*group, Vec::new())).collect();
     for process in processes() {
         let group = standing(process).map(|standing| standing.group);
-        let Some(sum) = group.and_then(|group| sums.get_mut(&group)) else { continue };
-        sum.resident += resident(process);
-        sum.written += written(process);
+        if let Some(of_group) = group.and_then(|group| members.get_mut(&group)) {
+            of_group.push(process);
+        }
     }
-    groups.iter().filter_map(|group| sums.get(group).copied()).collect()
+    groups.iter().filter_map(|group| members.get(group).cloned()).collect()
+}
+
+/// Bytes of memory of those among `parties`, each some processes, that use most together.
+pub(super) fn most_resident(parties: &[Vec<u32>]) -> u64 {
+    let of = |party: &Vec<u32>| party.iter().copied().map(resident).sum();
+    parties.iter().map(of).max().unwrap_or(0)
 }
 
 /// Bytes of memory in use by `process`; 0 where it is gone.

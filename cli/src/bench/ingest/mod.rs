@@ -103,10 +103,11 @@ impl Subject {
         }
     }
 
-    fn most_resident(&self) -> u64 {
+    /// The processes of each board or server.
+    fn parties(&self) -> Vec<Vec<u32>> {
         match self {
-            Self::Site(site) => most_resident(site),
-            Self::Rival(_, cluster) => cluster.most_resident(),
+            Self::Site(site) => usage::members(&site.groups()),
+            Self::Rival(_, cluster) => cluster.parties(),
         }
     }
 
@@ -242,7 +243,7 @@ impl Bench<'_> {
         site.ready().await?;
         tokio::time::sleep(REST).await;
         if self.idle == 0 {
-            self.idle = most_resident(&site);
+            self.idle = usage::most_resident(&usage::members(&site.groups()));
         }
         let mut subject = Subject::Site(Box::new(site));
         let sample = self.point(&mut subject, in_flight).await?;
@@ -269,6 +270,8 @@ impl Bench<'_> {
     async fn point(&self, subject: &mut Subject, in_flight: u32) -> Result<Sample, Failure> {
         let asked = self.asked;
         let before = self.written(subject)?;
+        // Once: the search would take a core from what is measured, several times a second.
+        let parties = subject.parties();
         let from = Instant::now() + WARM_UP;
         let until = from + Duration::from_secs(u64::from(asked.seconds));
         let mut publishing = self.publishers(subject, in_flight, (from, until));
@@ -289,11 +292,12 @@ impl Bench<'_> {
                     seen.took.extend(one.took);
                 }
                 Err(_) => {
-                    resident = resident.max(subject.most_resident());
+                    resident = resident.max(usage::most_resident(&parties));
                     subject.check()?;
                 }
             }
         }
+        resident = resident.max(usage::most_resident(&subject.parties()));
         let written = self.written(subject)? - before;
         let payload = seen.acknowledged as f64 * f64::from(asked.payload) * f64::from(subject.copies());
         let device_bytes = written as f64 / payload.max(1.0);
@@ -375,9 +379,4 @@ async fn refuse_full(site: &Site) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Bytes of memory of the board that uses most.
-fn most_resident(site: &Site) -> u64 {
-    usage::of(&site.groups()).iter().map(|usage| usage.resident).max().unwrap_or(0)
 }

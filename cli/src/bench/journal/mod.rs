@@ -187,8 +187,7 @@ impl Bench<'_> {
             ready.push(begun.elapsed().as_secs_f64() * 1000.0);
             let watched = Instant::now();
             while watched.elapsed() < WATCH {
-                let now = usage::of(&site.groups()).iter().map(|usage| usage.resident).max();
-                resident = resident.max(now.unwrap_or(0));
+                resident = resident.max(usage::most_resident(&usage::members(&site.groups())));
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             site.kill(0);

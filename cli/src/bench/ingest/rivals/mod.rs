@@ -159,10 +159,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Bytes of memory of the member that uses most.
-    pub(super) fn most_resident(&self) -> u64 {
-        let of = |member: &Member| member.kin.all().into_iter().map(usage::resident).sum();
-        self.members.iter().map(of).max().unwrap_or(0)
+    /// The processes of each member.
+    pub(super) fn parties(&self) -> Vec<Vec<u32>> {
+        self.members.iter().map(|member| member.kin.all()).collect()
     }
 
     /// Bytes of pages that all members made dirty.

@@ -54,6 +54,10 @@ pub enum Command {
     Config(Config),
     /// Ask boards and gateways how they are
     Status(Status),
+    /// Show the sites that gateways serve, those in trouble first
+    Sites(Sites),
+    /// Show what happened at a site, as its gateway knows it
+    Events(Events),
     /// Look into a board's journal, whether the board runs or not
     Journal(Journal),
     /// Take copies of a gateway's store while it runs, list and check them
@@ -259,6 +263,67 @@ pub struct Status {
     /// How long one of them may take to answer, in milliseconds: 10 to 60000.
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub timeout_ms: u64,
+}
+
+/// Which gateways are asked, and how they answer.
+#[derive(Debug, Args)]
+pub struct OfGateways {
+    /// Ask the gateway of a site that `roadstead init` made.
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["config", "url"])]
+    pub dir: Option<PathBuf>,
+    /// Ask the gateway of this configuration. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Ask the gateway at this address, such as https://10.1.0.1:7402. May be given several times.
+    #[arg(long, value_name = "URL")]
+    pub url: Vec<String>,
+    /// The certificate that an https:// address given with --url must have, PEM.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub certificate: Option<PathBuf>,
+    /// The token that is shown to whom is asked.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// How to answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// How long one of them may take to answer, in milliseconds: 10 to 60000.
+    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub timeout_ms: u64,
+}
+
+/// `roadstead sites`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead sites --dir site
+  roadstead sites --config gateway.toml --token-file viewer.token
+  roadstead sites --url https://10.1.0.1:7402 --certificate gateway.pem --token-file viewer.token
+  roadstead sites --dir site -o json | jq '.[].state'
+
+Exits with 1 if no gateway answered.")]
+pub struct Sites {
+    #[command(flatten)]
+    pub of: OfGateways,
+}
+
+/// `roadstead events`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roadstead events north-4 --config gateway.toml
+  roadstead events north-4 --dir site --limit 20
+  roadstead events north-4 --config gateway.toml -o json | jq '.[0]'
+
+Newest first. A gateway keeps the last 10,000 of all its sites. Exits with 1 if no gateway answered, or none serves the site.")]
+pub struct Events {
+    /// The site's name.
+    #[arg(value_name = "SITE", value_parser = check_name)]
+    pub site: Name,
+    /// How many at most: 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub of: OfGateways,
 }
 
 /// `roadstead leader`.

@@ -72,6 +72,8 @@ fn perform(command: Option<Command>) -> Result<ExitCode, Failure> {
         },
         Some(Command::Journal(asked)) => journal::run(&asked),
         Some(Command::Status(asked)) => status::run(&asked),
+        Some(Command::Sites(asked)) => status::region::sites(&asked),
+        Some(Command::Events(asked)) => status::region::events(&asked),
         Some(Command::Backup(asked)) => backups::run(&asked.command),
         Some(Command::Restore(asked)) => backups::restore(&asked),
         Some(Command::Drill(asked)) => drill::run(&asked.command),

@@ -2,6 +2,7 @@
 //! nobody answered.
 
 pub(crate) mod client;
+pub(crate) mod region;
 mod table;
 
 use std::fs;
@@ -193,10 +194,26 @@ pub(crate) fn listens_at(mut listen: std::net::SocketAddr) -> String {
 
 /// All at once; the answers in the order of `targets`.
 async fn ask_all(targets: Vec<Target>, within: Duration) -> Vec<Answer> {
-    let asking: Vec<_> = targets
-        .into_iter()
-        .map(|target| tokio::spawn(async move { ask(target, within).await }))
-        .collect();
+    gather(targets, |target| ask(target, within)).await
+}
+
+/// The same for the page `path`, whoever they are.
+async fn ask_all_at(targets: Vec<Target>, path: &str, within: Duration) -> Vec<Answer> {
+    gather(targets, |target| {
+        let path = path.to_owned();
+        async move {
+            let said = said(&target, &path, within).await;
+            Answer { target, said }
+        }
+    })
+    .await
+}
+
+async fn gather<F>(targets: Vec<Target>, ask: impl Fn(Target) -> F) -> Vec<Answer>
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let asking: Vec<_> = targets.into_iter().map(|target| tokio::spawn(ask(target))).collect();
     let mut answers = Vec::with_capacity(asking.len());
     for asked in asking {
         // A task ends without its answer only by a panic, which has been shown already.

@@ -253,7 +253,8 @@ fn uplink(status: &Value) -> String {
     }
 }
 
-fn word(value: &Value) -> String {
+/// A value as one word or line.
+pub(super) fn word(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         // What another machine says may hold anything; a terminal obeys control characters.

@@ -25,6 +25,7 @@ pub(super) fn site(name: &Name, picture: &SitePicture, history: Option<&SiteHist
             "term": told.term.to_string(),
             "age_ms": u64::try_from(now.since(told.at).as_millis()).unwrap_or(u64::MAX),
             "boards": told.report.boards.len(),
+            "backlog": told.report.boards.iter().map(|line| line.backlog).fold(0, u64::saturating_add),
             "boards_alive": told.report.boards.iter().filter(|line| line.alive).count(),
         })
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -60,7 +60,7 @@ pub(crate) fn router(pages: Pages, token: Option<StatusToken>) -> Router {
         .with_state(pages);
     match token {
         Some(token) => open.layer(from_fn_with_state(token, askers::ask)),
-        None => open,
+        None => open.layer(from_fn(link::http::no_foreign_name)),
     }
 }
 

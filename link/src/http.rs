@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
+use axum::http::header::HOST;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
@@ -68,6 +69,32 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The certificate with which it has proved itself, where TLS asked for one and it had one.
     pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// Stands before pages that ask nobody who they are, because they are on loopback: refuses a request whose `Host` is a name of
+/// the public DNS. A web page anywhere may let its own name point at 127.0.0.1, and would then read these pages in its visitor's
+/// browser as if they were its own (DNS rebinding). An address, `localhost` and a name without a dot are nobody's page elsewhere.
+pub async fn no_foreign_name(request: Request, next: Next) -> Response {
+    let named = request.headers().get(HOST).map(|host| host.to_str().unwrap_or("?.?"));
+    match named.or_else(|| request.uri().host()) {
+        Some(host) if is_foreign_name(host) => {
+            let error = "these pages ask nobody who they are, so they answer to this machine's own names alone: use \
+                         127.0.0.1 or localhost, or set up access for others";
+            Refused::new(StatusCode::FORBIDDEN, error).into_response()
+        }
+        Some(_) | None => next.run(request).await,
+    }
+}
+
+/// Whether `host`, a name or an address with or without a port, may be a name that somebody else has in the DNS.
+pub fn is_foreign_name(host: &str) -> bool {
+    if host.starts_with('[') {
+        return false;
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let is_address = name.parse::<std::net::Ipv4Addr>().is_ok();
+    name.contains('.') && !is_address && !name.ends_with(".localhost")
 }
 
 /// What a connection goes through before HTTP is spoken on it.

@@ -64,6 +64,7 @@ pub(crate) async fn guard(State(access): State<Access>, mut request: Request, ne
         asker.visitor = match identify(&access, &asker, !pattern.starts_with(LIVE)).await {
             // Whoever is on this machine may look, but nobody is an admin.
             Ok(Pass::Open) if needed(&pattern) > Role::Viewer => return may_not(&pattern),
+            Ok(Pass::Open) if names_somebody_else(request.headers()) => return elsewhere(),
             Ok(Pass::Open) => None,
             Ok(Pass::Known(visitor)) if visitor.role < needed(&pattern) => return may_not(&pattern),
             Ok(Pass::Known(visitor)) => Some(visitor),
@@ -79,6 +80,18 @@ pub(crate) async fn guard(State(access): State<Access>, mut request: Request, ne
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Where nobody is asked, a page of another name must not pass for ours: see [`link::http::no_foreign_name`].
+fn names_somebody_else(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?.?"));
+    host.is_some_and(link::http::is_foreign_name)
+}
+
+fn elsewhere() -> Response {
+    let error = "nobody is asked who they are here, so this machine's own names alone are answered: use 127.0.0.1 or \
+                 localhost, or make an account (`roadstead user add`)";
+    Refused::new(StatusCode::FORBIDDEN, error).into_response()
 }
 
 /// Who this is, by what they bring.

@@ -172,6 +172,21 @@ async fn a_person_signs_in_and_out_and_it_is_written_down() {
 }
 
 #[tokio::test]
+async fn without_accounts_no_page_of_another_name_passes_for_ours() {
+    let files = Files::new();
+    let running = files.start().await;
+    for (host, status) in [("rebind.evil.example:7402", "403"), ("localhost:7402", "200")] {
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        let request = format!("GET /api/sites HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_another_process_changes_is_seen_at_once() {
     let files = Files::new();
     add(&files, "alice", Role::Viewer);

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::routing::{get, post};
-use link::http::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_MAX, serve};
+use link::http::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_MAX, is_foreign_name, no_foreign_name, serve};
 use link::stop::{self, Stopper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -65,4 +66,41 @@ async fn many_dawdlers_keep_nobody_waiting() {
     let mut rest = Vec::new();
     let thrown_out = tokio::time::timeout(2 * HEAD_MAX, newest.read_to_end(&mut rest)).await;
     assert!(thrown_out.is_ok(), "a request's head may take for ever");
+}
+
+#[test]
+fn names_that_somebody_else_may_have_are_told_from_our_own() {
+    for host in [
+        "127.0.0.1",
+        "127.0.0.1:7402",
+        "[::1]:7402",
+        "[::1]",
+        "localhost:7402",
+        "LOCALHOST.",
+        "a.localhost:1",
+        "edge-7:7402",
+        "",
+    ] {
+        assert!(!is_foreign_name(host), "{host}");
+    }
+    for host in ["evil.example", "evil.example:7402", "127.0.0.1.evil.example:7402", "rebind.evil.example.", "?.?"] {
+        assert!(is_foreign_name(host), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn pages_that_ask_nobody_answer_to_no_foreign_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stopping, stop) = stop::signal();
+    let router = Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .layer(from_fn(no_foreign_name));
+    let serving = tokio::spawn(serve(listener, router, stop));
+    for (host, status) in [("evil.example", "403"), ("localhost", "200"), ("127.0.0.1:80", "200")] {
+        let answer = ask(address, &format!("GET /livez HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+    }
+    stopping.stop();
+    serving.await.unwrap();
 }

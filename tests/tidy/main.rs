@@ -64,6 +64,11 @@ fn limits_are_used() {
 }
 
 #[test]
+fn the_fuzz_targets_declare_what_they_import() {
+    hold(purity::undeclared_in_fuzz);
+}
+
+#[test]
 fn promises_name_tests_that_exist() {
     hold(papers::unproven_promises);
 }

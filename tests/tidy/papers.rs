@@ -253,7 +253,7 @@ const NAMED: [(&str, &str); 10] = [
 /// Files that name a registry's host or a folder of somebody's machine.
 pub(crate) fn named_hosts(tree: &Tree) -> Vec<String> {
     let mut complaints = Vec::new();
-    for file in tree.files().into_iter().filter(|file| file.path != "Cargo.lock") {
+    for file in tree.files().into_iter().filter(|file| !LOCKS.contains(&file.path.as_str())) {
         for (first, second) in NAMED {
             let name = format!("{first}{second}");
             let places = file.text.match_indices(&name).map(|(at, _)| at);
@@ -263,17 +263,23 @@ pub(crate) fn named_hosts(tree: &Tree) -> Vec<String> {
     complaints
 }
 
-/// Sources in the lock file that are not the one registry.
+/// What pins the versions of every crate: of the project, and of its fuzz targets.
+const LOCKS: [&str; 2] = ["Cargo.lock", "tests/fuzz/Cargo.lock"];
+
+/// Sources in the lock files that are not the one registry.
 pub(crate) fn foreign_sources(tree: &Tree) -> Vec<String> {
-    let Some(lock) = tree.get("Cargo.lock") else {
-        return vec!["Cargo.lock is missing".to_owned()];
-    };
     let usual = format!("source = \"registry+https://github.com/rust-lang/{}{}-index\"", NAMED[0].0, NAMED[0].1);
-    let sources = lock.text.lines().enumerate().filter(|(_, line)| line.starts_with("source = "));
-    sources
-        .filter(|(_, line)| *line != usual)
-        .map(|(at, line)| format!("Cargo.lock:{}: {line}", at + 1))
-        .collect()
+    let mut complaints = Vec::new();
+    for path in LOCKS {
+        let Some(lock) = tree.get(path) else {
+            complaints.push(format!("{path} is missing"));
+            continue;
+        };
+        let sources = lock.text.lines().enumerate().filter(|(_, line)| line.starts_with("source = "));
+        let foreign = sources.filter(|(_, line)| *line != usual);
+        complaints.extend(foreign.map(|(at, line)| format!("{path}:{}: {line}", at + 1)));
+    }
+    complaints
 }
 
 /// A complete set of promises, of which the first reads `first`.
@@ -363,7 +369,7 @@ fn a_named_host_or_machine_is_found() {
 #[test]
 fn a_foreign_source_is_found() {
     let usual = format!("source = \"registry+https://github.com/rust-lang/{}{}-index\"", NAMED[0].0, NAMED[0].1);
-    let complaints = |text: &str| foreign_sources(&Tree::sample(&[("Cargo.lock", text)])).len();
+    let complaints = |text: &str| foreign_sources(&Tree::sample(&LOCKS.map(|path| (path, text)))).len() / 2;
     assert_eq!(complaints(&usual), 0);
     assert_eq!(complaints(&format!("{usual}\nsource = \"git+https://example.net/x\"")), 1);
 }

@@ -216,6 +216,39 @@ pub(crate) fn idle_limits(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
+/// The fuzz targets' crate: a workspace of its own, which the build of the project does not build.
+const FUZZ: &str = "tests/fuzz/";
+
+/// Crates that the fuzz targets import and their crate does not depend on: the project builds their library as a module of its
+/// own tests, where other crates are at hand.
+pub(crate) fn undeclared_in_fuzz(tree: &Tree) -> Vec<String> {
+    let path = format!("{FUZZ}Cargo.toml");
+    let Some(manifest) = tree.get(&path) else {
+        return vec![format!("{path} is missing")];
+    };
+    let (_, dependencies) = manifest.text.split_once("[dependencies]").unwrap_or_default();
+    let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+    let declared: BTreeSet<String> = dependencies
+        .lines()
+        .filter_map(|line| Some(line.split_once('=')?.0.trim().replace('-', "_")))
+        .chain(["std", "core", "alloc", "crate", "super", "self", "fuzz"].map(str::to_owned))
+        .collect();
+    let mut complaints = Vec::new();
+    for file in tree.rust().filter(|file| file.path.starts_with(FUZZ)) {
+        let imports = file.code.match_indices("use ").map(|(at, found)| at + found.len());
+        for at in imports.filter(|at| file.code[..at - 4].trim_end_matches(' ').ends_with(['\n', '{', ';']) || *at == 4)
+        {
+            let name = code::word_at(&file.code, at);
+            // What a file declares itself is no crate.
+            let is_own = file.code.contains(&format!("mod {name};"));
+            if !is_own && !declared.contains(name) {
+                complaints.push(file.complain(at, format!("`{name}` is not among the dependencies in {path}")));
+            }
+        }
+    }
+    complaints
+}
+
 /// Complaints about ranks for a sample that has nothing but `path`.
 #[cfg(test)]
 fn rank_complaints(path: &str, text: &str) -> Vec<String> {
@@ -300,4 +333,15 @@ fn a_limit_that_nobody_names_is_idle() {
     let found = idle_limits(&Tree::sample(&[("shared/src/limits.rs", limits), ("shared/src/ids.rs", other)]));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("IDLE"), "{found:?}");
+}
+
+#[test]
+fn what_the_fuzz_targets_import_must_be_declared() {
+    let manifest = "[package]\nserde = 1\n[dependencies]\nlibfuzzer-sys = \"0.4\"\n[workspace]\nserde = 1\n";
+    let source =
+        "mod board;\nuse board::X;\nuse libfuzzer_sys::fuzz_target;\nuse core::fmt;\nuse serde::Serialize; // use it\n";
+    let files = [("tests/fuzz/Cargo.toml", manifest), ("tests/fuzz/src/lib.rs", source)];
+    let found = undeclared_in_fuzz(&Tree::sample(&files));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("`serde`"), "{found:?}");
 }

@@ -59,6 +59,7 @@ fn every_command_shows_examples_that_are_understood() {
         &["bench", "ingest"],
         &["bench", "failover"],
         &["bench", "drain"],
+        &["bench", "sites"],
     ] {
         let shown = help(path);
         let (_, examples) = shown

@@ -34,7 +34,7 @@ use serde::Deserialize;
 use shared::config::text::{ConfigError, Spanned, Text};
 
 /// Sites that one gateway serves. More are refused by the configuration.
-pub const SITES_MAX: usize = 1024;
+pub const SITES_MAX: usize = 4096;
 /// UDP port for boards where none is given.
 pub const QUIC_PORT: u16 = 7500;
 /// Machines that may be listed.

@@ -162,7 +162,7 @@ pub const READ_BYTES: u32 = 1024 * 1024 + 64 * 1024;
 /// Blocks stored in one transaction of the region.
 pub const TRANSACTION_BLOCKS_MAX: usize = 256;
 /// Sites that one gateway serves at once. At the limit further sessions are refused.
-pub const SESSIONS_MAX: usize = 1024;
+pub const SESSIONS_MAX: usize = 4096;
 
 /// Bytes of packed blocks in one transaction of the region: bounds how long the others wait for theirs.
 pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;

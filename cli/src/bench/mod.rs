@@ -13,6 +13,7 @@ mod journal;
 
 mod kin;
 mod leftovers;
+mod sites;
 mod usage;
 mod waits;
 
@@ -32,6 +33,7 @@ pub(crate) fn run(asked: &BenchCommand) -> Result<ExitCode, Failure> {
         BenchCommand::Ingest(asked) => until_interrupted(ingest::measure(asked), interrupted),
         BenchCommand::Journal(asked) => until_interrupted(journal::measure(asked), interrupted),
         BenchCommand::Failover(asked) => until_interrupted(failover::measure(asked), interrupted),
+        BenchCommand::Sites(asked) => until_interrupted(sites::measure(asked), interrupted),
         BenchCommand::Drain(asked) => until_interrupted(drain::measure(asked), interrupted),
     }
 }

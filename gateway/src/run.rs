@@ -33,7 +33,7 @@ use crate::owner::{Input, NOTES_MAX, Owner};
 use crate::picture::Picture;
 use crate::session;
 use crate::store::read::StoreReader;
-use crate::store::{Desk, Store, StoreError, StoreThread};
+use crate::store::{Desk, SqliteReader, SqliteStore, Store, StoreError, StoreThread};
 
 /// Inputs that wait for the owner. At the limit sessions are not read.
 const INPUTS_MAX: usize = 256;
@@ -107,9 +107,9 @@ pub struct Gateway {
     sites: Arc<Sites>,
     witness: Option<WitnessHost>,
     names: HubConfig,
-    store: Store,
+    store: Box<dyn Store>,
     memory: HubMemory,
-    reader: StoreReader,
+    reader: Box<dyn StoreReader>,
 }
 
 /// Opens the accounts and the audit log of `config`, which say who may look, and writes down that the gateway starts.
@@ -144,8 +144,8 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
         sites.load(site.name.clone(), &site.ca)?;
     }
     let sites = Arc::new(sites);
-    let (store, memory) = Store::open(&config.data_dir)?;
-    let reader = StoreReader::open(&config.data_dir)?;
+    let (store, memory) = SqliteStore::open(&config.data_dir)?;
+    let reader = SqliteReader::open(&config.data_dir)?;
     let (access, encrypted) = open_access(&config)?;
     let unbound = |source| GatewayError::Http { address: config.listen_http, source };
     let http = TcpListener::bind(config.listen_http).await.map_err(unbound)?;
@@ -171,9 +171,9 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
         sites,
         witness,
         names,
-        store,
+        store: Box::new(store),
         memory,
-        reader,
+        reader: Box::new(reader),
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use gateway::store::read::StoreReader;
+use gateway::store::read::{SqliteReader, StoreReader as _};
 use shared::ids::Name;
 
 use crate::load::Account;
@@ -35,8 +35,8 @@ fn site_name() -> Name {
 /// Every row in the store of `data_dir`; none where there is no store yet.
 pub(crate) fn rows(data_dir: &Path) -> Vec<Stored> {
     let mut found = Vec::new();
-    let Ok(reader) = StoreReader::open(data_dir) else { return found };
-    let read = reader.rows(&site_name(), |row| {
+    let Ok(reader) = SqliteReader::open(data_dir) else { return found };
+    let read = reader.rows(&site_name(), &mut |row| {
         let number = (row.key.kind == BY_NUMBER).then(|| u64::from_be_bytes(row.key.bytes[8..].try_into().unwrap()));
         found.push(Stored {
             publisher: row.publisher.to_owned(),
@@ -51,7 +51,7 @@ pub(crate) fn rows(data_dir: &Path) -> Vec<Stored> {
 
 /// How many readings the store has seen: rows, and copies of them that it counted.
 pub(crate) fn seen(data_dir: &Path) -> (u64, u64) {
-    let counts = StoreReader::open(data_dir).and_then(|reader| reader.counts(&site_name()));
+    let counts = SqliteReader::open(data_dir).and_then(|reader| reader.counts(&site_name()));
     counts.map_or((0, 0), |counts| (counts.sum(|stream| stream.rows), counts.sum(|stream| stream.duplicates)))
 }
 

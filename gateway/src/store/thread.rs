@@ -48,7 +48,11 @@ pub(crate) struct StoreThread {
 
 impl StoreThread {
     /// Starts the thread over `store`, with room for `jobs_max` jobs; what it has done comes out of the receiver.
-    pub(crate) fn start(store: Store, jobs_max: usize, metrics: Metrics) -> io::Result<(Self, mpsc::Receiver<Done>)> {
+    pub(crate) fn start(
+        store: Box<dyn Store>,
+        jobs_max: usize,
+        metrics: Metrics,
+    ) -> io::Result<(Self, mpsc::Receiver<Done>)> {
         let (jobs, waiting) = mpsc::channel(jobs_max);
         let (done, results) = mpsc::channel(jobs_max);
         let writer = Writer { store, waiting, done, metrics };
@@ -74,7 +78,7 @@ impl StoreThread {
 }
 
 struct Writer {
-    store: Store,
+    store: Box<dyn Store>,
     waiting: mpsc::Receiver<Job>,
     done: mpsc::Sender<Done>,
     metrics: Metrics,

@@ -8,6 +8,7 @@
 mod access;
 mod backups;
 mod browser;
+mod contract;
 mod deposits;
 mod filing;
 mod ingest;
@@ -16,4 +17,5 @@ mod pages;
 mod region;
 mod scratch;
 mod sessions;
+mod sqlite;
 mod store;

@@ -2,13 +2,14 @@
 //! reported. What is new and what is a row is decided by `shared::region`; here it is looked up and written.
 //!
 //! ```text
-//! store thread ──▶ trait Store ───────┬─ SqliteStore:   one file in the data directory, one gateway
-//! desk (API) ────▶ trait StoreReader ─┘
+//! store thread ──▶ trait Store ───────┬─ SqliteStore, SqliteReader:     one file in the data directory, one gateway
+//! desk (API) ────▶ trait StoreReader ─┴─ PostgresStore, PostgresReader: a database, any number of gateways
 //! ```
 //!
 //! | module | what |
 //! |---|---|
 //! | `sqlite` | the store in a file of its own |
+//! | `postgres` | the store in a database |
 //! | `read` | what is asked of a store, and the answers |
 //! | `counts` | how a stream's figures come out of what is stored |
 //! | `backup` | copies of the file |
@@ -17,6 +18,7 @@
 pub mod backup;
 mod counts;
 mod desk;
+pub mod postgres;
 pub mod read;
 mod sqlite;
 mod thread;
@@ -34,6 +36,7 @@ use shared::time::WallMillis;
 use shared::wire::uplink::Block;
 
 pub(crate) use self::desk::{Desk, Unanswered};
+pub use self::postgres::{Fault, PostgresPlace, PostgresReader, PostgresStore};
 pub use self::sqlite::{FILE, SqliteReader, SqliteStore};
 pub(crate) use self::thread::{Done, Job, StoreThread};
 
@@ -69,14 +72,76 @@ pub enum StoreError {
     /// The database refuses. Nothing of the transaction is stored.
     #[error("the store's database failed")]
     Database(#[from] rusqlite::Error),
+    /// The PostgreSQL server did not do what it was asked. Nothing of the transaction is stored, but where a commit had no
+    /// answer and the server is away since: then it is found out before anything else is stored.
+    #[error("{fault}")]
+    Postgres {
+        /// What kind of failure.
+        fault: Fault,
+        /// What it said.
+        #[source]
+        source: ::postgres::Error,
+    },
+    /// Rows could not be handed to the connection. Nothing of the transaction is stored.
+    #[error("rows could not be sent to the store's database")]
+    Piped(#[source] io::Error),
+    /// A file that the configuration names for the way to the database cannot be used. The operator's to mend.
+    #[error("cannot use {path}, which [store] names", path = path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database has tables of another version. Nothing was touched.
+    #[error(
+        "the database's schema roadstead has layout {found}, this build knows {known}: use the build that wrote it"
+    )]
+    Tables {
+        /// Their layout; 0 where none is named.
+        found: i32,
+        /// This build's.
+        known: i32,
+    },
+    /// What is acknowledged would not be safe in this database. The operator's to mend; nothing was stored.
+    #[error("the database will not do: {wrong}")]
+    Unsafe {
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
+    /// The database lacks what it has acknowledged: it was restored, or a standby without the last commits became primary. The
+    /// process must end: the next one has a new incarnation, and sites send again what they retain.
+    #[error(
+        "the database has forgotten some of the {known} transactions that it had committed: the gateway begins anew"
+    )]
+    Forgotten {
+        /// How many this gateway knows.
+        known: u64,
+    },
+    /// A row that must be there is not, or holds what none can.
+    #[error("the store's database lacks a row that it must have, or has one that cannot be")]
+    Vanished,
 }
 
 impl StoreError {
-    /// Whether trying again later can help: the disk is full or a reader is in the way. Everything else ends the
+    /// Whether trying again later can help: the disk is full, a reader is in the way, the server is away. Everything else ends the
     /// process: after a failed write or sync nobody knows what the file holds until it is opened afresh.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Directory { .. } | Self::Locked { .. } | Self::Layout { .. } => false,
+            Self::Directory { .. }
+            | Self::Locked { .. }
+            | Self::Layout { .. }
+            | Self::Unreadable { .. }
+            | Self::Tables { .. }
+            | Self::Unsafe { .. }
+            | Self::Forgotten { .. }
+            | Self::Vanished => false,
+            Self::Piped(_) => true,
+            Self::Postgres { fault, .. } => match fault {
+                Fault::Away | Fault::Busy | Fault::Conflict => true,
+                Fault::Refused => false,
+            },
             Self::Database(error) => matches!(
                 error.sqlite_error_code(),
                 Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)

@@ -14,10 +14,14 @@ use shared::region::ledger::FilingKey;
 use super::StoreError;
 
 pub use super::counts::{SiteCounts, StreamCounts};
+pub use super::postgres::PostgresReader;
 pub use super::sqlite::SqliteReader;
 
 /// A region's store, open for reading. A site that it does not know has nothing in it.
 pub trait StoreReader: fmt::Debug + Send {
+    /// Bytes that tables and indexes take on their disk, about; logs and what a crash needs are left out.
+    fn bytes(&self) -> Result<u64, StoreError>;
+
     /// The sites that have ever been welcomed, by name.
     fn sites(&self) -> Result<Vec<String>, StoreError>;
 

@@ -1,12 +1,15 @@
 //! The one contract that every store keeps, and what it is tried on: each test runs once for each store.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use gateway::store::read::{SqliteReader, StoreReader};
-use gateway::store::{FILE, SqliteStore, Store};
+use gateway::store::read::{PostgresReader, SqliteReader, StoreReader};
+use gateway::store::{FILE, PostgresPlace, PostgresStore, SqliteStore, Store};
 use shared::hub::HubMemory;
 
 use crate::scratch::Scratch;
+use crate::server::Server;
 
 /// A place for one store, empty at first.
 pub(crate) trait Rig {
@@ -33,7 +36,8 @@ pub(crate) trait Rig {
 macro_rules! contract {
     ($rig:expr) => {
         $crate::contract::contract! { $rig;
-            store: a_block_sent_again_adds_nothing_and_is_covered_again,
+            store:
+                a_block_sent_again_adds_nothing_and_is_covered_again,
                 blocks_that_overlap_within_and_across_transactions_store_each_sequence_once,
                 rows_come_in_order_of_board_epoch_and_sequence_whatever_the_order_of_arrival,
                 a_bad_block_leaves_nothing_behind_and_spares_the_rest,
@@ -46,8 +50,10 @@ macro_rules! contract {
                 the_widest_numbers_survive,
                 a_fence_rises_and_never_falls,
                 the_newest_of_a_class_come_from_each_of_its_streams,
-                many_names_and_many_records_at_once;
-            filing: a_counted_reading_over_two_boards_is_one_row,
+                many_names_and_many_records_at_once,
+                a_name_may_have_any_character;
+            filing:
+                a_counted_reading_over_two_boards_is_one_row,
                 one_block_may_hold_a_reading_twice,
                 kinds_of_keys_do_not_meet,
                 a_delivery_sent_again_is_one_row_in_either_order,
@@ -101,6 +107,56 @@ impl Rig for Sqlite {
     fn refuse_nothing(&self) {
         self.execute("DROP TRIGGER stop");
     }
+}
+
+/// A database of a server's.
+pub(crate) struct Postgres {
+    server: Arc<Server>,
+    name: String,
+    locked: Scratch,
+}
+
+impl Postgres {
+    /// `None`, and said so, where there is no server to start.
+    pub(crate) fn new() -> Option<Self> {
+        let server = Server::shared()?;
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("region_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        server.running().database(&name).unwrap();
+        Some(Self { server, name, locked: Scratch::new() })
+    }
+
+    pub(crate) fn place(&self) -> PostgresPlace {
+        PostgresPlace::new(&self.server.running().url(&self.name), None, None).unwrap()
+    }
+
+    /// Does what `sql` says, past the store.
+    pub(crate) fn execute(&self, sql: &str) {
+        self.server.running().execute(&self.name, sql).unwrap();
+    }
+}
+
+impl Rig for Postgres {
+    fn open(&self) -> (Box<dyn Store>, HubMemory) {
+        let (store, memory) = PostgresStore::open(&self.place(), self.locked.path()).unwrap();
+        (Box::new(store), memory)
+    }
+
+    fn reader(&self) -> Box<dyn StoreReader> {
+        Box::new(PostgresReader::open(&self.place()).unwrap())
+    }
+
+    fn refuse_sequence_9(&self) {
+        self.execute("ALTER TABLE roadstead.record ADD CONSTRAINT stop CHECK (seq <> 9)");
+    }
+
+    fn refuse_nothing(&self) {
+        self.execute("ALTER TABLE roadstead.record DROP CONSTRAINT stop");
+    }
+}
+
+mod postgres {
+    super::contract!(super::Postgres::new());
 }
 
 mod sqlite {

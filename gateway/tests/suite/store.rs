@@ -247,3 +247,23 @@ pub(crate) fn many_names_and_many_records_at_once(rig: &dyn Rig) {
     assert_eq!(seen, 2048);
     assert_eq!(reader.coverage(&site()).unwrap().len(), 2);
 }
+
+pub(crate) fn a_name_may_have_any_character(rig: &dyn Rig) {
+    let (mut store, reader) = rig.both();
+    let names = ["", "a\0b", "a\u{1a}0b", "ö", "\u{10ffff}", "'; DROP TABLE record; --", "a\\b"];
+    let readings: Vec<Reading<'_>> = names
+        .iter()
+        .map(|name| Reading { publisher: name, topic: name, ..reading(counted(1), b"\0\xff") })
+        .collect();
+    let tally = put(&mut *store, &[block_of(stream(1, 1), 1, &readings)])[0].unwrap();
+    assert_eq!((tally.rows, tally.duplicates), (names.len() as u64, 0), "no two of them are one");
+    let mut seen = Vec::new();
+    let each = &mut |row: Row<'_>| {
+        assert_eq!((row.topic, row.payload), (row.publisher, &b"\0\xff"[..]));
+        seen.push(row.publisher.to_owned());
+    };
+    reader.rows(&site(), each).unwrap();
+    assert_eq!(seen, names);
+    let again = block_of(stream(2, 1), 1, &readings);
+    assert_eq!(put(&mut *store, &[again])[0].unwrap().duplicates, names.len() as u64);
+}

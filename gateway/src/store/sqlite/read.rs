@@ -49,6 +49,12 @@ impl SqliteReader {
 }
 
 impl StoreReader for SqliteReader {
+    fn bytes(&self) -> Result<u64, StoreError> {
+        let select = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        let bytes: i64 = self.sql.query_row(select, [], |row| row.get(0))?;
+        Ok(bytes.cast_unsigned())
+    }
+
     fn sites(&self) -> Result<Vec<String>, StoreError> {
         let mut select = self.sql.prepare_cached("SELECT name FROM site ORDER BY name")?;
         let names = select.query_map([], |row| row.get(0))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway::config::GatewayConfig;
+use gateway::config::{GatewayConfig, StoreKind};
 use gateway::store::StoreError;
 use gateway::store::backup::{self, Backup, BackupError, Backups};
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(crate) fn run(asked: &BackupCommand) -> Result<ExitCode, Failure> {
 }
 
 fn take(asked: &BackupTake) -> Result<ExitCode, Failure> {
-    let gateway = gateway(&asked.config)?;
+    let gateway = with_a_file(&asked.config)?;
     let now = now();
     let taken = backup::take(&gateway.data_dir, &asked.to, &name(now), now);
     let outcome = taken.as_ref().map(|taken| format!("{}: {}", taken.name, contents(taken)));
@@ -90,7 +90,7 @@ fn verify(asked: &BackupVerify) -> Result<ExitCode, Failure> {
 
 /// Puts the newest backup back, or the newest that was taken by a time.
 pub(crate) fn restore(asked: &Restore) -> Result<ExitCode, Failure> {
-    let gateway = gateway(&asked.config)?;
+    let gateway = with_a_file(&asked.config)?;
     let Backups { whole: all, unreadable } = found(&asked.from)?;
     let is_meant = |backup: &&Backup| asked.to.as_ref().is_none_or(|to| date(backup.manifest.taken_ms) <= *to);
     let chosen = all.iter().rfind(is_meant);
@@ -151,6 +151,18 @@ pub(crate) fn gateway(config: &Path) -> Result<GatewayConfig, Failure> {
         Checked::Board(_) | Checked::Witness(_) => {
             Err(Failure::new(format!("{} is no gateway's", config.display())).remedy("give a gateway's"))
         }
+    }
+}
+
+/// The same of one whose store is a file, which is all that is copied here.
+fn with_a_file(config: &Path) -> Result<GatewayConfig, Failure> {
+    let gateway = gateway(config)?;
+    match gateway.store {
+        StoreKind::Sqlite => Ok(gateway),
+        StoreKind::Postgres(place) => Err(Failure::new(format!(
+            "the store of this gateway is the PostgreSQL database {place}, whose backups its own tools take"
+        ))
+        .remedy("pgBackRest or Barman for a point in time, pg_dump for a copy: docs/stores.md")),
     }
 }
 

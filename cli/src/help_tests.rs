@@ -60,6 +60,7 @@ fn every_command_shows_examples_that_are_understood() {
         &["bench", "failover"],
         &["bench", "drain"],
         &["bench", "sites"],
+        &["bench", "gateway"],
     ] {
         let shown = help(path);
         let (_, examples) = shown
@@ -149,6 +150,8 @@ fn ranges_of_arguments_hold_on_both_sides() {
         ("bench ingest --in-flight 1,65536", "bench ingest --in-flight 0"),
         ("bench ingest --payload 16", "bench ingest --payload 15"),
         ("bench ingest --against nats,nats-default,redis,rabbitmq,mosquitto", "bench ingest --against kafka"),
+        ("bench gateway --store postgres --block-records 1024", "bench gateway --block-records 1025"),
+        ("bench gateway --store sqlite --transaction-blocks 256", "bench gateway --store mysql"),
         ("bench journal --batch 1,2048", "bench journal --batch 2049"),
         ("bench drain --loss 0 --rate-mbit 0.1", "bench drain --loss 0.6"),
         ("bench drain --records 1000 --rate-mbit 1000", "bench drain --records 1000 --rate-mbit 1001"),

@@ -80,7 +80,7 @@ impl Shown {
     /// The store's answer.
     pub(crate) async fn ask<A: Send + 'static>(
         &self,
-        question: impl FnOnce(&StoreReader) -> Result<A, StoreError> + Send + 'static,
+        question: impl FnOnce(&dyn StoreReader) -> Result<A, StoreError> + Send + 'static,
     ) -> Result<A, Refused> {
         self.desk.ask(question).await.map_err(|unanswered| {
             let status = match unanswered {
@@ -178,9 +178,9 @@ async fn records(
     let question = Question::read(query.as_deref(), &["limit", "after"])?;
     let (limit, after) = (question.limit()?, question.after()?);
     let site = shown.site(&name)?;
-    let look = move |store: &StoreReader| {
+    let look = move |store: &dyn StoreReader| {
         let mut records = Vec::new();
-        let looked = store.look(&site, after, limit, |row| records.push(answers::record(&row)))?;
+        let looked = store.look(&site, after, limit, &mut |row| records.push(answers::record(&row)))?;
         Ok((records, looked.next.map(|next| next.to_string())))
     };
     let (records, next) = shown.ask(look).await?;

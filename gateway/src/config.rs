@@ -20,6 +20,12 @@
 //! machines_ca = "machines.pem"  # optional: clients with a certificate of this authority ...
 //! machines = ["prometheus"]     # ... for one of these names may read
 //!
+//! [store]                       # optional: without it, or with kind = "sqlite", a file in data_dir
+//! kind = "postgres"
+//! url = "postgres://roadstead@db-1.example,db-2.example/roadstead"
+//! password_file = "db.password" # optional: its first line
+//! ca = "db-ca.pem"              # needed where the server is not this machine: TLS, and who the server is
+//!
 //! [[site]]                      # one for each site
 //! name = "north-4"
 //! ca = "north-4-ca.pem"
@@ -32,6 +38,8 @@ use std::path::{Path, PathBuf};
 use link::tables::{self, RawIdentity, RawSite, ServedSite};
 use serde::Deserialize;
 use shared::config::text::{ConfigError, Spanned, Text};
+
+use crate::store::PostgresPlace;
 
 /// Sites that one gateway serves. More are refused by the configuration.
 pub const SITES_MAX: usize = 4096;
@@ -54,8 +62,11 @@ pub struct GatewayConfig {
     pub https: Option<Https>,
     /// Where it witnesses for its sites: QUIC, over UDP; `None` where it does not.
     pub listen_witness: Option<SocketAddr>,
-    /// Where the store lives; made where it does not exist.
+    /// Where the store lives, if it is a file, and the accounts, the audit log and what a witness must not forget; made where it
+    /// does not exist.
     pub data_dir: PathBuf,
+    /// What the region's store is.
+    pub store: StoreKind,
     /// Its certificate, PEM.
     pub certificate: PathBuf,
     /// The certificate's key, PEM.
@@ -66,6 +77,16 @@ pub struct GatewayConfig {
     pub sites: Vec<ServedSite>,
     /// SHA-256 of the file as it was read: what the audit log knows it by.
     pub digest: [u8; 32],
+}
+
+/// What the region's store is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreKind {
+    /// A file in the data directory: one gateway.
+    #[default]
+    Sqlite,
+    /// A PostgreSQL database: any number of gateways.
+    Postgres(PostgresPlace),
 }
 
 /// How HTTPS is spoken.
@@ -98,6 +119,8 @@ pub struct RawGateway {
     identity: RawIdentity,
     access: Option<RawAccess>,
     #[serde(default)]
+    store: RawStore,
+    #[serde(default)]
     site: Vec<RawSite>,
 }
 
@@ -116,6 +139,23 @@ struct RawAccess {
     key: PathBuf,
     machines_ca: Option<PathBuf>,
     machines: Option<Spanned<Vec<String>>>,
+}
+
+/// No `Debug`: the address may hold a password.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    kind: Option<Spanned<String>>,
+    url: Option<String>,
+    password_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
+}
+
+/// What it is, without where.
+impl std::fmt::Debug for RawStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawStore").field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 impl GatewayConfig {
@@ -163,12 +203,46 @@ impl RawGateway {
                 .map(|witness| address(text, "listen.witness", Some(witness), QUIC_PORT))
                 .transpose()?,
             data_dir: beside.join(&self.data_dir),
+            store: self.store.check(text, beside)?,
             certificate: beside.join(&self.identity.certificate),
             key: beside.join(&self.identity.key),
             ca: beside.join(&self.identity.ca),
             sites: tables::sites(text, "site", &self.site, beside, ("a gateway serves", SITES_MAX))?,
             digest: [0; 32],
         })
+    }
+}
+
+impl RawStore {
+    /// Words of refusal never hold the address: it may have a password in it.
+    fn check(&self, text: &Text<'_>, beside: &Path) -> Result<StoreKind, ConfigError> {
+        let is_bare = self.url.is_none() && self.password_file.is_none() && self.ca.is_none();
+        match self.kind.as_ref().map_or("sqlite", |kind| kind.get_ref().as_str()) {
+            "sqlite" if is_bare => Ok(StoreKind::Sqlite),
+            "sqlite" => Err(text
+                .refuse_all(
+                    "`store.url`, `password_file` and `ca` are for `kind = \"postgres\"`, and the kind is \"sqlite\"",
+                )
+                .suggest("say which store is meant: a file needs none of them")),
+            "postgres" => {
+                let Some(url) = &self.url else {
+                    return Err(text
+                        .refuse_all("`store.url` is missing: where the database is")
+                        .suggest("give one such as postgres://roadstead@127.0.0.1:5432/roadstead"));
+                };
+                let beside = |path: &PathBuf| beside.join(path);
+                let place =
+                    PostgresPlace::new(url, self.password_file.as_ref().map(beside), self.ca.as_ref().map(beside));
+                place
+                    .map(StoreKind::Postgres)
+                    .map_err(|why| text.refuse_all(format!("`store.url` will not do: {why}")))
+            }
+            other => {
+                let message = format!("`store.kind` is \"{other}\", but it must be \"sqlite\" or \"postgres\"");
+                let at = self.kind.as_ref().map_or(0..0, Spanned::span);
+                Err(text.refuse(at, message))
+            }
+        }
     }
 }
 
@@ -292,6 +366,29 @@ ca = "oak-ca.pem"
             .unwrap()
             .machines;
         assert!(machines.unwrap().names.contains("prometheus"));
+    }
+
+    #[test]
+    fn the_store_is_a_file_or_a_database_and_no_refusal_shows_a_password() {
+        let with = |store: &str| parse(&WHOLE.replace("[identity]", &format!("[store]\n{store}\n[identity]")));
+        assert_eq!(parse(WHOLE).unwrap().store, StoreKind::Sqlite);
+        assert_eq!(with("kind = \"sqlite\"").unwrap().store, StoreKind::Sqlite);
+        let url = "url = \"postgres://gate:hunter2@127.0.0.1/region\"";
+        let config = with(&format!("kind = \"postgres\"\n{url}")).unwrap();
+        assert!(matches!(config.store, StoreKind::Postgres(_)));
+        let shown = format!("{config:?}");
+        assert!(shown.contains("127.0.0.1:5432/region") && !shown.contains("hunter2"), "{shown}");
+        for (wrong, word) in [
+            (url.to_owned(), "sqlite"),
+            ("kind = \"postgres\"".to_owned(), "store.url"),
+            (format!("kind = \"oracle\"\n{url}"), "oracle"),
+            (format!("kind = \"postgres\"\n{}", url.replace("127.0.0.1", "db.example")), "`ca`"),
+            (format!("kind = \"postgres\"\n{}", url.replace("postgres://", "somewhere://")), "connection string"),
+            (format!("kind = \"postgres\"\n{}", url.replace("url", "uri")), "uri"),
+        ] {
+            let refusal = with(&wrong).unwrap_err().to_string();
+            assert!(refusal.contains(word) && !refusal.contains("hunter2"), "{refusal}");
+        }
     }
 
     #[test]

@@ -26,14 +26,14 @@ use crate::access::audit::{AuditError, AuditLog, Deed, Outcome};
 use crate::access::roll::{Roll, RollError};
 use crate::access::{Access, Counts, Keeper};
 use crate::api::{self, Shown};
-use crate::config::{GatewayConfig, Https, SITES_MAX, is_beyond_loopback};
+use crate::config::{GatewayConfig, Https, SITES_MAX, StoreKind, is_beyond_loopback};
 use crate::dashboard::{self, Histories};
 use crate::metrics::{Doors, Logins, Metrics, Sites as SiteMetrics, Witnessing};
 use crate::owner::{Input, NOTES_MAX, Owner};
 use crate::picture::Picture;
 use crate::session;
 use crate::store::read::StoreReader;
-use crate::store::{Desk, Store, StoreError, StoreThread};
+use crate::store::{Desk, PostgresReader, PostgresStore, SqliteReader, SqliteStore, Store, StoreError, StoreThread};
 
 /// Inputs that wait for the owner. At the limit sessions are not read.
 const INPUTS_MAX: usize = 256;
@@ -107,9 +107,9 @@ pub struct Gateway {
     sites: Arc<Sites>,
     witness: Option<WitnessHost>,
     names: HubConfig,
-    store: Store,
+    store: Box<dyn Store>,
     memory: HubMemory,
-    reader: StoreReader,
+    reader: Box<dyn StoreReader>,
 }
 
 /// Opens the accounts and the audit log of `config`, which say who may look, and writes down that the gateway starts.
@@ -136,6 +136,28 @@ fn open_access(config: &GatewayConfig) -> Result<(Access, Option<Encrypted>), Ga
     Ok((access, encrypted))
 }
 
+type Opened = (Box<dyn Store>, HubMemory, Box<dyn StoreReader>);
+
+/// Opens the store of `config`, for writing and for reading.
+async fn open_store(config: &GatewayConfig) -> Result<Opened, GatewayError> {
+    let (dir, kind) = (config.data_dir.clone(), config.store.clone());
+    // Opening blocks, and a client of PostgreSQL refuses to on a thread that runs tasks.
+    let open = move || -> Result<Opened, StoreError> {
+        Ok(match kind {
+            StoreKind::Sqlite => {
+                let (store, memory) = SqliteStore::open(&dir)?;
+                (Box::new(store), memory, Box::new(SqliteReader::open(&dir)?))
+            }
+            StoreKind::Postgres(place) => {
+                let (store, memory) = PostgresStore::open(&place, &dir)?;
+                tracing::info!(database = %place, "the store is a database");
+                (Box::new(store), memory, Box::new(PostgresReader::open(&place)?))
+            }
+        })
+    };
+    Ok(tokio::task::spawn_blocking(open).await.map_err(|_| GatewayError::Bug)??)
+}
+
 /// Opens the store and the ports of `config`. Serves nobody yet.
 pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
     let identity = Identity::load(&config.certificate, &config.key, &config.ca)?;
@@ -144,8 +166,7 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
         sites.load(site.name.clone(), &site.ca)?;
     }
     let sites = Arc::new(sites);
-    let (store, memory) = Store::open(&config.data_dir)?;
-    let reader = StoreReader::open(&config.data_dir)?;
+    let (store, memory, reader) = open_store(&config).await?;
     let (access, encrypted) = open_access(&config)?;
     let unbound = |source| GatewayError::Http { address: config.listen_http, source };
     let http = TcpListener::bind(config.listen_http).await.map_err(unbound)?;

@@ -122,6 +122,13 @@ impl Site {
         fs::write(path, edited).unwrap();
     }
 
+    /// Adds a table to the configuration of the gateway, which does not run yet.
+    pub(crate) fn extend_gateway(&self, table: &str) {
+        let path = &self.gateway.config;
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, format!("{text}\n{table}\n")).unwrap();
+    }
+
     /// Has a board started by a shell that runs `prelude` before.
     pub(crate) fn set_prelude(&mut self, board: usize, prelude: &str) {
         prelude.clone_into(&mut self.boards[board - 1].prelude);

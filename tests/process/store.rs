@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use gateway::store::read::StoreReader;
+use gateway::store::read::{SqliteReader, StoreReader};
 use shared::ids::Name;
 
 use crate::load::Account;
@@ -34,9 +34,13 @@ fn site_name() -> Name {
 
 /// Every row in the store of `data_dir`; none where there is no store yet.
 pub(crate) fn rows(data_dir: &Path) -> Vec<Stored> {
+    SqliteReader::open(data_dir).map_or_else(|_| Vec::new(), |reader| rows_of(&reader))
+}
+
+/// Every row in a store.
+pub(crate) fn rows_of(reader: &dyn StoreReader) -> Vec<Stored> {
     let mut found = Vec::new();
-    let Ok(reader) = StoreReader::open(data_dir) else { return found };
-    let read = reader.rows(&site_name(), |row| {
+    let read = reader.rows(&site_name(), &mut |row| {
         let number = (row.key.kind == BY_NUMBER).then(|| u64::from_be_bytes(row.key.bytes[8..].try_into().unwrap()));
         found.push(Stored {
             publisher: row.publisher.to_owned(),
@@ -51,7 +55,7 @@ pub(crate) fn rows(data_dir: &Path) -> Vec<Stored> {
 
 /// How many readings the store has seen: rows, and copies of them that it counted.
 pub(crate) fn seen(data_dir: &Path) -> (u64, u64) {
-    let counts = StoreReader::open(data_dir).and_then(|reader| reader.counts(&site_name()));
+    let counts = SqliteReader::open(data_dir).and_then(|reader| reader.counts(&site_name()));
     counts.map_or((0, 0), |counts| (counts.sum(|stream| stream.rows), counts.sum(|stream| stream.duplicates)))
 }
 
@@ -68,9 +72,14 @@ pub(crate) fn expect_all(site: &Site, accounts: &[Account]) {
 /// reading once, none twice, none that was not sent, each as it was sent, and in order within each stream. Returns
 /// every row.
 pub(crate) fn expect_stored(site: &Site, accounts: &[Account]) -> Vec<Stored> {
+    expect_read(accounts, || rows(&site.data_dir()))
+}
+
+/// The same of whatever `read` reads.
+pub(crate) fn expect_read(accounts: &[Account], mut read: impl FnMut() -> Vec<Stored>) -> Vec<Stored> {
     let mut found = Vec::new();
     until(DRAIN_MAX, || {
-        found = rows(&site.data_dir());
+        found = read();
         missing(accounts, &found).is_empty()
     });
     let missing = missing(accounts, &found);

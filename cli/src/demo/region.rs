@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use gateway::store::read::{self, StoreReader};
+use gateway::store::read::{self, SqliteReader, StoreReader as _};
 use shared::ids::Name;
 use shared::record::Kind;
 
@@ -17,7 +17,7 @@ const BY_NUMBER: u8 = 0;
 
 /// How many readings of `site` the store in `dir` holds; 0 where there is none yet.
 pub(crate) fn stored(dir: &Path, site: &Name) -> u64 {
-    let counted = StoreReader::open(dir).and_then(|store| store.counts(site));
+    let counted = SqliteReader::open(dir).and_then(|store| store.counts(site));
     counted.map_or(0, |counts| counts.sum(|stream| stream.rows))
 }
 
@@ -30,11 +30,11 @@ pub(crate) fn judge(
     drain_s: Option<f64>,
 ) -> Result<Verdict, Failure> {
     let cannot = |error| Failure::new(format!("cannot read the region's store in {}", dir.display())).because(error);
-    let store = StoreReader::open(dir).map_err(cannot)?;
+    let store = SqliteReader::open(dir).map_err(cannot)?;
     let mut judge = Judge::new(accounts);
     let mut streams = HashMap::new();
     store
-        .rows(site, |row| match row.kind {
+        .rows(site, &mut |row| match row.kind {
             Kind::Reading => {
                 let next = streams.len() as u64;
                 let stream = *streams.entry(row.stream).or_insert(next);
@@ -64,7 +64,7 @@ fn number(row: &read::Row<'_>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use gateway::store::{Deposit, Store};
+    use gateway::store::{Deposit, SqliteStore, Store as _};
     use shared::block::pack;
     use shared::ids::{BoardId, Class, Epoch, Origin, Stream};
     use shared::record::{Key, Reading};
@@ -98,7 +98,7 @@ mod tests {
         let origin = Origin { board: BoardId::new(1).unwrap(), epoch: Epoch { boot: 1, nonce: 5 } };
         let block = pack(Stream { origin, class: Class::Event }, 1, 4, &raw);
         let deposit = Deposit { site: site.clone(), fence: None, blocks: vec![block] };
-        Store::open(scratch.path())
+        SqliteStore::open(scratch.path())
             .unwrap()
             .0
             .transact(&[deposit], &[], WallMillis(1))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gateway::store::FILE;
 use gateway::store::backup;
-use gateway::store::read::StoreReader;
+use gateway::store::read::{SqliteReader, StoreReader as _};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -172,7 +172,7 @@ async fn stored(site: &mut Site, rows: u64) -> Result<(), Failure> {
     let mut there = 0;
     while begun.elapsed() < STORED_MAX {
         site.check()?;
-        let counted = StoreReader::open(&data).and_then(|store| store.counts(&name));
+        let counted = SqliteReader::open(&data).and_then(|store| store.counts(&name));
         there = counted.map_or(0, |counts| counts.sum(|stream| stream.rows));
         if there >= rows {
             return Ok(());
@@ -205,15 +205,15 @@ fn judge(site: &Site, records: u64) -> Result<(u64, u64), Failure> {
     let cannot = |error| Failure::new(format!("cannot read the region's store in {}", data.display())).because(error);
     let mut seen = vec![false; usize::try_from(records).unwrap_or(usize::MAX)];
     let mut duplicated = 0;
-    let store = StoreReader::open(&data).map_err(cannot)?;
-    let each = |row: gateway::store::read::Row<'_>| {
+    let store = SqliteReader::open(&data).map_err(cannot)?;
+    let mut each = |row: gateway::store::read::Row<'_>| {
         let number = feed::number(row.payload).and_then(|number| usize::try_from(number).ok());
         match number.and_then(|number| seen.get_mut(number)) {
             Some(seen) if !*seen => *seen = true,
             Some(_) | None => duplicated += 1,
         }
     };
-    store.rows(&site.plan().site, each).map_err(cannot)?;
+    store.rows(&site.plan().site, &mut each).map_err(cannot)?;
     let missing = seen.iter().filter(|seen| !**seen).count() as u64;
     Ok((missing, duplicated))
 }

@@ -40,9 +40,9 @@ struct Alarm {
 
 impl Stored {
     /// Reads it.
-    pub(super) fn read(store: &StoreReader, site: &Name) -> Result<Self, StoreError> {
+    pub(super) fn read(store: &dyn StoreReader, site: &Name) -> Result<Self, StoreError> {
         let mut alarms = Vec::new();
-        store.newest(site, Class::Alarm, ALARMS as u32, |row| {
+        store.newest(site, Class::Alarm, ALARMS as u32, &mut |row| {
             if row.kind == shared::record::Kind::Reading {
                 alarms.push(Alarm {
                     taken_ms: row.taken_ms,

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{FILE, StoreError, lock, schema};
+use super::sqlite::{FILE, schema};
+use super::{StoreError, lock};
 
 /// Bytes copied or digested at once.
 const PIECE_BYTES: usize = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! Where the API has its questions answered: a thread of its own with its own read-only connection, so that neither
+//! Where the API has its questions answered: a thread of its own with its own connection for reading, so that neither
 //! the writer nor the async tasks ever wait for a query.
 
 use std::io;
@@ -11,7 +11,7 @@ use super::read::StoreReader;
 /// Questions that may wait. At the limit the asker is told to come again.
 const QUESTIONS_MAX: usize = 64;
 
-type Question = Box<dyn FnOnce(&StoreReader) + Send>;
+type Question = Box<dyn FnOnce(&dyn StoreReader) + Send>;
 
 /// Asks the reader; clones ask the same one.
 #[derive(Clone, Debug)]
@@ -32,11 +32,11 @@ pub(crate) enum Unanswered {
 
 impl Desk {
     /// Starts the thread over `reader`; it ends when the last desk is dropped.
-    pub(crate) fn start(reader: StoreReader) -> io::Result<Self> {
+    pub(crate) fn start(reader: Box<dyn StoreReader>) -> io::Result<Self> {
         let (questions, mut waiting) = mpsc::channel::<Question>(QUESTIONS_MAX);
         let answer = move || {
             while let Some(question) = waiting.blocking_recv() {
-                question(&reader);
+                question(&*reader);
             }
         };
         std::thread::Builder::new().name("store-reader".to_owned()).spawn(answer)?;
@@ -46,10 +46,10 @@ impl Desk {
     /// The answer of `question`.
     pub(crate) async fn ask<A: Send + 'static>(
         &self,
-        question: impl FnOnce(&StoreReader) -> Result<A, StoreError> + Send + 'static,
+        question: impl FnOnce(&dyn StoreReader) -> Result<A, StoreError> + Send + 'static,
     ) -> Result<A, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        let question = move |reader: &StoreReader| {
+        let question = move |reader: &dyn StoreReader| {
             // The asker may have left meanwhile.
             let _ = answer.send(question(reader));
         };

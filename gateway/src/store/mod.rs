@@ -1,38 +1,45 @@
-//! The region's memory: one SQLite file with one writer. Blocks, rows, coverage, fences and counts change together in
-//! one transaction, synced before it is reported. What is new and what is a row is decided by `shared::region`; here it
-//! is looked up and written.
+//! The region's memory: blocks, rows, coverage, fences and counts change together in one transaction, durable before it is
+//! reported. What is new and what is a row is decided by `shared::region`; here it is looked up and written.
 //!
-//! | file | what |
+//! ```text
+//! store thread ──▶ trait Store ───────┬─ SqliteStore, SqliteReader:     one file in the data directory, one gateway
+//! desk (API) ────▶ trait StoreReader ─┴─ PostgresStore, PostgresReader: a database, any number of gateways
+//! ```
+//!
+//! | module | what |
 //! |---|---|
-//! | `region.sqlite`, `-wal`, `-shm` | the store |
-//! | `lock` | held while a gateway runs, so that there is one writer |
+//! | `sqlite` | the store in a file of its own |
+//! | `postgres` | the store in a database |
+//! | `read` | what is asked of a store, and the answers |
+//! | `counts` | how a stream's figures come out of what is stored |
+//! | `backup` | copies of the file |
+//! | `thread`, `desk` | the thread that writes, and the one that answers |
 
 pub mod backup;
 mod counts;
-mod deposit;
 mod desk;
-mod ids;
-mod look;
+pub mod postgres;
 pub mod read;
-mod schema;
+mod sqlite;
 mod thread;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use shared::hub::{HubMemory, Stored};
+use rusqlite::ErrorCode;
+use shared::hub::Stored;
 use shared::ids::{Name, Stream, Term};
 use shared::ranges::RangeSet;
 use shared::time::WallMillis;
 use shared::wire::uplink::Block;
 
 pub(crate) use self::desk::{Desk, Unanswered};
+pub use self::postgres::{Fault, PostgresPlace, PostgresReader, PostgresStore};
+pub use self::sqlite::{FILE, SqliteReader, SqliteStore};
 pub(crate) use self::thread::{Done, Job, StoreThread};
 
-/// Name of the store's file in the data directory.
-pub const FILE: &str = "region.sqlite";
 /// Events kept; the oldest go first.
 pub const EVENTS_MAX: u64 = 10_000;
 
@@ -55,7 +62,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Written by another version, or by something else. Nothing was touched.
-    #[error("{path} has layout {found}, this build knows {known}: use the build that wrote it", path = path.display(), known = schema::VERSION)]
+    #[error("{path} has layout {found}, this build knows {known}: use the build that wrote it", path = path.display(), known = sqlite::schema::VERSION)]
     Layout {
         /// Which file.
         path: PathBuf,
@@ -65,14 +72,76 @@ pub enum StoreError {
     /// The database refuses. Nothing of the transaction is stored.
     #[error("the store's database failed")]
     Database(#[from] rusqlite::Error),
+    /// The PostgreSQL server did not do what it was asked. Nothing of the transaction is stored, but where a commit had no
+    /// answer and the server is away since: then it is found out before anything else is stored.
+    #[error("{fault}")]
+    Postgres {
+        /// What kind of failure.
+        fault: Fault,
+        /// What it said.
+        #[source]
+        source: ::postgres::Error,
+    },
+    /// Rows could not be handed to the connection. Nothing of the transaction is stored.
+    #[error("rows could not be sent to the store's database")]
+    Piped(#[source] io::Error),
+    /// A file that the configuration names for the way to the database cannot be used. The operator's to mend.
+    #[error("cannot use {path}, which [store] names", path = path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database has tables of another version. Nothing was touched.
+    #[error(
+        "the database's schema roadstead has layout {found}, this build knows {known}: use the build that wrote it"
+    )]
+    Tables {
+        /// Their layout; 0 where none is named.
+        found: i32,
+        /// This build's.
+        known: i32,
+    },
+    /// What is acknowledged would not be safe in this database. The operator's to mend; nothing was stored.
+    #[error("the database will not do: {wrong}")]
+    Unsafe {
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
+    /// The database lacks what it has acknowledged: it was restored, or a standby without the last commits became primary. The
+    /// process must end: the next one has a new incarnation, and sites send again what they retain.
+    #[error(
+        "the database has forgotten some of the {known} transactions that it had committed: the gateway begins anew"
+    )]
+    Forgotten {
+        /// How many this gateway knows.
+        known: u64,
+    },
+    /// A row that must be there is not, or holds what none can.
+    #[error("the store's database lacks a row that it must have, or has one that cannot be")]
+    Vanished,
 }
 
 impl StoreError {
-    /// Whether trying again later can help: the disk is full or a reader is in the way. Everything else ends the
+    /// Whether trying again later can help: the disk is full, a reader is in the way, the server is away. Everything else ends the
     /// process: after a failed write or sync nobody knows what the file holds until it is opened afresh.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Directory { .. } | Self::Locked { .. } | Self::Layout { .. } => false,
+            Self::Directory { .. }
+            | Self::Locked { .. }
+            | Self::Layout { .. }
+            | Self::Unreadable { .. }
+            | Self::Tables { .. }
+            | Self::Unsafe { .. }
+            | Self::Forgotten { .. }
+            | Self::Vanished => false,
+            Self::Piped(_) => true,
+            Self::Postgres { fault, .. } => match fault {
+                Fault::Away | Fault::Busy | Fault::Conflict => true,
+                Fault::Refused => false,
+            },
             Self::Database(error) => matches!(
                 error.sqlite_error_code(),
                 Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
@@ -105,78 +174,29 @@ pub struct Happening {
     pub detail: String,
 }
 
-/// The store, open for writing.
-#[derive(Debug)]
-pub struct Store {
-    connection: Connection,
-    ids: ids::Ids,
-    /// Held for its lock.
-    _lock: File,
-}
-
-impl Store {
-    /// Opens the store in `dir`, making both where they do not exist, and tells what it remembers.
-    ///
-    /// The incarnation is drawn anew at every opening: a store cannot know that it was restored from an older copy, and
-    /// all that a new number costs is that sites ask for the coverage again.
-    pub fn open(dir: &Path) -> Result<(Self, HubMemory), StoreError> {
-        let unusable = |source| StoreError::Directory { path: dir.to_owned(), source };
-        std::fs::create_dir_all(dir).map_err(unusable)?;
-        let lock = lock(dir)?;
-        let mut connection = schema::open(&dir.join(FILE))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
-        let incarnation = link::entropy::draw().map_err(unusable)?;
-        let memory = schema::remember(&mut connection, incarnation)?;
-        Ok((Self { connection, ids: ids::Ids::default(), _lock: lock }, memory))
-    }
-
-    /// In one transaction, in order: each site's fence and blocks, and what happened. On success it is synced, and each
+/// A region's store, open for writing. It promises, whatever it is made of:
+///
+/// * A record is stored once by its address (origin, epoch, class, sequence), and a reading is a row once by its publisher's
+///   key, whoever sends it, how often and in whatever order.
+/// * Coverage and rows change in the same transaction: what is covered is stored, and what is stored is covered.
+/// * What [`transact`](Self::transact) has returned is durable. What it has refused is not there.
+/// * Two that write the same place at once are put in order; neither loses or doubles what the other has written.
+pub trait Store: fmt::Debug + Send {
+    /// In one transaction, in order: each site's fence and blocks, and what happened. On success it is durable, and each
     /// deposit has one outcome a block; a block that does not hold together left nothing behind and spares the rest. On
-    /// an error nothing is stored.
-    pub fn transact(
+    /// an error nothing is stored. A fence is never lowered.
+    fn transact(
         &mut self,
         deposits: &[Deposit],
         happenings: &[Happening],
         now: WallMillis,
-    ) -> Result<Vec<Vec<Stored>>, StoreError> {
-        let result = self.try_transact(deposits, happenings, now);
-        if result.is_err() {
-            // Identities that the transaction gave out are gone with it.
-            self.ids.forget();
-        }
-        result
-    }
-
-    fn try_transact(
-        &mut self,
-        deposits: &[Deposit],
-        happenings: &[Happening],
-        now: WallMillis,
-    ) -> Result<Vec<Vec<Stored>>, StoreError> {
-        // Immediate: the one writer takes its lock first, and never fails half-way for want of it.
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut filing = deposit::Filing::new(&transaction, &mut self.ids, now);
-        let stored = deposits
-            .iter()
-            .map(|deposit| filing.deposit(deposit))
-            .collect::<Result<Vec<_>, _>>()?;
-        filing.happenings(happenings)?;
-        transaction.commit()?;
-        Ok(stored)
-    }
+    ) -> Result<Vec<Vec<Stored>>, StoreError>;
 
     /// What is covered of these streams of `site`; streams that the store does not know are left out.
-    pub fn load(&mut self, site: &Name, streams: &[Stream]) -> Result<Vec<(Stream, RangeSet)>, StoreError> {
-        let mut loaded = Vec::new();
-        for stream in streams {
-            if let Some(id) = self.ids.find_stream(&self.connection, site, stream)? {
-                loaded.push((*stream, deposit::coverage(&self.connection, id)?));
-            }
-        }
-        Ok(loaded)
-    }
+    fn load(&mut self, site: &Name, streams: &[Stream]) -> Result<Vec<(Stream, RangeSet)>, StoreError>;
 }
 
+/// Holds a directory for this process alone.
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let unusable = |source| StoreError::Directory { path: dir.to_owned(), source };
     let file = File::options()

@@ -1,26 +1,60 @@
-//! Reading the store from outside of the writer: the same file, read-only, also while a gateway writes it, also after
-//! one was killed. What it returns is one committed state a call.
+//! What is asked of a store from outside of its writer, and the answers: also while a gateway writes it, also after one was
+//! killed. What a store returns is one committed state a call.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
-use shared::ids::{Name, Seq, Stream};
-use shared::ranges::RangeSet;
+use shared::ids::{Class, Name, Seq, Stream};
+use shared::ranges::{RangeSet, SeqRange};
 use shared::record::{GapReason, Kind};
 use shared::region::ledger::FilingKey;
 
-use super::deposit::{range_at, stream_at};
-use super::ids::SiteId;
-use super::{FILE, StoreError, deposit, schema};
+use super::StoreError;
 
 pub use super::counts::{SiteCounts, StreamCounts};
-pub use super::look::{Cursor, Looked};
+pub use super::postgres::PostgresReader;
+pub use super::sqlite::SqliteReader;
 
-/// The store, open for reading.
-#[derive(Debug)]
-pub struct StoreReader {
-    pub(super) sql: Connection,
+/// A region's store, open for reading. A site that it does not know has nothing in it.
+pub trait StoreReader: fmt::Debug + Send {
+    /// Bytes that tables and indexes take on their disk, about; logs and what a crash needs are left out.
+    fn bytes(&self) -> Result<u64, StoreError>;
+
+    /// The sites that have ever been welcomed, by name.
+    fn sites(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Rows of every site that has any stream, by its name.
+    fn stored(&self) -> Result<BTreeMap<String, u64>, StoreError>;
+
+    /// Counts of `site`, all of one moment.
+    fn counts(&self, site: &Name) -> Result<SiteCounts, StoreError>;
+
+    /// What is covered of every stream of `site`, in order of board, epoch and class.
+    fn coverage(&self, site: &Name) -> Result<Vec<(Stream, RangeSet)>, StoreError>;
+
+    /// What gap records of `site` declared lost, in order of arrival.
+    fn shed(&self, site: &Name) -> Result<Vec<Shed>, StoreError>;
+
+    /// The newest events of `site`, newest first.
+    fn events(&self, site: &Name, limit: u32) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Every stored record of `site`, gaps included, in order of board, epoch, class and sequence; returns how many.
+    fn rows(&self, site: &Name, each: &mut dyn FnMut(Row<'_>)) -> Result<u64, StoreError>;
+
+    /// At most `limit` rows of `site`: the newest, newest first; or with `after` those that arrived after that place,
+    /// oldest first.
+    fn look(
+        &self,
+        site: &Name,
+        after: Option<Cursor>,
+        limit: u32,
+        each: &mut dyn FnMut(Row<'_>),
+    ) -> Result<Looked, StoreError>;
+
+    /// The newest rows of one class of `site`, at most `limit` of each of its streams, in no order.
+    fn newest(&self, site: &Name, class: Class, limit: u32, each: &mut dyn FnMut(Row<'_>)) -> Result<(), StoreError>;
 }
 
 /// A stored record, borrowed from the database.
@@ -51,7 +85,7 @@ pub struct Shed {
     /// Of which stream.
     pub stream: Stream,
     /// Which sequences. Some may be stored after all: another board still had them.
-    pub range: shared::ranges::SeqRange,
+    pub range: SeqRange,
     /// Bytes of their records.
     pub bytes: u64,
     /// Why.
@@ -69,113 +103,36 @@ pub struct StoredEvent {
     pub detail: String,
 }
 
-impl StoreReader {
-    /// Opens the store in the data directory `dir`.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self { sql: schema::open_to_read(&dir.join(FILE))? })
-    }
+/// A place in the order of arrival: `<block>-<sequence>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    pub(super) block: i64,
+    pub(super) seq: Seq,
+}
 
-    /// The sites that have ever been welcomed, by name.
-    pub fn sites(&self) -> Result<Vec<String>, StoreError> {
-        let mut select = self.sql.prepare_cached("SELECT name FROM site ORDER BY name")?;
-        let names = select.query_map([], |row| row.get(0))?;
-        Ok(names.collect::<Result<_, _>>()?)
-    }
-
-    /// Every stored record of `site`, gaps included, in order of board, epoch, class and sequence; returns how many.
-    /// A site that the store does not know has none.
-    pub fn rows(&self, site: &Name, mut each: impl FnMut(Row<'_>)) -> Result<u64, StoreError> {
-        let reading = self.sql.unchecked_transaction()?;
-        let mut count = 0;
-        for (id, stream) in self.streams(site)? {
-            let mut select = reading.prepare_cached(
-                "SELECT r.seq, r.kind, p.name, r.key_kind, r.key, r.taken_ms, t.name, r.payload
-                 FROM record r JOIN publisher p ON p.id = r.publisher JOIN topic t ON t.id = r.topic
-                 WHERE r.stream = ?1 ORDER BY r.seq",
-            )?;
-            let mut rows = select.query([id])?;
-            while let Some(row) = rows.next()? {
-                each(row_of(stream, row)?);
-                count += 1;
-            }
-        }
-        Ok(count)
-    }
-
-    /// What is covered of every stream of `site`.
-    pub fn coverage(&self, site: &Name) -> Result<Vec<(Stream, RangeSet)>, StoreError> {
-        let _reading = self.sql.unchecked_transaction()?;
-        let streams = self.streams(site)?;
-        let covered = |(id, stream)| Ok((stream, deposit::coverage(&self.sql, id)?));
-        streams.into_iter().map(covered).collect()
-    }
-
-    /// What gap records of `site` declared lost, in order of arrival.
-    pub fn shed(&self, site: &Name) -> Result<Vec<Shed>, StoreError> {
-        let mut select = self.sql.prepare_cached(
-            "SELECT s.board, s.boot, s.nonce, s.class, d.first, d.last, d.bytes, d.reason
-             FROM shed d JOIN stream s ON s.id = d.stream JOIN site ON site.id = s.site
-             WHERE site.name = ?1 ORDER BY d.id",
-        )?;
-        let shed = select.query_map([site.as_str()], |row| {
-            let (bytes, reason): (i64, u8) = (row.get(6)?, row.get(7)?);
-            let reason = if reason == GapReason::JournalFull as u8 {
-                GapReason::JournalFull
-            } else {
-                GapReason::Damaged
-            };
-            Ok(Shed { stream: stream_at(row, 0)?, range: range_at(row, 4)?, bytes: bytes.cast_unsigned(), reason })
-        })?;
-        Ok(shed.collect::<Result<_, _>>()?)
-    }
-
-    /// The newest events of `site`, newest first.
-    pub fn events(&self, site: &Name, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
-        let mut select = self.sql.prepare_cached(
-            "SELECT e.at_ms, e.name, e.detail FROM event e JOIN site s ON s.id = e.site
-             WHERE s.name = ?1 ORDER BY e.id DESC LIMIT ?2",
-        )?;
-        let events = select.query_map(params![site.as_str(), limit], |row| {
-            Ok(StoredEvent { at_ms: row.get(0)?, name: row.get(1)?, detail: row.get(2)? })
-        })?;
-        Ok(events.collect::<Result<_, _>>()?)
-    }
-
-    /// Streams of `site` with their numbers, in order of board, epoch and class.
-    pub(super) fn streams(&self, site: &Name) -> Result<Vec<(i64, Stream)>, StoreError> {
-        let mut select = self.sql.prepare_cached(
-            "SELECT s.board, s.boot, s.nonce, s.class, s.id FROM stream s JOIN site ON site.id = s.site
-             WHERE site.name = ?1 ORDER BY s.board, s.boot, s.nonce, s.class",
-        )?;
-        let streams = select.query_map([site.as_str()], |row| Ok((row.get(4)?, stream_at(row, 0)?)))?;
-        Ok(streams.collect::<Result<_, _>>()?)
-    }
-
-    pub(super) fn site(&self, site: &Name) -> Result<Option<SiteId>, StoreError> {
-        let found = self
-            .sql
-            .prepare_cached("SELECT id FROM site WHERE name = ?1")?
-            .query_row([site.as_str()], |row| row.get(0))
-            .optional()?;
-        Ok(found)
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.block, self.seq)
     }
 }
 
-/// The record in the columns seq, kind, publisher, key_kind, key, taken_ms, topic, payload.
-pub(super) fn row_of<'r>(stream: Stream, row: &'r rusqlite::Row<'_>) -> Result<Row<'r>, StoreError> {
-    let (seq, kind): (i64, u8) = (row.get(0)?, row.get(1)?);
-    Ok(Row {
-        stream,
-        seq: seq.cast_unsigned(),
-        kind: if kind == Kind::Gap as u8 { Kind::Gap } else { Kind::Reading },
-        publisher: text(row, 2)?,
-        key: FilingKey { kind: row.get(3)?, bytes: row.get(4)? },
-        taken_ms: row.get(5)?,
-        topic: text(row, 6)?,
-        payload: row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?,
-    })
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "a place is written <block>-<sequence>, as `next` in an earlier answer";
+        let (block, seq) = text.split_once('-').ok_or(wrong)?;
+        let block = block.parse().map_err(|_| wrong)?;
+        let seq = seq.parse().ok().filter(|seq| *seq <= i64::MAX as Seq).ok_or(wrong)?;
+        Ok(Self { block, seq })
+    }
 }
 
-fn text<'r>(row: &'r rusqlite::Row<'_>, at: usize) -> Result<&'r str, StoreError> {
-    Ok(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?)
+/// What a look has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// How many rows.
+    pub rows: u32,
+    /// The place of the newest row seen, or the one that was given: look after it for what has come since.
+    pub next: Option<Cursor>,
 }

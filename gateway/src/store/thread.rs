@@ -3,7 +3,7 @@
 
 use std::io;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::hub::{StoreFailed, Stored};
 use shared::ids::{Name, Stream, Token};
@@ -16,6 +16,9 @@ use crate::metrics::Metrics;
 
 /// Jobs looked at for one transaction: each site has one deposit on its way at most.
 const GATHERED_MAX: usize = 256;
+
+/// Between two questions to a store that is away.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something for the thread to do.
 #[derive(Debug)]
@@ -48,7 +51,11 @@ pub(crate) struct StoreThread {
 
 impl StoreThread {
     /// Starts the thread over `store`, with room for `jobs_max` jobs; what it has done comes out of the receiver.
-    pub(crate) fn start(store: Store, jobs_max: usize, metrics: Metrics) -> io::Result<(Self, mpsc::Receiver<Done>)> {
+    pub(crate) fn start(
+        store: Box<dyn Store>,
+        jobs_max: usize,
+        metrics: Metrics,
+    ) -> io::Result<(Self, mpsc::Receiver<Done>)> {
         let (jobs, waiting) = mpsc::channel(jobs_max);
         let (done, results) = mpsc::channel(jobs_max);
         let writer = Writer { store, waiting, done, metrics };
@@ -74,7 +81,7 @@ impl StoreThread {
 }
 
 struct Writer {
-    store: Store,
+    store: Box<dyn Store>,
     waiting: mpsc::Receiver<Job>,
     done: mpsc::Sender<Done>,
     metrics: Metrics,
@@ -125,10 +132,26 @@ impl Writer {
         }
         // After the deposits that were asked for before them, and those that came with them.
         for (token, site, streams) in loads {
-            let loaded = self.store.load(&site, &streams)?;
+            let loaded = self.load(&site, &streams)?;
             self.tell(Done::Loaded(token, loaded));
         }
         Ok(())
+    }
+
+    /// Reads coverage; waits for a store that is away, as long as anybody is there to hear of it.
+    fn load(&mut self, site: &Name, streams: &[Stream]) -> Result<Vec<(Stream, RangeSet)>, StoreError> {
+        loop {
+            match self.store.load(site, streams) {
+                Err(error) if error.is_passing() && !self.done.is_closed() => {
+                    tracing::error!(
+                        error = link::logging::whole_story(&error),
+                        "the coverage cannot be read until this passes"
+                    );
+                    std::thread::sleep(PAUSE);
+                }
+                loaded => return loaded,
+            }
+        }
     }
 
     fn store(&mut self, tokens: Vec<Token>, deposits: &[Deposit], happenings: &[Happening]) -> Result<(), StoreError> {

@@ -5,22 +5,22 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use gateway::store::backup::{Backup, BackupError, Backups, list, prune, restore, take, verify};
-use gateway::store::read::StoreReader;
-use gateway::store::{FILE, Store, StoreError};
+use gateway::store::read::SqliteReader;
+use gateway::store::{FILE, SqliteStore, StoreError};
 
 use crate::deposits::{block, put, rows, stream};
 use crate::scratch::Scratch;
 
 /// A store that holds sequences 1 to `last`, open, and a directory for backups.
-fn filled(last: u64) -> (Scratch, Scratch, Store) {
+fn filled(last: u64) -> (Scratch, Scratch, SqliteStore) {
     let scratch = Scratch::new();
-    let (mut store, _) = Store::open(scratch.path()).unwrap();
+    let (mut store, _) = SqliteStore::open(scratch.path()).unwrap();
     put(&mut store, &[block(stream(1, 1), 1, 1..=last)]);
     (scratch, Scratch::new(), store)
 }
 
 fn stored(dir: &Path) -> usize {
-    rows(&StoreReader::open(dir).unwrap()).len()
+    rows(&SqliteReader::open(dir).unwrap()).len()
 }
 
 fn flip(path: &Path, at: u64) {
@@ -51,7 +51,7 @@ fn what_is_taken_beside_the_writer_is_put_back_and_what_was_there_is_kept() {
     let data = killed;
     let kept = restore(data.path(), backups.path(), &taken, "before").unwrap().unwrap();
     assert_eq!(stored(data.path()), 4);
-    let (mut store, _) = Store::open(data.path()).unwrap();
+    let (mut store, _) = SqliteStore::open(data.path()).unwrap();
     put(&mut store, &[block(stream(1, 1), 5, 5..=6)]);
     drop(store);
     assert_eq!(stored(data.path()), 6, "it goes on from there");

@@ -57,20 +57,20 @@ pub(crate) fn block(stream: Stream, first: Seq, numbers: std::ops::RangeInclusiv
 }
 
 /// Stores the blocks in one transaction; what became of each.
-pub(crate) fn put(store: &mut Store, blocks: &[Block]) -> Vec<Result<Tally, BadBlock>> {
+pub(crate) fn put(store: &mut dyn Store, blocks: &[Block]) -> Vec<Result<Tally, BadBlock>> {
     let deposit = Deposit { site: site(), fence: None, blocks: blocks.to_vec() };
     let stored = store.transact(&[deposit], &[], NOW).unwrap().remove(0);
     stored.into_iter().map(|stored| stored.outcome).collect()
 }
 
 /// Every row as (board, boot, sequence, payload), in the store's order.
-pub(crate) fn rows(reader: &StoreReader) -> Vec<(u8, u32, Seq, String)> {
+pub(crate) fn rows(reader: &dyn StoreReader) -> Vec<(u8, u32, Seq, String)> {
     let mut rows = Vec::new();
-    let keep = |row: Row<'_>| {
+    let mut keep = |row: Row<'_>| {
         let origin = row.stream.origin;
         let payload = String::from_utf8_lossy(row.payload).into_owned();
         rows.push((origin.board.get(), origin.epoch.boot, row.seq, payload));
     };
-    reader.rows(&site(), keep).unwrap();
+    reader.rows(&site(), &mut keep).unwrap();
     rows
 }

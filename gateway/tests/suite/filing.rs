@@ -4,35 +4,32 @@ use gateway::store::Store;
 use gateway::store::read::StoreReader;
 use shared::record::{Key, Reading};
 
+use crate::contract::Rig;
 use crate::deposits::{block_of, counted, put, reading, rows, stream};
-use crate::scratch::Scratch;
 
 struct Filing {
-    store: Store,
-    reader: StoreReader,
-    _scratch: Scratch,
+    store: Box<dyn Store>,
+    reader: Box<dyn StoreReader>,
     next: u64,
 }
 
 impl Filing {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let (store, _) = Store::open(scratch.path()).unwrap();
-        let reader = StoreReader::open(scratch.path()).unwrap();
-        Self { store, reader, _scratch: scratch, next: 0 }
+    fn new(rig: &dyn Rig) -> Self {
+        let (store, reader) = rig.both();
+        Self { store, reader, next: 0 }
     }
 
     /// A reading over `board`; whether it became a row. Sequences rise over all boards, each in its own stream.
     fn take(&mut self, board: u8, reading: Reading<'_>) -> bool {
         self.next += 1;
         let sent = block_of(stream(board, 1), self.next, &[reading]);
-        let tally = put(&mut self.store, &[sent])[0].unwrap();
+        let tally = put(&mut *self.store, &[sent])[0].unwrap();
         assert_eq!(tally.rows + tally.duplicates, 1, "nothing vanishes");
         tally.rows == 1
     }
 
     fn rows(&self) -> usize {
-        rows(&self.reader).len()
+        rows(&*self.reader).len()
     }
 }
 
@@ -40,9 +37,8 @@ fn delivered(packet: u16, resent: bool) -> Reading<'static> {
     reading(Key::delivery(b"loop-7", b"det/7", b"on", packet, resent), b"on")
 }
 
-#[test]
-fn a_counted_reading_over_two_boards_is_one_row() {
-    let mut filing = Filing::new();
+pub(crate) fn a_counted_reading_over_two_boards_is_one_row(rig: &dyn Rig) {
+    let mut filing = Filing::new(rig);
     assert!(filing.take(1, reading(counted(5), b"on")));
     assert!(!filing.take(2, reading(counted(5), b"on")));
     assert!(filing.take(2, reading(counted(6), b"on")));
@@ -51,17 +47,15 @@ fn a_counted_reading_over_two_boards_is_one_row() {
     assert_eq!(filing.rows(), 4);
 }
 
-#[test]
-fn one_block_may_hold_a_reading_twice() {
-    let mut filing = Filing::new();
+pub(crate) fn one_block_may_hold_a_reading_twice(rig: &dyn Rig) {
+    let mut filing = Filing::new(rig);
     let twice = [reading(counted(5), b"on"), reading(counted(5), b"on"), reading(counted(6), b"on")];
-    let tally = put(&mut filing.store, &[block_of(stream(1, 1), 1, &twice)])[0].unwrap();
+    let tally = put(&mut *filing.store, &[block_of(stream(1, 1), 1, &twice)])[0].unwrap();
     assert_eq!((tally.rows, tally.duplicates), (2, 1));
 }
 
-#[test]
-fn kinds_of_keys_do_not_meet() {
-    let mut filing = Filing::new();
+pub(crate) fn kinds_of_keys_do_not_meet(rig: &dyn Rig) {
+    let mut filing = Filing::new(rig);
     let bytes = counted(5).bytes();
     assert!(filing.take(1, reading(counted(5), b"on")));
     assert!(filing.take(1, reading(Key::Content(bytes), b"on")));
@@ -70,9 +64,8 @@ fn kinds_of_keys_do_not_meet() {
     assert_eq!(filing.rows(), 3);
 }
 
-#[test]
-fn a_delivery_sent_again_is_one_row_in_either_order() {
-    let mut filing = Filing::new();
+pub(crate) fn a_delivery_sent_again_is_one_row_in_either_order(rig: &dyn Rig) {
+    let mut filing = Filing::new(rig);
     assert!(filing.take(1, delivered(5, false)));
     assert!(!filing.take(2, delivered(5, true)));
     assert!(filing.take(3, delivered(6, true)), "the copy comes first");
@@ -82,18 +75,16 @@ fn a_delivery_sent_again_is_one_row_in_either_order() {
     assert_eq!(filing.rows(), 3);
 }
 
-#[test]
-fn deliveries_that_look_alike_are_all_kept() {
-    let mut filing = Filing::new();
+pub(crate) fn deliveries_that_look_alike_are_all_kept(rig: &dyn Rig) {
+    let mut filing = Filing::new(rig);
     assert!(filing.take(1, delivered(5, false)));
     assert!(filing.take(1, delivered(5, false)));
     assert!(filing.take(2, delivered(5, false)));
     assert_eq!(filing.rows(), 3);
 }
 
-#[test]
-fn an_original_behind_its_would_be_copy_on_the_same_board_is_kept() {
-    let mut filing = Filing::new();
+pub(crate) fn an_original_behind_its_would_be_copy_on_the_same_board_is_kept(rig: &dyn Rig) {
+    let mut filing = Filing::new(rig);
     assert!(filing.take(1, delivered(5, true)));
     assert!(filing.take(1, delivered(5, false)));
     assert_eq!(filing.rows(), 2);

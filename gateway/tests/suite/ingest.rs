@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gateway::store::{Deposit, Store};
+use gateway::store::{Deposit, SqliteStore, Store as _};
 use shared::record::{Key, Reading};
 
 use crate::deposits::{NOW, block_of, counted, reading, site, stream};
@@ -17,7 +17,7 @@ const RECORDS: u64 = 1280;
 fn records_a_second() {
     for (name, key) in [("sequence keys", counted as fn(u64) -> Key), ("digest keys", digest_of)] {
         let scratch = Scratch::new();
-        let (mut store, _) = Store::open(scratch.path()).unwrap();
+        let (mut store, _) = SqliteStore::open(scratch.path()).unwrap();
         let count = RECORDS;
         let deposits: Vec<Deposit> = (0..16_u64)
             .map(|transaction| {

@@ -4,8 +4,9 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use gateway::store::Store;
-use gateway::store::read::StoreReader;
+use gateway::store::SqliteStore;
+use gateway::store::Store as _;
+use gateway::store::read::{SqliteReader, StoreReader as _};
 
 use crate::deposits::{block, put, rows, site, stream};
 use crate::scratch::Scratch;
@@ -17,7 +18,7 @@ const DIRECTORY: &str = "ROADSTEAD_TEST_KILLED_STORE";
 #[ignore = "the process that the other test kills"]
 fn writer() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
-    let (mut store, _) = Store::open(directory.as_ref()).unwrap();
+    let (mut store, _) = SqliteStore::open(directory.as_ref()).unwrap();
     let known = store.load(&site(), &[stream(1, 1)]).unwrap();
     let mut next = known.first().and_then(|(_, covered)| covered.last()).unwrap_or(0) + 1;
     loop {
@@ -55,7 +56,7 @@ fn a_killed_writer_has_stored_what_it_said_and_nothing_by_halves() {
         }
         writer.wait().unwrap();
         // Read as the writer left it, log and all, before anybody repairs it.
-        let reader = StoreReader::open(scratch.path()).unwrap();
+        let reader = SqliteReader::open(scratch.path()).unwrap();
         let covered = reader.coverage(&site()).unwrap().remove(0).1;
         assert!(covered.watermark() >= said, "round {round}: said {said}, stored {covered:?}");
         assert_eq!(covered.ranges().len(), 1);

@@ -8,12 +8,16 @@
 mod access;
 mod backups;
 mod browser;
+mod contract;
 mod deposits;
 mod filing;
 mod ingest;
 mod killed;
 mod pages;
+mod postgres;
 mod region;
 mod scratch;
+mod server;
 mod sessions;
+mod sqlite;
 mod store;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::config::GatewayConfig;
+use gateway::config::{GatewayConfig, StoreKind};
 use gateway::{Gateway, GatewayError};
 use link::endpoint::{self, Listening};
 use link::frames::{FrameReader, encode, write_all_frames};
@@ -80,6 +80,7 @@ impl Files {
             listen_http: SocketAddr::from(([127, 0, 0, 1], 0)),
             https: None,
             listen_witness: None,
+            store: StoreKind::Sqlite,
             data_dir: self.path("data"),
             certificate: self.path("gateway.pem"),
             key: self.path("gateway.key"),

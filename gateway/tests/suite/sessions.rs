@@ -2,7 +2,7 @@
 
 use gateway::GatewayError;
 use gateway::store::FILE;
-use gateway::store::read::StoreReader;
+use gateway::store::read::SqliteReader;
 use shared::ids::Term;
 use shared::wire::uplink::{BoardReport, FromRegion, Refusal, SiteReport, ToRegion};
 use tokio::net::UdpSocket;
@@ -21,7 +21,7 @@ async fn what_is_acknowledged_is_stored_and_survives_the_gateway() {
     };
     session.say(&[ToRegion::Block(block(stream(1, 1), 1, 1..=100))]).await;
     session.hear_covered(stream(1, 1), 100).await;
-    let reader = StoreReader::open(&files.path("data")).unwrap();
+    let reader = SqliteReader::open(&files.path("data")).unwrap();
     assert_eq!(rows(&reader).len(), 100, "read while the gateway runs");
     running.stop().await;
 

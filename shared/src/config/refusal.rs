@@ -54,7 +54,7 @@ impl ConfigError {
         } else {
             0
         };
-        let line = text[line_start..line_end].trim_end();
+        let line = without_password(text[line_start..line_end].trim_end());
         let caret_end = (column - cut + width).min(SHOWN_CHARS_MAX);
         Self {
             file: plain(file).into(),
@@ -82,6 +82,19 @@ fn floor(text: &str, index: usize) -> usize {
         index -= 1;
     }
     index
+}
+
+/// `line` with stars for the password of an address such as `postgres://user:password@host`: refusals end in logs.
+fn without_password(line: &str) -> String {
+    let after = |text: &str, mark: &str| text.find(mark).map(|at| at + mark.len());
+    let Some(begin) = after(line, "://") else { return line.to_owned() };
+    let Some(colon) = after(&line[begin..], ":") else { return line.to_owned() };
+    let Some(end) = line[begin + colon..].rfind('@') else {
+        return line.to_owned();
+    };
+    let (secret, rest) = line[begin + colon..].split_at(end);
+    let stars: String = secret.chars().map(|_| '*').collect();
+    alloc::format!("{}{stars}{rest}", &line[..begin + colon])
 }
 
 /// A terminal obeys control characters; what a file contains is only ever shown.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gateway::store::read::StoreReader;
+use gateway::store::read::{SqliteReader, StoreReader as _};
 use shared::ids::{Class, Name};
 
 use super::publish::Live;
@@ -40,7 +40,7 @@ pub(super) struct Site {
     boards: Vec<Kin>,
     gateway: Option<Kin>,
     name: Name,
-    store: Option<StoreReader>,
+    store: Option<SqliteReader>,
     warm_ups: u64,
     home: Home,
 }
@@ -85,7 +85,7 @@ impl Site {
     /// Records of the backlog in the region's store. Live records that are there are noted.
     pub(super) fn arrived(&mut self, live: &Live) -> Result<u64, Failure> {
         if self.store.is_none() {
-            self.store = StoreReader::open(&self.path(GATEWAY_DIR).join("data")).ok();
+            self.store = SqliteReader::open(&self.path(GATEWAY_DIR).join("data")).ok();
         }
         let Some(store) = &self.store else { return Ok(0) };
         let cannot = |error| Failure::new("cannot read the region's store").because(error);
@@ -99,12 +99,12 @@ impl Site {
         let now = Instant::now();
         for (class, kind) in [(Class::Event, Kind::Event), (Class::Alarm, Kind::Alarm)] {
             let newest = u32::try_from(live.unseen(kind)).unwrap_or(u32::MAX).saturating_add(NEWEST);
-            let seen = |row: gateway::store::read::Row<'_>| {
+            let mut seen = |row: gateway::store::read::Row<'_>| {
                 if let Some(id) = Id::of(row.payload) {
                     live.handle_seen(id, now);
                 }
             };
-            store.newest(&self.name, class, newest, seen).map_err(cannot)?;
+            store.newest(&self.name, class, newest, &mut seen).map_err(cannot)?;
         }
         // Rows were counted first: a live one that came since is subtracted too early, and never too late.
         Ok(rows.saturating_sub(self.warm_ups + live.seen(Kind::Event)))
@@ -118,14 +118,14 @@ impl Site {
     /// Every row of the store, read afresh.
     pub(super) fn read(&self, tally: &mut Tally, mut live: impl FnMut(Id)) -> Result<(), Failure> {
         let cannot = |error| Failure::new("cannot read the region's store").because(error);
-        let store = StoreReader::open(&self.path(GATEWAY_DIR).join("data")).map_err(cannot)?;
-        let each = |row: gateway::store::read::Row<'_>| {
+        let store = SqliteReader::open(&self.path(GATEWAY_DIR).join("data")).map_err(cannot)?;
+        let mut each = |row: gateway::store::read::Row<'_>| {
             tally.handle(row.payload);
             if let Some(id) = Id::of(row.payload) {
                 live(id);
             }
         };
-        store.rows(&self.name, each).map(drop).map_err(cannot)
+        store.rows(&self.name, &mut each).map(drop).map_err(cannot)
     }
 
     /// A failure if a process has ended although nobody ended it.

@@ -18,10 +18,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use shared::hub::HubMemory;
 use shared::ids::{Name, Term};
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// Layout that this build writes, in `user_version`.
-pub(super) const VERSION: i64 = 1;
+pub(in crate::store) const VERSION: i64 = 1;
 /// Marks the file as ours, in `application_id`: "RdSd".
 const APPLICATION: i64 = 0x5264_5364;
 /// Prepared statements kept: all that the store uses.
@@ -64,7 +64,7 @@ CREATE TABLE event (
 ";
 
 /// Opens the file for writing, making it where it does not exist.
-pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+pub(in crate::store) fn open(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -92,7 +92,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// Opens the file for reading alone; a gateway may be writing it meanwhile.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
+pub(in crate::store) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -129,7 +129,7 @@ fn lay_out(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 }
 
 /// Writes the new incarnation and reads the fences.
-pub(super) fn remember(connection: &mut Connection, incarnation: u64) -> Result<HubMemory, StoreError> {
+pub(in crate::store) fn remember(connection: &mut Connection, incarnation: u64) -> Result<HubMemory, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute("DELETE FROM meta", [])?;
     transaction.execute("INSERT INTO meta (incarnation) VALUES (?1)", [incarnation.cast_signed()])?;

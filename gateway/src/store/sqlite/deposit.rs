@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use shared::hub::{Stored, Tally};
-use shared::ids::{BoardId, Class, Epoch, Name, Origin, Seq, Stream};
+use shared::ids::{BoardId, Class, Epoch, Name, Origin, Seq, Stream, Term};
 use shared::ranges::{RangeSet, SeqRange};
 use shared::record::{Kind, Reading};
 use shared::region::ledger::{self, Filed, FilingKey, Settled, Verdict};
@@ -14,7 +14,7 @@ use shared::time::WallMillis;
 use shared::wire::uplink::Block;
 
 use super::ids::{Ids, SiteId, StreamId};
-use super::{Deposit, EVENTS_MAX, Happening, StoreError};
+use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
 
 /// The filing of one transaction.
 pub(super) struct Filing<'t> {
@@ -48,15 +48,27 @@ impl<'t> Filing<'t> {
     pub(super) fn deposit(&mut self, deposit: &Deposit) -> Result<Vec<Stored>, StoreError> {
         let site = self.ids.site(self.sql, &deposit.site)?;
         if let Some(term) = deposit.fence {
-            self.sql
-                .prepare_cached("UPDATE site SET fence = ?2 WHERE id = ?1")?
-                .execute(params![site, term.token().cast_signed()])?;
+            self.raise(site, term)?;
         }
         let mut stored = Vec::with_capacity(deposit.blocks.len());
         for block in &deposit.blocks {
             stored.push(self.block(site, block)?);
         }
         Ok(stored)
+    }
+
+    /// Writes the fence where it is higher than the one that stands.
+    fn raise(&self, site: SiteId, term: Term) -> Result<(), StoreError> {
+        let standing: i64 = self
+            .sql
+            .prepare_cached("SELECT fence FROM site WHERE id = ?1")?
+            .query_row([site], |row| row.get(0))?;
+        if standing.cast_unsigned() < term.token() {
+            self.sql
+                .prepare_cached("UPDATE site SET fence = ?2 WHERE id = ?1")?
+                .execute(params![site, term.token().cast_signed()])?;
+        }
+        Ok(())
     }
 
     fn block(&mut self, site: SiteId, block: &Block) -> Result<Stored, StoreError> {

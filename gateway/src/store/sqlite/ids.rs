@@ -7,7 +7,7 @@ use std::hash::Hash;
 use rusqlite::{Connection, OptionalExtension, params};
 use shared::ids::{Name, Stream};
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// Entries of one kind kept at hand. At the limit they are dropped together: the next uses look them up.
 const AT_HAND_MAX: usize = 64 * 1024;

@@ -1,0 +1,508 @@
+//! What happens within one transaction, for the deposits of all sites that wait: streams are locked, coverage is read, blocks are
+//! settled against it, their fresh readings become rows or duplicates, and all of it is written in a few statements. Every
+//! judgement is `shared::region::ledger`'s.
+//!
+//! A row of a stream is locked before its coverage is read and until the commit, so of two gateways that bring blocks of
+//! one stream the second sees what the first has stored. Keys have no such lock: the table's unique index refuses a key that
+//! is filed already, and the transaction is done again, *careful* this time: it asks first.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use postgres::Row;
+use shared::block::BadBlock;
+use shared::hub::{Stored, Tally};
+use shared::ids::{BoardId, Class, Epoch, Origin, Seq, Stream, Term};
+use shared::ranges::{RangeSet, SeqRange};
+use shared::record::{Kind, Reading};
+use shared::region::ledger::{self, Filed, FilingKey, Settled, Verdict};
+use shared::time::WallMillis;
+use shared::wire::uplink::Block;
+
+use super::copy::Rows;
+use super::ids::{Ids, SiteId, StreamId};
+use super::key::KeyBytes;
+use super::session::{Session, get};
+use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
+
+/// Bytes of one COPY, about: what is gathered beyond goes in the next.
+const COPY_BYTES: usize = 4 * 1024 * 1024;
+const COPY_BLOCKS: &str = "COPY block (id, first, received_ms, crc, stream, count, raw_len, codec, body)
+                           FROM STDIN (FORMAT binary)";
+const COPY_RECORDS: &str =
+    "COPY record (seq, block, taken_ms, stream, publisher, topic, kind, key_kind, awaits_original,
+                                         key, payload) FROM STDIN (FORMAT binary)";
+
+/// Rows that are filed, by publisher and key.
+type FiledRows = HashMap<(i32, FilingKey), Filed>;
+
+/// The filing of one transaction.
+pub(super) struct Filing<'t> {
+    pub(super) session: &'t mut Session,
+    pub(super) ids: &'t mut Ids,
+    pub(super) now: WallMillis,
+    /// Whether keys are looked up before rows are written.
+    pub(super) careful: bool,
+}
+
+/// A block of a deposit, settled.
+struct Sent<'b> {
+    /// Number of its deposit.
+    deposit: usize,
+    site: SiteId,
+    id: StreamId,
+    block: &'b Block,
+    settled: Result<Settled, BadBlock>,
+    tally: Tally,
+}
+
+/// Coverage of a stream, as it is and as it will be.
+#[derive(Default)]
+struct Covered {
+    before: RangeSet,
+    after: RangeSet,
+}
+
+/// What gap records declare lost.
+#[derive(Default)]
+struct Losses {
+    streams: Vec<StreamId>,
+    firsts: Vec<i64>,
+    lasts: Vec<i64>,
+    bytes: Vec<i64>,
+    reasons: Vec<i16>,
+}
+
+impl Filing<'_> {
+    /// Files all deposits and notes what happened, up to the commit, which is the caller's; one outcome a block.
+    pub(super) fn file(
+        &mut self,
+        deposits: &[Deposit],
+        happenings: &[Happening],
+    ) -> Result<Vec<Vec<Stored>>, StoreError> {
+        self.ids.tidy();
+        let mut sent = self.place(deposits)?;
+        let mut coverage = self.lock(&sent)?;
+        for sent in &mut sent {
+            let covered = coverage.entry(sent.id).or_default();
+            sent.settled = ledger::settle(&covered.after, sent.block);
+            if let Ok(settled) = &sent.settled {
+                sent.tally.again = settled.again();
+                covered.after.insert(settled.range);
+            }
+        }
+        self.bring_names(&sent)?;
+        self.write(&mut sent)?;
+        self.count(&sent)?;
+        self.cover(&coverage)?;
+        self.note(happenings)?;
+        let mut stored = vec![Vec::new(); deposits.len()];
+        for sent in sent {
+            let outcome = sent.settled.map(|_| sent.tally);
+            stored[sent.deposit].push(Stored { stream: sent.block.stream, outcome });
+        }
+        Ok(stored)
+    }
+
+    /// Numbers of sites and streams, and fences.
+    fn place<'b>(&mut self, deposits: &'b [Deposit]) -> Result<Vec<Sent<'b>>, StoreError> {
+        let mut sent = Vec::new();
+        for (number, deposit) in deposits.iter().enumerate() {
+            let site = self.ids.site(self.session, &deposit.site)?;
+            if let Some(term) = deposit.fence {
+                self.raise(site, term)?;
+            }
+            for block in &deposit.blocks {
+                let id = self.ids.stream(self.session, site, &block.stream)?;
+                let settled = Err(BadBlock::Records);
+                sent.push(Sent { deposit: number, site, id, block, settled, tally: Tally::default() });
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Writes the fence where it is higher than the one that stands.
+    fn raise(&mut self, site: SiteId, term: Term) -> Result<(), StoreError> {
+        let standing = self
+            .session
+            .query_opt("SELECT fence FROM site WHERE id = $1 FOR UPDATE", &[&site])?;
+        let standing: i64 = standing.map_or(Err(StoreError::Vanished), |row| get(&row, 0))?;
+        if standing.cast_unsigned() < term.token() {
+            let fence = term.token().cast_signed();
+            self.session
+                .execute("UPDATE site SET fence = $2 WHERE id = $1", &[&site, &fence])?;
+        }
+        Ok(())
+    }
+
+    /// Locks the streams in the order of their numbers, so that two gateways cannot wait for one another, then reads their coverage.
+    fn lock(&mut self, sent: &[Sent<'_>]) -> Result<BTreeMap<StreamId, Covered>, StoreError> {
+        let streams: Vec<StreamId> = sent.iter().map(|sent| sent.id).collect::<BTreeSet<_>>().into_iter().collect();
+        if streams.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let locked = "SELECT id FROM stream WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+        if self.session.query(locked, &[&streams])?.len() != streams.len() {
+            return Err(StoreError::Vanished);
+        }
+        let mut coverage: BTreeMap<StreamId, Covered> = BTreeMap::new();
+        let select = "SELECT stream, first, last FROM coverage WHERE stream = ANY($1)";
+        for row in self.session.query(select, &[&streams])? {
+            let covered = coverage.entry(get(&row, 0)?).or_default();
+            covered.before.insert(range_at(&row, 1)?);
+        }
+        for covered in coverage.values_mut() {
+            covered.after = covered.before.clone();
+        }
+        Ok(coverage)
+    }
+
+    /// Brings every name in the fresh readings to hand.
+    fn bring_names(&mut self, sent: &[Sent<'_>]) -> Result<(), StoreError> {
+        let mut publishers: BTreeMap<SiteId, BTreeSet<&str>> = BTreeMap::new();
+        let mut topics = BTreeSet::new();
+        for sent in sent {
+            let Ok(settled) = &sent.settled else { continue };
+            for (_, reading) in settled.readings() {
+                if self.ids.publisher(sent.site, reading.publisher).is_none() {
+                    publishers.entry(sent.site).or_default().insert(reading.publisher);
+                }
+                if self.ids.topic(reading.topic).is_none() {
+                    topics.insert(reading.topic);
+                }
+            }
+        }
+        for (site, names) in publishers {
+            self.ids.bring_publishers(self.session, site, &names)?;
+        }
+        self.ids.bring_topics(self.session, &topics)
+    }
+
+    /// Judges every fresh reading, in order, and writes blocks, rows and what gaps declare.
+    fn write(&mut self, sent: &mut [Sent<'_>]) -> Result<(), StoreError> {
+        let mut filed = if self.careful { self.filed(sent)? } else { FiledRows::new() };
+        let numbers = self.number_blocks(sent)?;
+        let (mut blocks, mut records) = (Rows::new(), Rows::new());
+        let (mut met, mut losses) = (Vec::new(), Losses::default());
+        for (number, sent) in numbers.into_iter().zip(sent.iter_mut().filter(|sent| sent.has_rows())) {
+            put_block(&mut blocks, number, sent.block, sent.id, self.now);
+            let Ok(settled) = &sent.settled else { continue };
+            let place = Place { id: sent.id, stream: &sent.block.stream, block: number };
+            for (seq, reading) in settled.readings() {
+                let publisher = self.ids.publisher(sent.site, reading.publisher).ok_or(StoreError::Vanished)?;
+                let topic = self.ids.topic(reading.topic).ok_or(StoreError::Vanished)?;
+                match (judge(&mut filed, publisher, &reading, place.stream, seq), reading.kind) {
+                    (Judged::Row { key, awaits_original }, kind) => {
+                        let filing = (key, awaits_original);
+                        put_record(&mut records, &place, (seq, &reading), (publisher, topic), filing);
+                        match kind {
+                            Kind::Reading => sent.tally.rows += 1,
+                            Kind::Gap => {
+                                sent.tally.gaps += 1;
+                                self.lose(sent.site, &reading, &mut losses)?;
+                            }
+                        }
+                    }
+                    (Judged::Duplicate { meets }, Kind::Reading | Kind::Gap) => {
+                        sent.tally.duplicates += 1;
+                        met.extend(meets.map(|key| (publisher, key)));
+                    }
+                }
+            }
+            self.flush(&mut blocks, &mut records, COPY_BYTES)?;
+        }
+        self.flush(&mut blocks, &mut records, 0)?;
+        self.meet(&met)?;
+        self.write_losses(&losses)
+    }
+
+    /// Copies what has gathered once it is more than `most` bytes.
+    fn flush(&mut self, blocks: &mut Rows, records: &mut Rows, most: usize) -> Result<(), StoreError> {
+        if blocks.len() + records.len() <= most {
+            return Ok(());
+        }
+        for (sql, rows) in [(COPY_BLOCKS, blocks), (COPY_RECORDS, records)] {
+            if !rows.is_empty() {
+                self.session.copy(sql, &rows.take())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers for the blocks that have rows, in the order in which the blocks came. Other gateways draw from the same ones.
+    fn number_blocks(&mut self, sent: &[Sent<'_>]) -> Result<Vec<i64>, StoreError> {
+        let count = sent.iter().filter(|sent| sent.has_rows()).count() as i64;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let select = "SELECT nextval('block_number') FROM generate_series(1, $1::bigint)";
+        let drawn = self.session.query(select, &[&count])?;
+        let mut numbers = drawn.iter().map(|row| get(row, 0)).collect::<Result<Vec<i64>, _>>()?;
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Rows that are filed already under the keys of the fresh readings.
+    fn filed(&mut self, sent: &[Sent<'_>]) -> Result<FiledRows, StoreError> {
+        let (mut publishers, mut kinds, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for sent in sent {
+            let Ok(settled) = &sent.settled else { continue };
+            for (seq, reading) in settled.readings() {
+                let key = FilingKey::of(&reading, &sent.block.stream, seq);
+                publishers.push(self.ids.publisher(sent.site, reading.publisher).ok_or(StoreError::Vanished)?);
+                kinds.push(i16::from(key.kind));
+                keys.push(KeyBytes(key.bytes));
+            }
+        }
+        let select = "SELECT r.publisher, r.key_kind, r.key, r.seq, r.taken_ms, r.awaits_original,
+                             s.board, s.boot, s.nonce, s.class
+                      FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS sent (publisher, key_kind, key)
+                      JOIN record r ON r.publisher = sent.publisher AND r.key_kind = sent.key_kind AND r.key = sent.key
+                      JOIN stream s ON s.id = r.stream";
+        let mut filed = FiledRows::new();
+        for row in self.session.query(select, &[&publishers, &kinds, &keys])? {
+            let KeyBytes(bytes) = get(&row, 2)?;
+            let key = FilingKey { kind: small(&row, 1)?, bytes };
+            let standing = Filed {
+                stream: stream_at(&row, 6)?,
+                seq: get::<i64>(&row, 3)?.cast_unsigned(),
+                taken: WallMillis(get::<i64>(&row, 4)?.cast_unsigned()),
+                awaits_original: get(&row, 5)?,
+            };
+            filed.insert((get(&row, 0)?, key), standing);
+        }
+        Ok(filed)
+    }
+
+    /// Notes what a gap record declares lost.
+    fn lose(&mut self, site: SiteId, reading: &Reading<'_>, losses: &mut Losses) -> Result<(), StoreError> {
+        // Settling has read it already.
+        let Ok(gap) = ledger::gap(reading) else { return Ok(()) };
+        losses.streams.push(self.ids.stream(self.session, site, &gap.stream)?);
+        losses.firsts.push(gap.range.first.cast_signed());
+        losses.lasts.push(gap.range.last.cast_signed());
+        losses.bytes.push(i64::try_from(gap.bytes).unwrap_or(i64::MAX));
+        losses.reasons.push(i16::from(gap.reason as u8));
+        Ok(())
+    }
+
+    fn write_losses(&mut self, losses: &Losses) -> Result<(), StoreError> {
+        if losses.streams.is_empty() {
+            return Ok(());
+        }
+        let insert = "INSERT INTO shed (stream, first, last, bytes, reason)
+                      SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[])";
+        let Losses { streams, firsts, lasts, bytes, reasons } = losses;
+        self.session.execute(insert, &[streams, firsts, lasts, bytes, reasons])?;
+        Ok(())
+    }
+
+    /// The originals of these rows have come.
+    fn meet(&mut self, met: &[(i32, FilingKey)]) -> Result<(), StoreError> {
+        if met.is_empty() {
+            return Ok(());
+        }
+        let publishers: Vec<i32> = met.iter().map(|(publisher, _)| *publisher).collect();
+        let kinds: Vec<i16> = met.iter().map(|(_, key)| i16::from(key.kind)).collect();
+        let keys: Vec<KeyBytes> = met.iter().map(|(_, key)| KeyBytes(key.bytes)).collect();
+        let update = "UPDATE record SET awaits_original = false
+                      FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS met (publisher, key_kind, key)
+                      WHERE record.publisher = met.publisher AND record.key_kind = met.key_kind AND record.key = met.key";
+        self.session.execute(update, &[&publishers, &kinds, &keys])?;
+        Ok(())
+    }
+
+    /// Adds to the streams' counts.
+    fn count(&mut self, sent: &[Sent<'_>]) -> Result<(), StoreError> {
+        let mut sums: BTreeMap<StreamId, [i64; 3]> = BTreeMap::new();
+        for sent in sent.iter().filter(|sent| sent.has_rows()) {
+            let sum = sums.entry(sent.id).or_default();
+            for (sum, more) in sum.iter_mut().zip([sent.tally.rows, sent.tally.duplicates, sent.tally.gaps]) {
+                *sum += more.cast_signed();
+            }
+        }
+        if sums.is_empty() {
+            return Ok(());
+        }
+        let figure = |at: usize| sums.values().map(|sum| sum[at]).collect::<Vec<i64>>();
+        let streams: Vec<StreamId> = sums.keys().copied().collect();
+        let update =
+            "UPDATE stream SET rows = stream.rows + more.rows, duplicates = stream.duplicates + more.duplicates,
+                             gaps = stream.gaps + more.gaps
+                      FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[])
+                           AS more (stream, rows, duplicates, gaps)
+                      WHERE stream.id = more.stream";
+        self.session.execute(update, &[&streams, &figure(0), &figure(1), &figure(2)])?;
+        Ok(())
+    }
+
+    /// Puts the ranges that are new in the place of those that they join.
+    fn cover(&mut self, coverage: &BTreeMap<StreamId, Covered>) -> Result<(), StoreError> {
+        let ranges = |from: fn(&Covered) -> &RangeSet, but: fn(&Covered) -> &RangeSet| {
+            let (mut streams, mut firsts, mut lasts) = (Vec::new(), Vec::new(), Vec::new());
+            for (stream, covered) in coverage {
+                let but = but(covered).ranges();
+                for range in from(covered).ranges() {
+                    let is_in_both = but
+                        .binary_search_by_key(&range.first, |other| other.first)
+                        .is_ok_and(|at| but[at] == *range);
+                    if !is_in_both {
+                        streams.push(*stream);
+                        firsts.push(range.first.cast_signed());
+                        lasts.push(range.last.cast_signed());
+                    }
+                }
+            }
+            (streams, firsts, lasts)
+        };
+        let (streams, firsts, _) = ranges(|covered| &covered.before, |covered| &covered.after);
+        if !streams.is_empty() {
+            let delete = "DELETE FROM coverage USING unnest($1::integer[], $2::bigint[]) AS gone (stream, first)
+                          WHERE coverage.stream = gone.stream AND coverage.first = gone.first";
+            self.session.execute(delete, &[&streams, &firsts])?;
+        }
+        let (streams, firsts, lasts) = ranges(|covered| &covered.after, |covered| &covered.before);
+        if !streams.is_empty() {
+            let insert = "INSERT INTO coverage (stream, first, last)
+                          SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[])";
+            self.session.execute(insert, &[&streams, &firsts, &lasts])?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what happened, and forgets the oldest beyond [`EVENTS_MAX`].
+    fn note(&mut self, happenings: &[Happening]) -> Result<(), StoreError> {
+        if happenings.is_empty() {
+            return Ok(());
+        }
+        let (mut sites, mut times, mut names, mut details) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for happening in happenings {
+            sites.push(match &happening.site {
+                Some(name) => Some(self.ids.site(self.session, name)?),
+                None => None,
+            });
+            times.push(millis(happening.at));
+            names.push(happening.name);
+            details.push(happening.detail.replace('\0', " "));
+        }
+        let insert = "INSERT INTO event (site, at_ms, name, detail)
+                      SELECT site, at_ms, name, detail
+                      FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[]) WITH ORDINALITY
+                           AS happened (site, at_ms, name, detail, place)
+                      ORDER BY place";
+        self.session.execute(insert, &[&sites, &times, &names, &details])?;
+        // Numbers of transactions that did not commit are left out: the oldest that stays is looked for, not reckoned.
+        let delete = "DELETE FROM event WHERE id <= (SELECT id FROM event ORDER BY id DESC OFFSET $1 LIMIT 1)";
+        self.session.execute(delete, &[&EVENTS_MAX.cast_signed()])?;
+        Ok(())
+    }
+}
+
+impl Sent<'_> {
+    /// Whether the store lacks any of its records.
+    fn has_rows(&self) -> bool {
+        self.settled.as_ref().is_ok_and(|settled| !settled.fresh.is_empty())
+    }
+}
+
+/// Where a block's readings go.
+struct Place<'b> {
+    id: StreamId,
+    stream: &'b Stream,
+    block: i64,
+}
+
+/// What becomes of a reading.
+enum Judged {
+    Row {
+        key: FilingKey,
+        awaits_original: bool,
+    },
+    /// With the key of the row whose original it is, if it is one.
+    Duplicate {
+        meets: Option<FilingKey>,
+    },
+}
+
+/// Judges a reading against what is `filed`, which then holds it too.
+fn judge(filed: &mut FiledRows, publisher: i32, reading: &Reading<'_>, stream: &Stream, seq: Seq) -> Judged {
+    let asked = FilingKey::of(reading, stream, seq);
+    let standing = filed.get_mut(&(publisher, asked));
+    match ledger::file(standing.as_deref(), reading, stream, seq) {
+        Verdict::Insert { key, awaits_original } => match filed.entry((publisher, key)) {
+            // Under its own address, which is covered by now.
+            Entry::Occupied(_) => Judged::Duplicate { meets: None },
+            Entry::Vacant(free) => {
+                free.insert(Filed { stream: *stream, seq, taken: reading.taken, awaits_original });
+                Judged::Row { key, awaits_original }
+            }
+        },
+        Verdict::Duplicate { meets } => {
+            if let Some(standing) = standing.filter(|_| meets) {
+                standing.awaits_original = false;
+            }
+            Judged::Duplicate { meets: meets.then_some(asked) }
+        }
+    }
+}
+
+fn put_block(rows: &mut Rows, id: i64, block: &Block, stream: StreamId, now: WallMillis) {
+    rows.row(9)
+        .field(id)
+        .field(block.first.cast_signed())
+        .field(millis(now))
+        .field(i64::from(block.crc))
+        .field(stream)
+        .field(block.count.cast_signed())
+        .field(block.raw_len.cast_signed())
+        .field(i16::from(block.codec as u8))
+        .field(&block.body[..]);
+}
+
+fn put_record(
+    rows: &mut Rows,
+    place: &Place<'_>,
+    (seq, reading): (Seq, &Reading<'_>),
+    (publisher, topic): (i32, i32),
+    (key, awaits_original): (FilingKey, bool),
+) {
+    rows.row(11)
+        .field(seq.cast_signed())
+        .field(place.block)
+        .field(millis(reading.taken))
+        .field(place.id)
+        .field(publisher)
+        .field(topic)
+        .field(i16::from(reading.kind as u8))
+        .field(i16::from(key.kind))
+        .field(awaits_original)
+        .field(&key.bytes[..])
+        .field(reading.payload);
+}
+
+/// The range in two columns from `at` on.
+pub(super) fn range_at(row: &Row, at: usize) -> Result<SeqRange, StoreError> {
+    let (first, last): (i64, i64) = (get(row, at)?, get(row, at + 1)?);
+    Ok(SeqRange { first: first.cast_unsigned(), last: last.cast_unsigned() })
+}
+
+/// The stream in the four columns board, boot, nonce, class from `at` on.
+pub(super) fn stream_at(row: &Row, at: usize) -> Result<Stream, StoreError> {
+    let nonce: i64 = get(row, at + 2)?;
+    let boot: i64 = get(row, at + 1)?;
+    let board = BoardId::new(small(row, at)?).ok_or(StoreError::Vanished)?;
+    let class = Class::ALL.get(usize::from(small(row, at + 3)?)).ok_or(StoreError::Vanished)?;
+    let boot = u32::try_from(boot).map_err(|_| StoreError::Vanished)?;
+    let epoch = Epoch { boot, nonce: nonce.cast_unsigned() };
+    Ok(Stream { origin: Origin { board, epoch }, class: *class })
+}
+
+/// A small number in a column.
+pub(super) fn small(row: &Row, at: usize) -> Result<u8, StoreError> {
+    u8::try_from(get::<i16>(row, at)?).map_err(|_| StoreError::Vanished)
+}
+
+/// Wall time as a column; a label, so the end of time is good enough for what lies beyond it.
+fn millis(at: WallMillis) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}

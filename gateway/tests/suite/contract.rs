@@ -1,0 +1,164 @@
+//! The one contract that every store keeps, and what it is tried on: each test runs once for each store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use gateway::store::read::{PostgresReader, SqliteReader, StoreReader};
+use gateway::store::{FILE, PostgresPlace, PostgresStore, SqliteStore, Store};
+use shared::hub::HubMemory;
+
+use crate::scratch::Scratch;
+use crate::server::Server;
+
+/// A place for one store, empty at first.
+pub(crate) trait Rig {
+    /// Opens the store there, for writing.
+    fn open(&self) -> (Box<dyn Store>, HubMemory);
+
+    /// Opens it for reading, once it was opened for writing.
+    fn reader(&self) -> Box<dyn StoreReader>;
+
+    /// From now on the database refuses to file a record with sequence 9.
+    fn refuse_sequence_9(&self);
+
+    /// Takes that back.
+    fn refuse_nothing(&self);
+
+    /// Opens it for both.
+    fn both(&self) -> (Box<dyn Store>, Box<dyn StoreReader>) {
+        let (store, _) = self.open();
+        (store, self.reader())
+    }
+}
+
+/// Makes a test of each part of the contract, on a rig of its own.
+macro_rules! contract {
+    ($rig:expr) => {
+        $crate::contract::contract! { $rig;
+            store:
+                a_block_sent_again_adds_nothing_and_is_covered_again,
+                blocks_that_overlap_within_and_across_transactions_store_each_sequence_once,
+                rows_come_in_order_of_board_epoch_and_sequence_whatever_the_order_of_arrival,
+                a_bad_block_leaves_nothing_behind_and_spares_the_rest,
+                a_gap_is_filed_and_what_it_declares_lost_is_counted_unless_it_comes_after_all,
+                sites_do_not_meet,
+                what_was_committed_is_there_after_reopening_under_a_new_incarnation,
+                a_transaction_that_fails_stores_nothing_and_gives_out_no_identities,
+                events_are_kept_up_to_their_limit_newest_first,
+                a_look_shows_the_newest_and_pages_through_what_came_since,
+                the_widest_numbers_survive,
+                a_fence_rises_and_never_falls,
+                the_newest_of_a_class_come_from_each_of_its_streams,
+                many_names_and_many_records_at_once,
+                a_name_may_have_any_character;
+            filing:
+                a_counted_reading_over_two_boards_is_one_row,
+                one_block_may_hold_a_reading_twice,
+                kinds_of_keys_do_not_meet,
+                a_delivery_sent_again_is_one_row_in_either_order,
+                deliveries_that_look_alike_are_all_kept,
+                an_original_behind_its_would_be_copy_on_the_same_board_is_kept;
+        }
+    };
+    ($rig:expr; $($part:ident: $($name:ident),+;)+) => {
+        $($(
+            #[test]
+            fn $name() {
+                if let Some(rig) = $rig {
+                    $crate::$part::$name(&rig);
+                }
+            }
+        )+)+
+    };
+}
+pub(crate) use contract;
+
+/// A directory with a file.
+struct Sqlite(Scratch);
+
+impl Sqlite {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn execute(&self, sql: &str) {
+        let other = rusqlite::Connection::open(self.path().join(FILE)).unwrap();
+        other.execute_batch(sql).unwrap();
+    }
+}
+
+impl Rig for Sqlite {
+    fn open(&self) -> (Box<dyn Store>, HubMemory) {
+        let (store, memory) = SqliteStore::open(self.path()).unwrap();
+        (Box::new(store), memory)
+    }
+
+    fn reader(&self) -> Box<dyn StoreReader> {
+        Box::new(SqliteReader::open(self.path()).unwrap())
+    }
+
+    fn refuse_sequence_9(&self) {
+        self.execute(
+            "CREATE TRIGGER stop BEFORE INSERT ON record WHEN NEW.seq = 9 BEGIN SELECT RAISE(ABORT, 'no'); END;",
+        );
+    }
+
+    fn refuse_nothing(&self) {
+        self.execute("DROP TRIGGER stop");
+    }
+}
+
+/// A database of a server's.
+pub(crate) struct Postgres {
+    server: Arc<Server>,
+    name: String,
+    locked: Scratch,
+}
+
+impl Postgres {
+    /// `None`, and said so, where there is no server to start.
+    pub(crate) fn new() -> Option<Self> {
+        let server = Server::shared()?;
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("region_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        server.running().database(&name).unwrap();
+        Some(Self { server, name, locked: Scratch::new() })
+    }
+
+    pub(crate) fn place(&self) -> PostgresPlace {
+        PostgresPlace::new(&self.server.running().url(&self.name), None, None).unwrap()
+    }
+
+    /// Does what `sql` says, past the store.
+    pub(crate) fn execute(&self, sql: &str) {
+        self.server.running().execute(&self.name, sql).unwrap();
+    }
+}
+
+impl Rig for Postgres {
+    fn open(&self) -> (Box<dyn Store>, HubMemory) {
+        let (store, memory) = PostgresStore::open(&self.place(), self.locked.path()).unwrap();
+        (Box::new(store), memory)
+    }
+
+    fn reader(&self) -> Box<dyn StoreReader> {
+        Box::new(PostgresReader::open(&self.place()).unwrap())
+    }
+
+    fn refuse_sequence_9(&self) {
+        self.execute("ALTER TABLE roadstead.record ADD CONSTRAINT stop CHECK (seq <> 9)");
+    }
+
+    fn refuse_nothing(&self) {
+        self.execute("ALTER TABLE roadstead.record DROP CONSTRAINT stop");
+    }
+}
+
+mod postgres {
+    super::contract!(super::Postgres::new());
+}
+
+mod sqlite {
+    super::contract!(Some(super::Sqlite(super::Scratch::new())));
+}

@@ -1,0 +1,247 @@
+//! What the store in PostgreSQL promises when its server dies, comes back, forgets, or is written by another gateway as well.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use gateway::store::read::{PostgresReader, StoreReader};
+use gateway::store::{Deposit, PostgresPlace, PostgresStore, Store, StoreError};
+use shared::ids::Stream;
+
+use crate::contract::{Postgres, Rig};
+use crate::deposits::{NOW, block, rows, site, stream};
+use crate::scratch::Scratch;
+use crate::server::Server;
+
+/// Records of a block.
+const RECORDS: u64 = 50;
+
+/// A database of a server that the test may stop.
+struct Own {
+    server: Server,
+    url: String,
+    locked: Scratch,
+}
+
+impl Own {
+    fn new() -> Option<Self> {
+        let server = Server::alone()?;
+        let url = server.running().database("region").unwrap();
+        Some(Self { server, url, locked: Scratch::new() })
+    }
+
+    fn open(&self) -> PostgresStore {
+        PostgresStore::open(&place(&self.url), self.locked.path()).unwrap().0
+    }
+
+    fn reader(&self) -> PostgresReader {
+        PostgresReader::open(&place(&self.url)).unwrap()
+    }
+}
+
+fn place(url: &str) -> PostgresPlace {
+    PostgresPlace::new(url, None, None).unwrap()
+}
+
+/// The `number`th block of a stream, from 0.
+fn numbered(stream: Stream, number: u64) -> Deposit {
+    let first = number * RECORDS + 1;
+    Deposit { site: site(), fence: None, blocks: vec![block(stream, first, first..=first + RECORDS - 1)] }
+}
+
+/// Every row once, in order, and covered.
+fn expect_whole(reader: &dyn StoreReader, blocks: u64) {
+    let covered = reader.coverage(&site()).unwrap().remove(0).1;
+    assert!(covered.watermark() >= blocks * RECORDS, "acknowledged {blocks} blocks, covered {covered:?}");
+    let seqs: Vec<u64> = rows(reader).into_iter().map(|(_, _, seq, _)| seq).collect();
+    assert_eq!(seqs, (1..=covered.watermark()).collect::<Vec<u64>>());
+    assert_eq!(reader.counts(&site()).unwrap().sum(|of| of.rows), covered.watermark());
+}
+
+/// The server is killed, stopped at once and stopped in good order, over and over, while blocks are stored: as a primary's
+/// crash, a power cut and a planned switch. The gateway goes on by itself.
+#[test]
+fn a_server_that_dies_and_comes_back_has_all_that_was_acknowledged_once() {
+    let Some(own) = Own::new() else { return };
+    let mut store = own.open();
+    let stopped = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&stopped);
+    let (mut acknowledged, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        let server = &own.server;
+        scope.spawn(move || {
+            for round in 0..6 {
+                std::thread::sleep(Duration::from_millis(400));
+                let mut running = server.running();
+                match round % 3 {
+                    0 => running.kill(),
+                    1 => running.stop_at_once(),
+                    _ => running.stop(),
+                }
+                .unwrap();
+                // Once longer than a transaction waits.
+                std::thread::sleep(Duration::from_millis(if round == 4 { 6500 } else { 100 }));
+                running.go_on().unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        while !stopped.load(Ordering::Relaxed) {
+            match store.transact(&[numbered(stream(1, 1), acknowledged)], &[], NOW) {
+                Ok(stored) => {
+                    assert!(stored[0][0].outcome.is_ok());
+                    acknowledged += 1;
+                }
+                // Nothing was said about it: the site sends it again.
+                Err(error) => {
+                    assert!(error.is_passing(), "{error:?}");
+                    refused += 1;
+                }
+            }
+        }
+    });
+    assert!(acknowledged > 10 && refused > 0, "{acknowledged} acknowledged, {refused} refused");
+    println!("{acknowledged} blocks acknowledged, {refused} transactions given up, 6 restarts");
+    let reader = own.reader();
+    expect_whole(&reader, acknowledged);
+    assert_eq!(reader.coverage(&site()).unwrap()[0].1.watermark(), acknowledged * RECORDS);
+    store.transact(&[numbered(stream(1, 1), acknowledged)], &[], NOW).unwrap();
+    expect_whole(&reader, acknowledged + 1);
+}
+
+/// Between the store and the server: passes everything on until it is told to swallow the next answer of a commit, and to cut the
+/// connection in its stead.
+struct Thief {
+    address: SocketAddr,
+    steals: Arc<AtomicBool>,
+}
+
+impl Thief {
+    fn new(socket: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let steals = Arc::new(AtomicBool::new(false));
+        let armed = Arc::clone(&steals);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = UnixStream::connect(&socket) else { continue };
+                let (to_server, from_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || io::copy(&mut &from_client, &mut &to_server));
+                let armed = Arc::clone(&armed);
+                std::thread::spawn(move || answers(&server, &client, &armed));
+            }
+        });
+        Self { address, steals }
+    }
+}
+
+/// Passes on what the server says. The tag of a commit's answer is text in the protocol.
+fn answers(server: &UnixStream, client: &TcpStream, armed: &AtomicBool) {
+    let mut piece = [0; 64 * 1024];
+    while let Ok(read) = io::Read::read(&mut &*server, &mut piece) {
+        let said = &piece[..read];
+        let is_commit = said.windows(7).any(|tag| tag == b"COMMIT\0");
+        if read == 0
+            || (is_commit && armed.swap(false, Ordering::Relaxed))
+            || io::Write::write_all(&mut &*client, said).is_err()
+        {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = server.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_found_out_and_not_made_twice() {
+    let Some(own) = Own::new() else { return };
+    let directory = own
+        .url
+        .split_whitespace()
+        .find_map(|part| part.strip_prefix("host="))
+        .unwrap()
+        .to_owned();
+    let thief = Thief::new(PathBuf::from(directory).join(".s.PGSQL.5432"));
+    let url = format!("host=127.0.0.1 port={} user=roadstead dbname=region", thief.address.port());
+    let mut store = PostgresStore::open(&place(&url), own.locked.path()).unwrap().0;
+    for number in 0..20 {
+        thief.steals.store(number % 2 == 1, Ordering::Relaxed);
+        let stored = store.transact(&[numbered(stream(1, 1), number)], &[], NOW).unwrap();
+        let tally = stored[0][0].outcome.unwrap();
+        // Filed again it would say that it was there before.
+        assert_eq!((tally.rows, tally.again), (RECORDS, None), "block {number}");
+        assert!(!thief.steals.load(Ordering::Relaxed), "the answer was stolen");
+    }
+    expect_whole(&own.reader(), 20);
+}
+
+#[test]
+fn a_server_that_has_forgotten_ends_the_gateway() {
+    let Some(rig) = Postgres::new() else { return };
+    let (mut store, first) = rig.open();
+    store.transact(&[numbered(stream(1, 1), 0)], &[], NOW).unwrap();
+    // As a standby that lacks the last commit, or a backup that was put back.
+    let back = "UPDATE roadstead.writer SET committed = committed - 1";
+    rig.execute(back);
+    let failed = store.transact(&[numbered(stream(1, 1), 1)], &[], NOW).unwrap_err();
+    assert!(matches!(failed, StoreError::Forgotten { known: 1 }) && !failed.is_passing(), "{failed:?}");
+    drop(store);
+    let (mut store, second) = rig.open();
+    assert_ne!(first.incarnation, second.incarnation);
+    store.transact(&[numbered(stream(1, 1), 1)], &[], NOW).unwrap();
+}
+
+/// Both bring the same streams, in opposite order, and readings that the other one brings too.
+#[test]
+fn two_gateways_at_once_neither_lose_nor_double_what_the_other_writes() {
+    let Some(rig) = Postgres::new() else { return };
+    let (dirs, begun) = ([Scratch::new(), Scratch::new()], Instant::now());
+    const BLOCKS: u64 = 30;
+    std::thread::scope(|scope| {
+        for (gateway, dir) in dirs.iter().enumerate() {
+            let place = rig.place();
+            scope.spawn(move || {
+                let mut store = PostgresStore::open(&place, dir.path()).unwrap().0;
+                for number in 0..BLOCKS {
+                    let of = |board: u8| numbered(stream(board, 1), number).blocks;
+                    let order = if gateway == 0 { [1, 2, 3] } else { [3, 2, 1] };
+                    let blocks = order.into_iter().flat_map(of).collect();
+                    let stored = store
+                        .transact(&[Deposit { site: site(), fence: None, blocks }], &[], NOW)
+                        .unwrap();
+                    assert!(stored[0].iter().all(|stored| stored.outcome.is_ok()));
+                }
+            });
+        }
+    });
+    let reader = rig.reader();
+    // Every board has the same readings: each is one row, wherever it was taken from.
+    let counts = reader.counts(&site()).unwrap();
+    let all = BLOCKS * RECORDS;
+    assert_eq!((counts.sum(|of| of.rows), counts.sum(|of| of.duplicates)), (all, 2 * all));
+    assert_eq!(rows(&*reader).len() as u64, all);
+    for (_, covered) in reader.coverage(&site()).unwrap() {
+        assert_eq!((covered.watermark(), covered.ranges().len()), (all, 1));
+    }
+    println!("{} blocks of two gateways in {:?}", 6 * BLOCKS, begun.elapsed());
+}
+
+#[test]
+fn a_server_that_would_lose_commits_is_refused() {
+    let Some(own) = Own::new() else { return };
+    own.server
+        .running()
+        .execute("postgres", "ALTER SYSTEM SET fsync = off")
+        .unwrap();
+    own.server.running().execute("postgres", "SELECT pg_reload_conf()").unwrap();
+    let refused = || PostgresStore::open(&place(&own.url), own.locked.path());
+    let begun = Instant::now();
+    // The server reads its settings when it comes to it.
+    while !matches!(refused(), Err(StoreError::Unsafe { .. })) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it was opened");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -32,6 +32,7 @@ pub(crate) fn run(asked: &BenchCommand) -> Result<ExitCode, Failure> {
         BenchCommand::Ingest(asked) => until_interrupted(ingest::measure(asked), interrupted),
         BenchCommand::Journal(asked) => until_interrupted(journal::measure(asked), interrupted),
         BenchCommand::Failover(asked) => until_interrupted(failover::measure(asked), interrupted),
+        BenchCommand::Paths(asked) => until_interrupted(drain::paths::measure(asked), interrupted),
         BenchCommand::Drain(asked) => until_interrupted(drain::measure(asked), interrupted),
     }
 }

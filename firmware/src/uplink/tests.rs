@@ -376,3 +376,34 @@ async fn of_two_paths_the_silent_one_is_left_for_the_other() {
     assert_eq!(uplink.counts.silent.load(Ordering::Relaxed), 10);
     assert!(took[took.len() / 2] < Duration::from_millis(2_500), "{took:?}");
 }
+
+/// Both sides of a budget: the backlog takes as long as it must, and what is fresh does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_keeps_to_the_budget_of_its_path() {
+    const BLOCKS: u64 = 5;
+    let (board, gateway, _scratch) = identities();
+    let (listening, address) = open(&gateway);
+    let mut door = Doorman::new(listening.endpoint.clone());
+    let mut region = at(&[address]);
+    region.paths[0].bandwidth_mbit = Some(1);
+    let (_stopper, stop) = signal();
+    let (uplink, mut brought) = Uplink::start(board, &region, stop);
+    uplink.dial(hello(1));
+    let (connection, _back, mut frames, _) = next_session(&mut door).await;
+    let session = up(&mut brought).await;
+    let began = Instant::now();
+    for first in 1..=BLOCKS {
+        session.send(block(first, 25_000), true);
+    }
+    session.send(block(BLOCKS + 1, 25_000), false);
+    assert_eq!(within(frames.read()).await.unwrap(), Some(block(BLOCKS + 1, 25_000)));
+    let fresh = began.elapsed();
+    let mut backlog = FrameReader::new(within(connection.accept_uni()).await.unwrap(), Conversation::ToRegion);
+    for first in 1..=BLOCKS {
+        assert_eq!(within(backlog.read()).await.unwrap(), Some(block(first, 25_000)));
+    }
+    // 150,000 bytes in all, but for 50 ms of them and the last piece, which nothing waits for.
+    let least = Duration::from_millis(1_200 - 50 - 100);
+    assert!(began.elapsed() >= least, "after {:?}", began.elapsed());
+    assert!(fresh < began.elapsed() / 2, "what is fresh came after {fresh:?}");
+}

@@ -9,7 +9,7 @@ use link::endpoint::{self, Binding, Listening};
 use link::identity::Identity;
 use link::logging::whole_story;
 use link::sites::gateway_name;
-use quinn::Connection;
+use quinn::{Connection, ConnectionError};
 use shared::uplink::ways::Way;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -68,7 +68,8 @@ impl Caller {
         Self { identity, gateways, paths, found, _looking: looking }
     }
 
-    /// One attempt: a socket of its own, so that a path whose state somebody on the way has lost is not tried again.
+    /// One attempt: a socket of its own, so that a path whose state somebody on the way has lost is not tried again. Never ends where
+    /// nobody answers: bound it in time.
     pub(super) async fn attempt(self: Arc<Self>, way: Way) -> Result<Dialled, String> {
         let (gateway, path) = (&self.gateways[way.gateway], &self.paths[way.path]);
         let Some(address) = *self.found[way.gateway].borrow() else {
@@ -78,10 +79,12 @@ impl Caller {
             Binding { interface: path.interface.as_deref(), address: path.address, is_metered: path.is_metered };
         let listening = endpoint::uplink(&self.identity, address, binding).map_err(|error| whole_story(&error))?;
         let connecting = listening.endpoint.connect(address, &gateway_name(&gateway.name));
-        let connection = connecting
-            .map_err(|error| whole_story(&error))?
-            .await
-            .map_err(|error| whole_story(&error))?;
+        let connection = match connecting.map_err(|error| whole_story(&error))?.await {
+            Ok(connection) => connection,
+            // Silence is no refusal, after which the way would rest: whoever asked has a patience of its own.
+            Err(ConnectionError::TimedOut) => std::future::pending().await,
+            Err(error) => return Err(whole_story(&error)),
+        };
         Ok(Dialled { way, address, listening, connection })
     }
 

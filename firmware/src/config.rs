@@ -5,6 +5,7 @@ mod broker;
 mod duty;
 mod publishers;
 mod status;
+mod uplink;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use shared::limits::BOARDS_MAX;
 pub use broker::{BRIDGE_TOPICS_MAX, Bridge, BridgeLogin, BridgeProtocol};
 pub use duty::{CAPABILITIES_MAX, COMMAND_WORDS_MAX, DutyProcess, ENVIRONMENT_MAX, WORD_BYTES_MAX};
 pub use publishers::Publishers;
+pub use uplink::{GatewayPlace, UPLINKS_MAX, UplinkPath};
 
 /// Gateways that one board knows. More are refused.
 pub const GATEWAYS_MAX: usize = 8;
@@ -107,8 +109,11 @@ pub struct Witness {
 pub struct Region {
     /// The region's authority, PEM.
     pub ca: PathBuf,
-    /// Its gateways, tried in order: 1 to [`GATEWAYS_MAX`].
+    /// Its gateways, in the order in which they are preferred: 1 to [`GATEWAYS_MAX`].
     pub gateways: Vec<GatewayAddress>,
+    /// The paths to them, in the order in which they are preferred: 1 to [`UPLINKS_MAX`]. All gateways over the first are
+    /// preferred to any over the second.
+    pub paths: Vec<UplinkPath>,
 }
 
 /// One gateway as a board dials it.
@@ -117,7 +122,7 @@ pub struct GatewayAddress {
     /// Its name, which its certificate must carry.
     pub name: Name,
     /// Its QUIC address, UDP.
-    pub address: SocketAddr,
+    pub address: GatewayPlace,
 }
 
 /// The text's shape, before anything is checked.
@@ -141,6 +146,8 @@ struct RawBoard {
     #[serde(default)]
     peer: Vec<RawPeer>,
     region: Option<Spanned<RawRegion>>,
+    #[serde(default)]
+    uplink: Vec<Spanned<uplink::RawUplink>>,
     bridge: Option<broker::RawBridge>,
     status: Option<status::RawStatus>,
     #[serde(default)]
@@ -218,11 +225,7 @@ impl BoardConfig {
         let publishers = raw.mqtt.check(&text, beside)?;
         publishers.check_reachable(&text, &raw.listen.mqtt, listen.mqtt)?;
         let status_token = status::check(raw.status.as_ref(), &text, beside, (&raw.listen.http, listen.http))?;
-        let region = raw
-            .region
-            .as_ref()
-            .map(|region| check_region(&text, region, beside))
-            .transpose()?;
+        let region = check_region(&text, &raw, beside)?;
         let bridge = raw
             .bridge
             .as_ref()
@@ -428,7 +431,9 @@ fn find_profile(text: &Text<'_>, name: &Spanned<String>) -> Result<Profile, Conf
     })
 }
 
-fn check_region(text: &Text<'_>, raw: &Spanned<RawRegion>, beside: &Path) -> Result<Region, ConfigError> {
+fn check_region(text: &Text<'_>, raw: &RawBoard, beside: &Path) -> Result<Option<Region>, ConfigError> {
+    let paths = uplink::check(text, &raw.uplink, raw.region.is_some())?;
+    let Some(raw) = &raw.region else { return Ok(None) };
     let region = raw.get_ref();
     if !(1..=GATEWAYS_MAX).contains(&region.gateway.len()) {
         let message = format!("{} gateways, but a region has 1 to {GATEWAYS_MAX}", region.gateway.len());
@@ -442,11 +447,11 @@ fn check_region(text: &Text<'_>, raw: &Spanned<RawRegion>, beside: &Path) -> Res
         .map(|gateway| {
             Ok(GatewayAddress {
                 name: text.name("region.gateway.name", &gateway.name)?,
-                address: target(text, "region.gateway.address", &gateway.address)?,
+                address: uplink::place(text, &gateway.address)?,
             })
         })
         .collect::<Result<_, ConfigError>>()?;
-    Ok(Region { ca: beside.join(&region.ca), gateways })
+    Ok(Some(Region { ca: beside.join(&region.ca), gateways, paths }))
 }
 
 #[cfg(test)]

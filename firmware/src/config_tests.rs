@@ -375,3 +375,48 @@ fn a_page_that_other_hosts_reach_asks_who_they_are() {
     let here = changed("http = \"127.0.0.1:7412\"\n", "http = \"[::ffff:127.0.0.1]:7412\"\n");
     assert_eq!(here.status_token, None);
 }
+
+#[test]
+fn paths_to_the_region_and_host_names() {
+    let with = |paths: &str| parse(&FULL.replace("[region]\n", &format!("{paths}\n[region]\n")));
+    let region = parse(FULL).unwrap().region.unwrap();
+    assert_eq!(region.paths.len(), 1, "one, wherever the routes lead");
+    assert_eq!((region.paths[0].name.as_str(), &region.paths[0].interface), ("any", &None));
+    let two = "[[uplink]]\nname = \"fibre\"\naddress = \"192.0.2.7\"\n\n[[uplink]]\ninterface = \"wwan0\"\n\
+               metered = true\nbandwidth_mbit = 2\n";
+    let paths = with(two).unwrap().region.unwrap().paths;
+    assert_eq!(paths[0].name, "fibre");
+    assert_eq!(paths[0].address, Some("192.0.2.7".parse().unwrap()));
+    assert_eq!((paths[1].name.as_str(), paths[1].interface.as_deref()), ("wwan0", Some("wwan0")));
+    assert!(paths[1].is_metered && !paths[0].is_metered);
+    assert_eq!((paths[0].bandwidth_mbit, paths[1].bandwidth_mbit), (None, Some(2)));
+    let refused = |paths: &str| with(paths).unwrap_err().to_string();
+    has(&refused("[[uplink]]\nname = \"fibre\"\n"), "says neither");
+    has(&refused("[[uplink]]\ninterface = \"a name too long 4\"\n"), "which no interface is called");
+    has(&refused("[[uplink]]\naddress = \"0.0.0.0\"\n"), "which is no address of a machine");
+    has(&refused("[[uplink]]\naddress = \"192.0.2.7:1\"\n"), "which is no address of a machine");
+    has(&refused("[[uplink]]\ninterface = \"a\"\n[[uplink]]\ninterface = \"a\"\n"), "two paths");
+    has(&refused("[[uplink]]\ninterface = \"a\"\nbandwidth_mbit = 0\n"), "it must be 1 to 100000");
+    has(
+        &refused(
+            &(0..5)
+                .map(|at| format!("[[uplink]]\ninterface = \"e{at}\"\n"))
+                .collect::<String>(),
+        ),
+        "more than 4",
+    );
+    let (text, _) = FULL.split_once("[region]").unwrap();
+    has(
+        &parse(&format!("{text}\n[[uplink]]\ninterface = \"a\"\n"))
+            .unwrap_err()
+            .to_string(),
+        "no [region]",
+    );
+    let named = FULL.replace("127.0.0.1:7400", "gateway-1.example.org:7400");
+    let place = parse(&named).unwrap().region.unwrap().gateways.remove(0).address;
+    assert_eq!(place, GatewayPlace::Named { host: "gateway-1.example.org".to_owned(), port: 7400 });
+    for bad in ["gateway-1.example.org", "gateway_1:7400", "-a.org:7400", "127.0.0.300:7400", "a.org:0"] {
+        let text = FULL.replace("127.0.0.1:7400", bad);
+        has(&parse(&text).unwrap_err().to_string(), "region.gateway.address");
+    }
+}

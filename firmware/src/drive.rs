@@ -15,6 +15,7 @@ use shared::node::Node;
 use shared::node::status::Status;
 use shared::outbox::Outbox;
 use shared::time::Instant;
+use shared::uplink::outlook::Outlook;
 use shared::wire::control::ControlMessage;
 use shared::wire::peer::PeerMessage;
 use tokio::sync::{mpsc, watch};
@@ -47,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) status: Status,
     /// When.
     pub(crate) at: Instant,
+    /// How long its backlog still takes to go home, at the pace of the last half minute; `None` where it does not fall.
+    pub(crate) backlog_eta: Option<Duration>,
 }
 
 /// Why the driver ended.
@@ -104,6 +107,7 @@ pub(crate) struct Driver {
     links: BTreeMap<BoardId, Link>,
     session: Option<Session>,
     snapshot_at: Instant,
+    outlook: Outlook,
     poisoned: bool,
 }
 
@@ -138,6 +142,7 @@ impl Driver {
             links: BTreeMap::new(),
             session: None,
             snapshot_at: Instant::ZERO,
+            outlook: Outlook::default(),
             poisoned: false,
         }
     }
@@ -410,7 +415,9 @@ impl Driver {
 
     fn snapshot(&mut self, now: Instant) {
         self.snapshot_at = now + SNAPSHOT_PERIOD;
-        let snapshot = Snapshot { status: self.node.status(now), at: now };
+        let status = self.node.status(now);
+        self.outlook.note(status.backlog, now);
+        let snapshot = Snapshot { status, at: now, backlog_eta: self.outlook.estimate() };
         self.effects.snapshots.send_replace(Some(Arc::new(snapshot)));
     }
 }

@@ -23,6 +23,7 @@ use crate::askers;
 use crate::drive::Snapshot;
 use crate::page;
 use crate::secrets::StatusToken;
+use crate::uplink::{StandingGauge, StandingStatus};
 use crate::wear::{WearGauge, WearStatus};
 
 /// A node that has published nothing for so long hangs: it does so every 50 ms. Long enough for a slow disk's stall.
@@ -36,6 +37,8 @@ pub(crate) struct Pages {
     pub(crate) registry: Arc<OnceLock<Registry>>,
     /// Set once the disk is open.
     pub(crate) wear: Arc<OnceLock<WearGauge>>,
+    /// Set once everything has started, where there is a region.
+    pub(crate) uplink: Arc<OnceLock<StandingGauge>>,
 }
 
 impl Pages {
@@ -45,6 +48,10 @@ impl Pages {
 
     fn wear(&self) -> Option<WearStatus> {
         self.wear.get().map(WearGauge::status)
+    }
+
+    fn standing(&self) -> Option<StandingStatus> {
+        self.uplink.get().map(|gauge| gauge.status(clock::now()))
     }
 }
 
@@ -100,17 +107,26 @@ fn not_ready(why: &[&str]) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "error": why.join("; ") }))).into_response()
 }
 
-/// What the node says, and what its medium has borne.
+/// What the node says, what its medium has borne, and how its uplink stands.
 #[derive(Debug, Serialize)]
 struct BoardStatus<'s> {
     #[serde(flatten)]
     status: &'s Status,
+    /// How many seconds the backlog still takes, where it falls.
+    backlog_eta_s: Option<u64>,
     wear: Option<WearStatus>,
+    uplink_path: Option<StandingStatus>,
 }
 
 async fn status(State(pages): State<Pages>) -> Response {
     match pages.snapshot() {
-        Some(snapshot) => Json(BoardStatus { status: &snapshot.status, wear: pages.wear() }).into_response(),
+        Some(snapshot) => Json(BoardStatus {
+            status: &snapshot.status,
+            backlog_eta_s: snapshot.backlog_eta.map(|eta| eta.as_secs()),
+            wear: pages.wear(),
+            uplink_path: pages.standing(),
+        })
+        .into_response(),
         None => Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the journal is being read").into_response(),
     }
 }
@@ -119,8 +135,8 @@ async fn people(State(pages): State<Pages>) -> Response {
     /// Nothing is loaded from elsewhere, and nothing in the page's text is run. The style stands in the page.
     const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
         img-src data:; base-uri 'none'; frame-ancestors 'none'";
-    let wear = pages.wear();
-    let page = page::render(pages.snapshot().as_deref().map(|snapshot| &snapshot.status), wear.as_ref());
+    let (wear, standing) = (pages.wear(), pages.standing());
+    let page = page::render(pages.snapshot().as_deref(), wear.as_ref(), standing.as_ref());
     let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "no-store")];
     (headers, Html(page)).into_response()
 }
@@ -201,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn every_page_but_health_asks_for_the_token() {
         let (_, snapshots) = watch::channel(None);
-        let pages = Pages { snapshots, registry: Arc::default(), wear: Arc::default() };
+        let pages = Pages { snapshots, registry: Arc::default(), wear: Arc::default(), uplink: Arc::default() };
         let token = "0123456789abcdef0123456789abcdef";
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -240,8 +256,8 @@ mod tests {
     async fn a_hung_node_is_not_alive() {
         let age = |age: Duration| {
             let at = shared::time::Instant::from_micros(clock::now().micros() - age.as_micros() as u64);
-            let (_, snapshots) = watch::channel(Some(Arc::new(Snapshot { status: status(), at })));
-            Pages { snapshots, registry: Arc::default(), wear: Arc::default() }
+            let (_, snapshots) = watch::channel(Some(Arc::new(Snapshot { status: status(), at, backlog_eta: None })));
+            Pages { snapshots, registry: Arc::default(), wear: Arc::default(), uplink: Arc::default() }
         };
         assert_eq!(live(State(age(HUNG_AFTER / 2))).await.status(), StatusCode::OK);
         assert_eq!(live(State(age(HUNG_AFTER))).await.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use link::clock;
 use link::doorman::Admissions;
 use link::strays::Strays;
 use prometheus_client::collector::Collector;
@@ -22,7 +23,7 @@ use crate::drive::Snapshot;
 use crate::front_door::{DoorCount, DoorCounters};
 use crate::mesh::MeshCounts;
 use crate::notices::Notices;
-use crate::uplink::UplinkCounts;
+use crate::uplink::{StandingGauge, UplinkCounts};
 use crate::wear::{DAY_SECONDS, WearGauge, WearStatus};
 use crate::witness::WitnessCounts;
 
@@ -37,6 +38,7 @@ pub(crate) struct Sources {
     pub(crate) mesh_admissions: Arc<Admissions>,
     pub(crate) mesh_strays: Arc<Strays>,
     pub(crate) uplink: Option<Arc<UplinkCounts>>,
+    pub(crate) standing: Option<StandingGauge>,
     pub(crate) witness: Option<Arc<WitnessCounts>>,
     pub(crate) witnessing: Option<Arc<link::witness::WitnessCounts>>,
     pub(crate) door: Arc<DoorCounters>,
@@ -92,6 +94,12 @@ impl Sources {
         let Some(uplink) = &self.uplink else { return Ok(()) };
         page.counter("uplink_sessions_opened", "Sessions with the region that came to stand", read(&uplink.opened))?;
         page.counter("uplink_dials_failed", "Dials of the region that failed", read(&uplink.failed))?;
+        page.counter("uplink_paths_silent", "Sessions left because their path was silent", read(&uplink.silent))?;
+        page.counter("uplink_sessions_moved", "Sessions moved to a better path or gateway", read(&uplink.moved))?;
+        let standing = self.standing.as_ref().map(|gauge| gauge.status(clock::now()));
+        let in_use = standing.and_then(|standing| standing.path);
+        let series = in_use.into_iter().map(|path| (path, ConstGauge::new(1_u64)));
+        page.family(("uplink_path_in_use", "The path that the session with the region goes over"), "path", series)?;
         page.counter(
             "uplink_queue_full",
             "Sessions dropped because the region reads too slowly",

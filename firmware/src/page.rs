@@ -5,6 +5,8 @@ use std::fmt::{Display, Write};
 use shared::ids::Term;
 use shared::node::status::Status;
 
+use crate::drive::Snapshot;
+use crate::uplink::StandingStatus;
 use crate::wear::WearStatus;
 
 /// Lines of what happened lately that the page shows.
@@ -24,16 +26,21 @@ td{font-variant-numeric:tabular-nums;overflow-wrap:anywhere}section{overflow-x:a
 pub(crate) const SCRIPT: &str = include_str!("page/live.js");
 
 /// The page; without a status the board is still starting.
-pub(crate) fn render(status: Option<&Status>, wear: Option<&WearStatus>) -> String {
+pub(crate) fn render(
+    snapshot: Option<&Snapshot>,
+    wear: Option<&WearStatus>,
+    standing: Option<&StandingStatus>,
+) -> String {
     let mut page = String::from(HEAD);
-    match status {
-        Some(status) => facts(&mut page, status, wear),
+    match snapshot {
+        Some(snapshot) => facts(&mut page, snapshot, wear, standing),
         None => page.push_str("<h1>This board is starting</h1><p>It reads its journal."),
     }
     page
 }
 
-fn facts(page: &mut String, status: &Status, wear: Option<&WearStatus>) {
+fn facts(page: &mut String, snapshot: &Snapshot, wear: Option<&WearStatus>, standing: Option<&StandingStatus>) {
+    let status = &snapshot.status;
     put(page, format_args!("<h1>Board {} of site {}</h1>", status.board, escape(&status.site)));
     let (class, word) = if status.accepts {
         ("good", "takes records in")
@@ -48,6 +55,9 @@ fn facts(page: &mut String, status: &Status, wear: Option<&WearStatus>) {
     leadership(page, status);
     row(page, "Duties here", escape(&status.duties.join(", ")));
     row(page, "Session with the region", status.region);
+    if let Some(standing) = standing {
+        row(page, "Path to the region", escape(&path(standing)));
+    }
     row(page, "Blocks go to", status.uplink);
     row(page, "Records accepted", status.accepted);
     row(page, "Records committed", status.committed);
@@ -55,6 +65,13 @@ fn facts(page: &mut String, status: &Status, wear: Option<&WearStatus>) {
     row(page, "Without acknowledgement", status.unacknowledged);
     row(page, "Waiting for their commit", status.uncommitted);
     row(page, "Not yet in the region", status.backlog);
+    if let Some(eta) = snapshot.backlog_eta {
+        row(
+            page,
+            "Until all of it is",
+            format_args!("about {} s at the pace of the last half minute", eta.as_secs()),
+        );
+    }
     row(page, "Shed, events and bulk", format_args!("{} and {}", status.shed.event, status.shed.bulk));
     row(page, "Journal segments", format_args!("{} of {}", status.segments, status.segments_max));
     if let Some(wear) = wear {
@@ -70,6 +87,21 @@ fn facts(page: &mut String, status: &Status, wear: Option<&WearStatus>) {
     boards(page, status);
     waits(page, status);
     page.push_str("<p>For programs: <a href=/status>status</a>, <a href=/metrics>metrics</a>.");
+}
+
+/// Which way the uplink goes, since when, and why it last changed.
+fn path(standing: &StandingStatus) -> String {
+    let over = standing
+        .path
+        .as_deref()
+        .zip(standing.gateway.as_deref())
+        .zip(standing.address.as_deref());
+    let seconds = standing.for_ms / 1000;
+    let way = match over {
+        Some(((path, gateway), address)) => format!("{path}, to {gateway} at {address}, for {seconds} s"),
+        None => format!("none for {seconds} s"),
+    };
+    format!("{way}. Last change: {}", standing.why)
 }
 
 fn leadership(page: &mut String, status: &Status) {

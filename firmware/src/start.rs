@@ -115,7 +115,7 @@ impl FirmwareError {
                 | DiskError::Encrypted { .. }
                 | DiskError::WrongKey { .. },
             ) => EXIT_UNUSABLE.into(),
-            Self::Endpoint(EndpointError::Bind { .. })
+            Self::Endpoint(EndpointError::Bind { .. } | EndpointError::Interface { .. })
             | Self::Disk(DiskError::System { .. } | DiskError::Locked { .. } | DiskError::Unsealed { .. })
             | Self::Door(_)
             | Self::Http { .. }
@@ -173,7 +173,7 @@ pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareEr
     let secrets = Secrets::read(&config)?;
     let (stop_shell, shell_stopped) = signal();
     let (snapshots, seen) = watch::channel(None);
-    let pages = Pages { snapshots: seen, registry: Arc::default(), wear: Arc::default() };
+    let pages = Pages { snapshots: seen, registry: Arc::default(), wear: Arc::default(), uplink: Arc::default() };
     let serving = serve_pages(&config, secrets.status.clone(), &pages, shell_stopped.clone()).await?;
     let opened = tokio::select! {
         opened = open_disk(&config) => opened?,
@@ -184,6 +184,9 @@ pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareEr
     let wear = pages.wear.get_or_init(|| wear).clone();
     let Board { driver, mesh, stop_door, sources } =
         assemble(&config, (identity, secrets), (opened, wear), snapshots, &shell_stopped)?;
+    if let Some(standing) = &sources.standing {
+        pages.uplink.get_or_init(|| standing.clone());
+    }
     pages.registry.get_or_init(|| registry(sources));
     let (ended, inputs, effects) = driver.run(stop).await;
     tracing::info!(?ended, "the node has ended");
@@ -286,7 +289,7 @@ fn assemble(
     let (uplink, region) = match &config.region {
         Some(region) => {
             let identity = identity.with_roots(&region.ca)?;
-            let (uplink, region) = Uplink::start(identity, region.gateways.clone(), stop.clone());
+            let (uplink, region) = Uplink::start(identity, region, stop.clone());
             (Some(uplink), Some(region))
         }
         None => (None, None),
@@ -305,6 +308,7 @@ fn assemble(
         mesh_admissions: Arc::clone(&mesh.admissions),
         mesh_strays: Arc::clone(&mesh.listening.strays),
         uplink: uplink.as_ref().map(|uplink| Arc::clone(&uplink.counts)),
+        standing: uplink.as_ref().map(|uplink| uplink.standing.clone()),
         witness: witness.as_ref().map(|line| Arc::clone(&line.counts)),
         witnessing,
         door: Arc::clone(answers.counters()),

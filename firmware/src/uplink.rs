@@ -1,54 +1,44 @@
-//! The session with the region: dials the configured gateways in order while the node wants one, sends what it says,
-//! brings what the region says. A path that swallows packets counts as down, because the transport's keep-alive is
-//! not answered. Owns connections, decides nothing.
+//! The session with the region: dials the configured gateways over the configured paths while the node wants one, sends what it
+//! says, brings what the region says, and leaves a path that is silent or worse than another. Owns connections; what it does when
+//! is decided in `shared::uplink::ways` and `silence`.
 
-use std::pin::pin;
+mod dial;
+mod standing;
+mod traffic;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use link::endpoint::{self, Listening};
-use link::frames::{FrameReader, ReadError, encode, write_all_frames};
+use link::clock;
+use link::frames::FrameReader;
 use link::identity::Identity;
 use link::logging::whole_story;
-use link::sites::gateway_name;
 use link::stop::Stop;
 use quinn::{Connection, SendStream};
-use shared::frame::Conversation;
 use shared::limits::PEER_QUEUE_MAX;
+use shared::time::Deadline;
+use shared::uplink::ways::{Fall, Way, Ways};
 use shared::wire::uplink::{FromRegion, Hello, ToRegion};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::MissedTickBehavior;
 
-use crate::config::GatewayAddress;
+use self::dial::{Caller, Dialled};
+use self::standing::Standing;
+pub(crate) use self::standing::{StandingGauge, StandingStatus};
+use self::traffic::{fall_silent, introduce, receive, send, send_backlog};
+use crate::config::Region;
 
-/// A gateway that does not answer within this is passed over: ten round trips of a slow uplink, retries included.
+/// A gateway that does not answer within this is said not to answer: ten round trips of a slow uplink, retries included.
 const DIAL_MAX: Duration = Duration::from_secs(3);
-/// Attempts at a gateway begin so soon after each other, while the earlier ones still wait for an answer: so late at most the
-/// return of a dead uplink is noticed. One is two datagrams of 1200 bytes, so they are 12 KB/s.
-const ATTEMPT_EVERY: Duration = Duration::from_millis(200);
-/// The same once nobody has answered for [`PATIENT_AFTER`]: where the link is up and the gateway is not, somebody pays for it.
-const ATTEMPT_EVERY_PATIENT: Duration = Duration::from_secs(2);
-/// Most outages of a radio are shorter than this.
-const PATIENT_AFTER: Duration = Duration::from_secs(600);
-/// An attempt waits so long, before it would repeat itself; the first of a turn waits until the turn is over.
+/// An attempt waits so long, before it would repeat itself; one in [`LONG_EVERY`] waits as long as anybody is waited for.
 const ATTEMPT_MAX: Duration = Duration::from_millis(900);
-/// Wait before all gateways are tried again, where one refused.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest such wait.
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A session that stood so long was a good one: the next dial comes soon.
-const GOOD_AFTER: Duration = Duration::from_secs(5);
+/// See above: the first of a turn is one.
+const LONG_EVERY: u64 = 8;
 /// A stopping board waits so long for its good-bye to be heard.
 const GOOD_BYE_MAX: Duration = Duration::from_millis(300);
 /// Messages from the region that wait for the node, in batches. At the limit the stream is left unread.
 const BATCHES_MAX: usize = 16;
-/// Messages taken at once, either way.
-const BATCH_MAX: usize = 64;
-
-/// Below that of the conversation's own stream, which has the transport's default, 0.
-const BACKLOG_PRIORITY: i32 = -1;
 
 /// What the uplink counts, since the start.
 #[derive(Debug, Default)]
@@ -57,6 +47,10 @@ pub(crate) struct UplinkCounts {
     pub(crate) opened: AtomicU64,
     /// Dials that failed.
     pub(crate) failed: AtomicU64,
+    /// Sessions left because their path was silent.
+    pub(crate) silent: AtomicU64,
+    /// Sessions moved to a better way.
+    pub(crate) moved: AtomicU64,
     /// Sessions dropped because too much waited for them.
     pub(crate) queue_full: AtomicU64,
     /// Frames that were no messages.
@@ -101,30 +95,33 @@ pub(crate) struct Uplink {
     wanted: watch::Sender<Option<Hello>>,
     /// What it counts.
     pub(crate) counts: Arc<UplinkCounts>,
+    /// How it stands.
+    pub(crate) standing: StandingGauge,
     task: JoinHandle<()>,
 }
 
 impl Uplink {
-    /// An uplink that dials `gateways` in order once it is told to, as `identity`, which believes the region's roots.
-    pub(crate) fn start(
-        identity: Identity,
-        gateways: Vec<GatewayAddress>,
-        stop: Stop,
-    ) -> (Self, mpsc::Receiver<RegionInput>) {
+    /// An uplink that dials the gateways of `region` over its paths once it is told to, as `identity`, which believes the region's
+    /// roots.
+    pub(crate) fn start(identity: Identity, region: &Region, stop: Stop) -> (Self, mpsc::Receiver<RegionInput>) {
         let (wanted, hello) = watch::channel(None);
         let (inputs, brought) = mpsc::channel(BATCHES_MAX);
         let counts = Arc::<UplinkCounts>::default();
+        let now = clock::now();
+        let why = "no session has stood yet".to_owned();
+        let (tell, standing) = watch::channel(Standing { since: now, why, ..Standing::default() });
         let dialler = Dialler {
-            identity: Arc::new(identity),
-            gateways,
+            caller: Arc::new(Caller::new(identity, region)),
+            ways: Ways::new(region.paths.len(), region.gateways.len(), now),
             hello,
             inputs,
             counts: Arc::clone(&counts),
+            standing: tell,
             closing: JoinSet::new(),
-            answered: Instant::now(),
+            last_failure: String::new(),
         };
         let task = tokio::spawn(dialler.run(stop));
-        (Self { wanted, counts, task }, brought)
+        (Self { wanted, counts, standing: StandingGauge(standing), task }, brought)
     }
 
     /// Keep a session with this hello.
@@ -145,14 +142,15 @@ impl Uplink {
 }
 
 struct Dialler {
-    identity: Arc<Identity>,
-    gateways: Vec<GatewayAddress>,
+    caller: Arc<Caller>,
+    ways: Ways,
     hello: watch::Receiver<Option<Hello>>,
     inputs: mpsc::Sender<RegionInput>,
     counts: Arc<UplinkCounts>,
+    standing: watch::Sender<Standing>,
     closing: JoinSet<()>,
-    /// When a gateway last answered, or the start.
-    answered: Instant,
+    /// What was last said of a failure: it is said once.
+    last_failure: String,
 }
 
 /// Why a session ended.
@@ -161,6 +159,10 @@ enum End {
     Unwanted,
     /// It fell.
     Fell(String),
+    /// Nothing came back.
+    Silent(String),
+    /// A better way stands.
+    Better(Box<Dialled>),
 }
 
 impl Dialler {
@@ -175,84 +177,122 @@ impl Dialler {
 
     /// Keeps a session while one is wanted. Returns when the node is gone.
     async fn keep(&mut self) {
-        let mut backoff = BACKOFF_MIN;
-        let mut last_failure = String::new();
+        let mut better = None;
         loop {
             let Ok(hello) = self.hello.wait_for(Option::is_some).await.map(|hello| hello.clone()) else {
                 return;
             };
             let Some(hello) = hello else { continue };
-            let (mut failure, began) = (String::new(), Instant::now());
-            for gateway in self.gateways.clone() {
-                match self.one(&gateway, &hello).await {
-                    Ok((End::Unwanted, _)) => {
-                        failure.clear();
-                        break;
-                    }
-                    Ok((End::Fell(why), stood)) => {
-                        failure = format!("{}: {why}", gateway.name);
-                        if stood >= GOOD_AFTER {
-                            backoff = BACKOFF_MIN;
-                            last_failure.clear();
-                        }
-                        // Back to the first: the order is the operator's preference.
-                        break;
-                    }
-                    Err(why) => {
-                        self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                        failure = format!("{}: {why}", gateway.name);
-                    }
-                }
-                if self.hello.has_changed().unwrap_or(true) {
-                    break;
-                }
-            }
-            if failure.is_empty() {
-                backoff = BACKOFF_MIN;
-                continue;
-            }
-            if failure != last_failure {
-                tracing::warn!(why = failure, "no session with the region; trying on");
-                last_failure = failure;
-            }
-            if began.elapsed() >= DIAL_MAX {
-                // A round of silence has had its pace already.
-                continue;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(backoff) => {}
-                _ = self.hello.changed() => {}
-            }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            let dialled = match better.take() {
+                Some(dialled) => dialled,
+                None => match self.dial().await {
+                    Some(dialled) => dialled,
+                    None => continue,
+                },
+            };
+            better = self.one(dialled, &hello).await;
         }
     }
 
-    /// Dials one gateway and serves its session; how it ended and how long it stood.
-    async fn one(&mut self, gateway: &GatewayAddress, hello: &Hello) -> Result<(End, Duration), String> {
-        let every = if self.answered.elapsed() < PATIENT_AFTER {
-            ATTEMPT_EVERY
-        } else {
-            ATTEMPT_EVERY_PATIENT
+    /// Dials every way in its turn until one answers; `None` where another session is wanted, or none.
+    async fn dial(&mut self) -> Option<Dialled> {
+        self.ways.begin(clock::now());
+        // Those that are left when one has answered end with the set.
+        let mut attempts = JoinSet::new();
+        let mut begun = 0_u64;
+        loop {
+            let now = clock::now();
+            while let Some(way) = self.ways.due(now) {
+                let is_long = self.ways.is_patient(now) || begun.is_multiple_of(LONG_EVERY);
+                begun += 1;
+                attempts.spawn(attempt(Arc::clone(&self.caller), way, is_long));
+            }
+            let nap = clock::nap(Deadline { at: self.ways.next_at(), why: "the next attempt" }, now);
+            tokio::select! {
+                biased;
+                _ = self.hello.changed() => return None,
+                Some(done) = attempts.join_next() => {
+                    let Ok((way, answer)) = done else { continue };
+                    match answer {
+                        Answer::Stands(dialled) => return Some(*dialled),
+                        Answer::Refused(why) => {
+                            self.ways.handle_refused(way, clock::now());
+                            self.lament(way, &why);
+                        }
+                        Answer::Silent { is_long: true } => self.lament(way, "it does not answer"),
+                        Answer::Silent { is_long: false } => {}
+                    }
+                }
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+    }
+
+    fn lament(&mut self, way: Way, why: &str) {
+        self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        let failure = format!("{}: {why}", self.caller.name(way));
+        if failure != self.last_failure {
+            tracing::warn!(why = failure, "no session with the region; trying on");
+            self.last_failure = failure;
+        }
+    }
+
+    /// Serves one session, and says how it ended; returns the better way that stands, if that is why.
+    async fn one(&mut self, dialled: Dialled, hello: &Hello) -> Option<Dialled> {
+        let Dialled { way, address, listening, connection } = dialled;
+        let (stream, frames) = match introduce(&connection, hello).await {
+            Ok(introduced) => introduced,
+            Err(why) => {
+                self.ways.handle_refused(way, clock::now());
+                self.lament(way, &why);
+                return None;
+            }
         };
-        let (listening, connection) = tokio::select! {
-            dialled = dial(&self.identity, gateway, every) => dialled?,
-            _ = self.hello.changed() => return Ok((End::Unwanted, Duration::ZERO)),
-        };
-        let introduced = introduce(&connection, hello).await;
-        self.answered = Instant::now();
-        let (stream, frames) = introduced?;
         self.counts.opened.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(gateway = %gateway.name, term = %hello.term, "a session with the region stands");
-        let began = Instant::now();
-        let end = self.serve((connection, stream, frames)).await;
-        self.answered = Instant::now();
+        self.ways.handle_opened(way, clock::now());
+        self.last_failure.clear();
+        let name = self.caller.name(way);
+        tracing::info!(gateway = name, term = %hello.term, "a session with the region stands");
+        let over = (self.caller.paths[way.path].name.clone(), self.caller.gateways[way.gateway].name.to_string());
+        self.standing.send_modify(|standing| {
+            standing.over = Some((over.0, over.1, address.to_string()));
+            standing.since = clock::now();
+        });
+        let end = self.serve(way, (connection, stream, frames)).await;
         // Good-bye is on its way while the next dial begins.
         self.closing.spawn(async move { listening.endpoint.wait_idle().await });
         while self.closing.try_join_next().is_some() {}
-        Ok((end, began.elapsed()))
+        self.handle_end(end, &name)
     }
 
-    async fn serve(&mut self, (connection, stream, mut frames): (Connection, SendStream, FrameReader)) -> End {
+    /// Notes how a session ended.
+    fn handle_end(&mut self, end: End, name: &str) -> Option<Dialled> {
+        let now = clock::now();
+        let (fall, why, better) = match end {
+            End::Unwanted => (Fall::Left, "this board no longer speaks for its site in this term".to_owned(), None),
+            End::Fell(why) => (Fall::Ended, format!("{name}: {why}"), None),
+            End::Silent(why) => {
+                self.counts.silent.fetch_add(1, Ordering::Relaxed);
+                (Fall::Silent, format!("{name}: {why}"), None)
+            }
+            End::Better(better) => {
+                self.counts.moved.fetch_add(1, Ordering::Relaxed);
+                (Fall::Left, format!("{} is better than {name}", self.caller.name(better.way)), Some(*better))
+            }
+        };
+        self.ways.handle_fell(fall, now);
+        match fall {
+            Fall::Silent | Fall::Ended => tracing::warn!(why, "the session with the region fell"),
+            Fall::Left => tracing::info!(why, "the session with the region is over"),
+        }
+        self.standing.send_modify(|standing| {
+            *standing = Standing { over: None, since: now, why, changes: standing.changes + 1 };
+        });
+        better
+    }
+
+    async fn serve(&mut self, way: Way, session: (Connection, SendStream, FrameReader)) -> End {
+        let (connection, stream, mut frames) = session;
         let (messages, queue) = mpsc::channel(PEER_QUEUE_MAX);
         let (backlog, waiting) = mpsc::channel(PEER_QUEUE_MAX);
         let counts = Arc::clone(&self.counts);
@@ -260,10 +300,16 @@ impl Dialler {
         if self.inputs.send(RegionInput::Up(session)).await.is_err() {
             return End::Unwanted;
         }
+        // Without another way nothing is won by haste, and a busy gateway must not lose all its sites at once.
+        let mistakes = self.ways.mistakes(way).max(u32::from(!self.caller.has_choice()));
+        let sent = AtomicU64::new(0);
+        let budget = self.caller.paths[way.path].bandwidth_mbit;
         let end = tokio::select! {
             why = receive(&mut frames, &self.inputs, &self.counts) => End::Fell(why),
-            why = send(stream, queue) => End::Fell(why),
-            why = send_backlog(&connection, waiting) => End::Fell(why),
+            why = send(stream, queue, &sent) => End::Fell(why),
+            why = send_backlog(&connection, waiting, (budget, &sent)) => End::Fell(why),
+            why = fall_silent(&connection, mistakes) => End::Silent(why),
+            better = look_for_better(&mut self.ways, &self.caller) => End::Better(Box::new(better)),
             _ = self.hello.changed() => End::Unwanted,
         };
         let end = match (end, connection.close_reason()) {
@@ -277,109 +323,40 @@ impl Dialler {
     }
 }
 
-/// Dials one gateway until it answers, one attempt after the other.
-async fn dial(
-    identity: &Arc<Identity>,
-    gateway: &GatewayAddress,
-    every: Duration,
-) -> Result<(Listening, Connection), String> {
-    // Those that are left when one has answered end with the set.
-    let mut attempts = JoinSet::new();
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut turn = pin!(tokio::time::sleep(DIAL_MAX));
-    let mut patience = DIAL_MAX;
+/// What came of an attempt.
+enum Answer {
+    Stands(Box<Dialled>),
+    Refused(String),
+    Silent { is_long: bool },
+}
+
+async fn attempt(caller: Arc<Caller>, way: Way, is_long: bool) -> (Way, Answer) {
+    let patience = if is_long { DIAL_MAX } else { ATTEMPT_MAX };
+    let answer = match tokio::time::timeout(patience, caller.attempt(way)).await {
+        Ok(Ok(dialled)) => Answer::Stands(Box::new(dialled)),
+        Ok(Err(why)) => Answer::Refused(why),
+        Err(_) => Answer::Silent { is_long },
+    };
+    (way, answer)
+}
+
+/// Tries better ways than the one in use, whenever that is due; returns one that is to be taken.
+async fn look_for_better(ways: &mut Ways, caller: &Arc<Caller>) -> Dialled {
     loop {
-        tokio::select! {
-            biased;
-            Some(attempt) = attempts.join_next() => match attempt {
-                Ok(Ok(Ok(answered))) => return Ok(answered),
-                // One that is refused, because too many dial, says nothing of those before it.
-                Ok(Ok(Err(why))) if attempts.is_empty() => return Err(why),
-                Ok(Ok(Err(_)) | Err(_)) => {}
-                Err(error) => return Err(whole_story(&error)),
-            },
-            () = &mut turn => return Err("it does not answer".to_owned()),
-            _ = ticks.tick() => {
-                let attempt = attempt(Arc::clone(identity), gateway.clone());
-                attempts.spawn(tokio::time::timeout(patience, attempt));
-                patience = ATTEMPT_MAX;
-            }
+        let now = clock::now();
+        let Some(way) = ways.look(now) else {
+            let nap = clock::nap(Deadline { at: ways.look_at(), why: "a better way" }, now);
+            tokio::time::sleep(nap).await;
+            continue;
+        };
+        let (_, answer) = attempt(Arc::clone(caller), way, false).await;
+        let is_taken = ways.handle_looked(way, matches!(answer, Answer::Stands(_)), clock::now());
+        match answer {
+            Answer::Stands(dialled) if is_taken => return *dialled,
+            Answer::Stands(dialled) => dialled.hang_up(),
+            Answer::Refused(_) | Answer::Silent { .. } => {}
         }
     }
-}
-
-/// A socket for each attempt: a path whose state somebody on the way has lost is not tried again.
-async fn attempt(identity: Arc<Identity>, gateway: GatewayAddress) -> Result<(Listening, Connection), String> {
-    let listening = endpoint::uplink(&identity, gateway.address).map_err(|error| whole_story(&error))?;
-    let connecting = listening.endpoint.connect(gateway.address, &gateway_name(&gateway.name));
-    let connection = connecting
-        .map_err(|error| whole_story(&error))?
-        .await
-        .map_err(|error| whole_story(&error))?;
-    Ok((listening, connection))
-}
-
-/// Says who is there, on the session's stream.
-async fn introduce(connection: &Connection, hello: &Hello) -> Result<(SendStream, FrameReader), String> {
-    let (mut stream, back) = connection.open_bi().await.map_err(|error| whole_story(&error))?;
-    let hello = encode(Conversation::ToRegion, &ToRegion::Hello(hello.clone()));
-    stream.write_all(&hello).await.map_err(|error| whole_story(&error))?;
-    Ok((stream, FrameReader::new(back, Conversation::FromRegion)))
-}
-
-/// Brings what the region says, until the stream ends; returns why.
-async fn receive(frames: &mut FrameReader, inputs: &mpsc::Sender<RegionInput>, counts: &UplinkCounts) -> String {
-    loop {
-        match frames.read_batch(BATCH_MAX).await {
-            Ok(Some(said)) => {
-                if inputs.send(RegionInput::Said(said)).await.is_err() {
-                    return "this board stops".to_owned();
-                }
-            }
-            Ok(None) => return "the region ended the session".to_owned(),
-            Err(error) => {
-                if matches!(error, ReadError::Refused(_)) {
-                    counts.bad_frames.fetch_add(1, Ordering::Relaxed);
-                }
-                return whole_story(&error);
-            }
-        }
-    }
-}
-
-/// Writes what waits for all else to a stream of its own, which the transport serves when the other has nothing to send.
-async fn send_backlog(connection: &Connection, mut queue: mpsc::Receiver<ToRegion>) -> String {
-    // A gateway that takes no such stream is told of none before there is something for it.
-    let Some(first) = queue.recv().await else {
-        return std::future::pending().await;
-    };
-    let mut stream = match connection.open_uni().await {
-        Ok(stream) => stream,
-        Err(error) => return whole_story(&error),
-    };
-    let mut frames = vec![encode(Conversation::ToRegion, &first)];
-    let begun = match stream.set_priority(BACKLOG_PRIORITY) {
-        Ok(()) => write_all_frames(&mut stream, &mut frames).await,
-        Err(_) => return "the stream broke off".to_owned(),
-    };
-    match begun {
-        Ok(()) => send(stream, queue).await,
-        Err(error) => whole_story(&error),
-    }
-}
-
-/// Writes what is queued, until a write fails; returns why.
-async fn send(mut stream: SendStream, mut queue: mpsc::Receiver<ToRegion>) -> String {
-    let (mut batch, mut frames) = (Vec::new(), Vec::new());
-    while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        frames.extend(batch.drain(..).map(|message| encode(Conversation::ToRegion, &message)));
-        if let Err(error) = write_all_frames(&mut stream, &mut frames).await {
-            return whole_story(&error);
-        }
-    }
-    // The node let go of the session: it is told to close by the switch.
-    std::future::pending().await
 }
 
 #[cfg(test)]

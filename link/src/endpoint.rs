@@ -1,7 +1,7 @@
 //! QUIC endpoints with the settings that each conversation wants: boards on a LAN, a board and its region over an
 //! uplink. Owns sockets and transport limits; knows nothing of messages.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use quinn::{
     ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use shared::limits::{DATAGRAM_BYTES_MAX, UPLINK_WINDOW_BYTES};
+use socket2::SockRef;
 use tokio::sync::mpsc;
 
 use crate::haul::Hauling;
@@ -42,10 +43,18 @@ const CONTROL_ACKS_AFTER: u32 = 16;
 /// whichever is longer; more is harmless, because silence is judged by heartbeats and not by acknowledgements.
 const CONTROL_ACK_DELAY: Duration = Duration::from_millis(250);
 
-/// An uplink that is silent for so long swallows packets and counts as down.
+/// An uplink that is silent for so long counts as down for the transport, whatever a board's own judgement of silence
+/// (`shared::uplink::silence`) says before that. The region has no other.
 const UPLINK_IDLE: Duration = Duration::from_secs(3);
-/// Makes silence mean something: six of these fit into the patience.
+/// The region's own signs of life: six of these fit into that patience.
 const UPLINK_KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// A board's signs of life where nothing else is sent and there is another way, so that silence is noticed soon: 60 bytes each way, 50
+/// MB a day.
+const PATH_KEEP_ALIVE: Duration = Duration::from_millis(200);
+/// The same where bytes are paid for: 10 MB a day.
+const PATH_KEEP_ALIVE_METERED: Duration = Duration::from_secs(1);
+/// Datagrams on an uplink say nothing but that they are there: what one may hold, and what waits to be read by nobody.
+const ASKED_BYTES: usize = 64;
 /// Five times 20 Mbit/s x 80 ms (the measured uplink, notes: buffer-sync), so that loss does not stall the window.
 const UPLINK_WINDOW: u32 = 1024 * 1024;
 
@@ -67,6 +76,17 @@ pub enum EndpointError {
     Bind {
         /// Which address.
         address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The interface cannot be bound to.
+    #[error(
+        "cannot send by interface {interface}: there is none of this name, or this system does not let a process choose one"
+    )]
+    Interface {
+        /// Which interface.
+        interface: String,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -105,11 +125,44 @@ pub fn mesh(identity: &Identity, own_site: &Arc<Sites>, listen: SocketAddr) -> R
     Ok(listening)
 }
 
+/// How often a board says that it is there, where it says nothing else: so late at most silence is looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SignsOfLife {
+    /// Each half second: there is no other way, so nothing hurries, and thousands of sites may share a gateway.
+    #[default]
+    Usual,
+    /// Each 200 ms: there is another way to be taken.
+    Often,
+    /// Each second: bytes are paid for.
+    Seldom,
+}
+
+/// What the socket of an uplink is bound to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Binding<'a> {
+    /// The interface that packets leave by, whatever the routes say. Linux lets any process bind a socket so once, from 5.7 on.
+    pub interface: Option<&'a str>,
+    /// The address that they come from.
+    pub address: Option<IpAddr>,
+    /// How often it says that it is there.
+    pub signs_of_life: SignsOfLife,
+}
+
 /// The endpoint of a board towards its region: dials only, from a port that the system chooses, over the family of
-/// addresses that `towards` has.
-pub fn uplink(identity: &Identity, towards: SocketAddr) -> Result<Listening, EndpointError> {
-    let mut listening = open(identity, None, any(towards))?;
-    let client = client_config(identity, Arc::new(uplink_transport(0)), ALPN)?;
+/// addresses that `towards` has, bound as `binding` says.
+pub fn uplink(identity: &Identity, towards: SocketAddr, binding: Binding<'_>) -> Result<Listening, EndpointError> {
+    let from = binding
+        .address
+        .map_or_else(|| any(towards), |address| SocketAddr::from((address, 0)));
+    let mut listening = open_on(identity, None, (from, binding.interface))?;
+    let mut transport = uplink_transport(0);
+    let keep_alive = match binding.signs_of_life {
+        SignsOfLife::Usual => UPLINK_KEEP_ALIVE,
+        SignsOfLife::Often => PATH_KEEP_ALIVE,
+        SignsOfLife::Seldom => PATH_KEEP_ALIVE_METERED,
+    };
+    transport.keep_alive_interval(Some(keep_alive));
+    let client = client_config(identity, Arc::new(transport), ALPN)?;
     listening.endpoint.set_default_client_config(client);
     Ok(listening)
 }
@@ -161,8 +214,20 @@ fn client_config(
 }
 
 fn open(identity: &Identity, server: Option<ServerConfig>, listen: SocketAddr) -> Result<Listening, EndpointError> {
+    open_on(identity, server, (listen, None))
+}
+
+fn open_on(
+    identity: &Identity,
+    server: Option<ServerConfig>,
+    (listen, interface): (SocketAddr, Option<&str>),
+) -> Result<Listening, EndpointError> {
     let bind = |source| EndpointError::Bind { address: listen, source };
     let socket = UdpSocket::bind(listen).map_err(bind)?;
+    if let Some(interface) = interface {
+        let bound = SockRef::from(&socket).bind_device(Some(interface.as_bytes()));
+        bound.map_err(|source| EndpointError::Interface { interface: interface.to_owned(), source })?;
+    }
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
     let strays = Arc::new(Strays::default());
     let (socket, obituaries) = CountingSocket::new(socket, ids(identity), Arc::clone(&strays));
@@ -303,7 +368,8 @@ fn uplink_transport(backlogs: u32) -> TransportConfig {
         .receive_window(VarInt::from_u32(2 * UPLINK_WINDOW))
         // More than the boards of a site have on their way: what is fresh never waits for a backlog to be written.
         .send_window(5 * UPLINK_WINDOW_BYTES as u64)
-        .datagram_receive_buffer_size(None)
+        // They are acknowledged unread. One that does not fit overwrites the oldest.
+        .datagram_receive_buffer_size(Some(ASKED_BYTES))
         // Measured on 20 Mbit/s, 80 ms, 1 % loss: CUBIC, the default, reaches a tenth of it (notes: buffer-sync).
         .congestion_controller_factory(Arc::new(Hauling));
     transport

@@ -35,6 +35,7 @@ mod hostile;
 mod journal;
 mod kills;
 mod monitoring;
+mod paths;
 mod postgres;
 mod powercut;
 mod repair;

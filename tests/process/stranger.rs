@@ -33,7 +33,9 @@ pub(crate) fn dial(own: &Path, roots: &Path, target: SocketAddr, name: &str) -> 
     let identity = Identity::load(&own.join("certificate.pem"), &own.join("key.pem"), roots).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let dialler = endpoint::uplink(&identity, target).unwrap().endpoint;
+        let dialler = endpoint::uplink(&identity, target, endpoint::Binding::default())
+            .unwrap()
+            .endpoint;
         let connecting = dialler.connect(target, name).unwrap();
         let connection = match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
             Ok(Ok(connection)) => connection,

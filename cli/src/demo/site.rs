@@ -381,8 +381,9 @@ mod tests {
     fn boards_dial_the_relay_and_the_gateway_stands_behind_it() {
         let site = Site::make(Home::temporary("test").unwrap(), 3, true).unwrap();
         let path = site.path().to_owned();
-        let dialled = board(&site, 2).region.unwrap().gateways[0].address;
-        assert_eq!(dialled, site.uplink());
+        let dialled = site.uplink();
+        let configured = board(&site, 2).region.unwrap().gateways[0].address.clone();
+        assert_eq!(configured, firmware::config::GatewayPlace::Address(dialled));
         let config = &site.gateway.as_ref().unwrap().config;
         let gateway = GatewayConfig::parse(config, &fs::read(config).unwrap()).unwrap();
         assert_eq!(gateway.listen_quic, site.plan().gateway.quic);

@@ -26,6 +26,7 @@ pub(super) fn of(answers: &[Answer]) -> String {
         leadership(&mut text, status);
         duties(&mut text, status);
     }
+    uplinks(&mut text, answers);
     repairs(&mut text, answers);
     waits(&mut text, answers);
     wear(&mut text, answers);
@@ -247,9 +248,37 @@ fn term(token: &Value) -> String {
 /// Where its blocks go; for the board that holds the uplink, whether the region is there.
 fn uplink(status: &Value) -> String {
     match (status["uplink"].as_str(), status["region"].as_str()) {
-        (Some("region"), Some(session)) => format!("region ({session})"),
+        (Some("region"), Some(session)) => match status["uplink_path"]["path"].as_str() {
+            // The one path there is where none is configured needs no name.
+            Some(path) if path != "any" => format!("region ({session}, {path})"),
+            Some(_) | None => format!("region ({session})"),
+        },
         (Some(route), _) => route.to_owned(),
         (None, _) => "-".to_owned(),
+    }
+}
+
+/// Which way the site speaks to its region, since when and why, and how long its backlog still takes.
+fn uplinks(text: &mut String, answers: &[Answer]) {
+    for answer in answers.iter().filter(|answer| answer.target.kind != Kind::Gateway) {
+        let Ok(status) = &answer.said else { continue };
+        let (name, path) = (&answer.target.name, &status["uplink_path"]);
+        if status["uplink"] == "region" && path.is_object() {
+            let seconds = path["for_ms"].as_u64().unwrap_or(0) / 1000;
+            let way = match path["path"].is_string() {
+                true => {
+                    format!("by {} to {} at {}", word(&path["path"]), word(&path["gateway"]), word(&path["address"]))
+                }
+                false => "by no path".to_owned(),
+            };
+            text.push_str(&format!(
+                "{name}: to the region {way} for {seconds} s; last change: {}\n",
+                word(&path["why"])
+            ));
+        }
+        if let Some(eta) = status["backlog_eta_s"].as_u64() {
+            text.push_str(&format!("{name}: its backlog is home in about {eta} s\n"));
+        }
     }
 }
 

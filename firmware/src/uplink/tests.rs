@@ -4,14 +4,19 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
+use std::time::Instant;
 
 use link::doorman::Doorman;
-use link::sites::{Sites, board_name};
+use link::endpoint::{self, Listening};
+use link::frames::encode;
+use link::sites::{Sites, board_name, gateway_name};
 use link::stop::signal;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use shared::frame::Conversation;
 use shared::ids::{BoardId, Epoch, Name, Term};
 
 use super::*;
+use crate::config::{GatewayAddress, GatewayPlace, UplinkPath};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -63,8 +68,13 @@ fn open(gateway: &Identity) -> (Listening, SocketAddr) {
     (listening, address)
 }
 
-fn at(address: SocketAddr) -> GatewayAddress {
-    GatewayAddress { name: Name::try_from("central").unwrap(), address }
+/// A region at `addresses`, over one path.
+fn at(addresses: &[SocketAddr]) -> Region {
+    let name = Name::try_from("central").unwrap();
+    let gateway =
+        |address: &SocketAddr| GatewayAddress { name: name.clone(), address: GatewayPlace::Address(*address) };
+    let paths = vec![UplinkPath { name: "any".to_owned(), ..UplinkPath::default() }];
+    Region { ca: PathBuf::new(), gateways: addresses.iter().map(gateway).collect(), paths }
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -98,7 +108,7 @@ async fn a_session_is_kept_while_it_is_wanted_and_begun_anew_for_another_term() 
     let (listening, address) = open(&gateway);
     let mut door = Doorman::new(listening.endpoint.clone());
     let (stopper, stop) = signal();
-    let (uplink, mut brought) = Uplink::start(board, vec![at(address)], stop);
+    let (uplink, mut brought) = Uplink::start(board, &at(&[address]), stop);
     uplink.dial(hello(1));
     let (_connection, mut back, mut frames, heard) = next_session(&mut door).await;
     assert_eq!(heard, hello(1));
@@ -130,7 +140,7 @@ async fn garbage_from_the_region_ends_the_session_and_the_next_is_dialled() {
     let (listening, address) = open(&gateway);
     let mut door = Doorman::new(listening.endpoint.clone());
     let (_stopper, stop) = signal();
-    let (uplink, mut brought) = Uplink::start(board, vec![at(address)], stop);
+    let (uplink, mut brought) = Uplink::start(board, &at(&[address]), stop);
     uplink.dial(hello(1));
     let (_connection, mut back, _frames, _) = next_session(&mut door).await;
     up(&mut brought).await;
@@ -148,12 +158,13 @@ async fn a_gateway_that_swallows_everything_is_passed_over() {
     let (listening, address) = open(&gateway);
     let mut door = Doorman::new(listening.endpoint.clone());
     let (_stopper, stop) = signal();
-    let gateways = vec![at(swallows.local_addr().unwrap()), at(address)];
-    let (uplink, mut brought) = Uplink::start(board, gateways, stop);
+    let region = at(&[swallows.local_addr().unwrap(), address]);
+    let (uplink, mut brought) = Uplink::start(board, &region, stop);
     uplink.dial(hello(1));
     let _session = next_session(&mut door).await;
     up(&mut brought).await;
-    assert_eq!(uplink.counts.failed.load(Ordering::Relaxed), 1);
+    let standing = uplink.standing.status(clock::now());
+    assert_eq!(standing.address, Some(address.to_string()));
 }
 
 #[tokio::test]
@@ -173,12 +184,14 @@ async fn a_path_that_falls_silent_counts_as_down() {
         });
     });
     let (_stopper, stop) = signal();
-    let (uplink, mut brought) = Uplink::start(board, vec![at(told.recv().unwrap())], stop);
+    let (uplink, mut brought) = Uplink::start(board, &at(&[told.recv().unwrap()]), stop);
     uplink.dial(hello(1));
     let _session = up(&mut brought).await;
     let began = Instant::now();
     assert!(matches!(within(brought.recv()).await.unwrap(), RegionInput::Down));
+    println!("silence was noticed after {} ms", began.elapsed().as_millis());
     assert!(began.elapsed() < PATIENCE / 2, "silence was not noticed by itself");
+    assert_eq!(uplink.counts.silent.load(Ordering::Relaxed), 1, "by nothing else");
     let _ = thaw.send(());
     tokio::task::spawn_blocking(|| region.join().unwrap()).await.unwrap();
 }
@@ -225,7 +238,7 @@ async fn what_is_fresh_overtakes_a_backlog_that_is_on_its_way() {
     let (listening, address) = open(&gateway);
     let mut door = Doorman::new(listening.endpoint.clone());
     let (_stopper, stop) = signal();
-    let (uplink, mut brought) = Uplink::start(board, vec![at(slow_link(address))], stop);
+    let (uplink, mut brought) = Uplink::start(board, &at(&[slow_link(address)]), stop);
     uplink.dial(hello(1));
     let (connection, _back, mut frames, _) = next_session(&mut door).await;
     let session = up(&mut brought).await;
@@ -252,7 +265,7 @@ async fn a_silent_gateway_is_knocked_at_often_so_that_its_return_is_noticed() {
     let (board, gateway, _scratch) = identities();
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (_stopper, stop) = signal();
-    let (uplink, _brought) = Uplink::start(board, vec![at(silent.local_addr().unwrap())], stop);
+    let (uplink, _brought) = Uplink::start(board, &at(&[silent.local_addr().unwrap()]), stop);
     uplink.dial(hello(1));
     let mut attempts = std::collections::BTreeSet::new();
     while attempts.len() < 8 {
@@ -261,4 +274,136 @@ async fn a_silent_gateway_is_knocked_at_often_so_that_its_return_is_noticed() {
     }
     assert!(uplink.counts.failed.load(Ordering::Relaxed) < 4, "several attempts belong to one turn");
     drop(gateway);
+}
+
+/// A road between boards and a region that swallows what comes from, and goes to, one address at a time.
+struct Road {
+    address: SocketAddr,
+    cut: Cut,
+}
+
+type Cut = Arc<std::sync::Mutex<Option<std::net::IpAddr>>>;
+
+/// What the region says to `board` on this one's own socket.
+async fn bring_back(far: Arc<tokio::net::UdpSocket>, near: Arc<tokio::net::UdpSocket>, board: SocketAddr, cut: Cut) {
+    let mut bytes = [0; 2048];
+    while let Ok((length, _)) = far.recv_from(&mut bytes).await {
+        if *cut.lock().unwrap() != Some(board.ip()) {
+            let _ = near.send_to(&bytes[..length], board).await;
+        }
+    }
+}
+
+impl Road {
+    async fn to(region: SocketAddr) -> Self {
+        let near = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let address = near.local_addr().unwrap();
+        let cut = Cut::default();
+        let is_cut = Arc::clone(&cut);
+        tokio::spawn(async move {
+            let mut ways = std::collections::BTreeMap::<SocketAddr, Arc<tokio::net::UdpSocket>>::new();
+            let mut bytes = [0; 2048];
+            while let Ok((length, from)) = near.recv_from(&mut bytes).await {
+                let far = match ways.get(&from) {
+                    Some(far) => Arc::clone(far),
+                    None => {
+                        let far = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                        tokio::spawn(bring_back(Arc::clone(&far), Arc::clone(&near), from, Arc::clone(&is_cut)));
+                        ways.insert(from, Arc::clone(&far));
+                        far
+                    }
+                };
+                if *is_cut.lock().unwrap() != Some(from.ip()) {
+                    let _ = far.send_to(&bytes[..length], region).await;
+                }
+            }
+        });
+        Self { address, cut }
+    }
+
+    fn cut(&self, from: &str) {
+        *self.cut.lock().unwrap() = Some(from.parse().unwrap());
+    }
+}
+
+/// Two paths by two addresses of this machine; the one in use falls silent, again and again. Seen to fail where the only patience is
+/// the transport's.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_paths_the_silent_one_is_left_for_the_other() {
+    const PATHS: [&str; 2] = ["127.0.0.2", "127.0.0.3"];
+    let (board, gateway, _scratch) = identities();
+    let (listening, address) = open(&gateway);
+    let mut door = Doorman::new(listening.endpoint.clone());
+    let road = Road::to(address).await;
+    let mut region = at(&[road.address]);
+    let path = |address: &str| UplinkPath {
+        name: address.to_owned(),
+        address: Some(address.parse().unwrap()),
+        ..UplinkPath::default()
+    };
+    region.paths = PATHS.map(path).into();
+    let (_stopper, stop) = signal();
+    let (uplink, mut brought) = Uplink::start(board, &region, stop);
+    uplink.dial(hello(1));
+    // Kept, so that the region does not close what the board has not left.
+    let mut sessions = vec![next_session(&mut door).await];
+    up(&mut brought).await;
+    let mut took = Vec::new();
+    for round in 0..10 {
+        // One that comes back at once after it was taken for dead would be given more time.
+        let stands = async {
+            while uplink.standing.status(clock::now()).for_ms < 600 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within(stands).await;
+        let standing = uplink.standing.status(clock::now());
+        assert_eq!(standing.path.as_deref(), Some(PATHS[round % 2]), "{}", standing.why);
+        let cut = Instant::now();
+        road.cut(PATHS[round % 2]);
+        assert!(matches!(within(brought.recv()).await.unwrap(), RegionInput::Down));
+        sessions.push(next_session(&mut door).await);
+        up(&mut brought).await;
+        took.push(cut.elapsed());
+    }
+    took.sort();
+    println!(
+        "on the other path after {:?}, {:?} at most, of {}",
+        took[took.len() / 2],
+        took[took.len() - 1],
+        took.len()
+    );
+    assert_eq!(uplink.counts.silent.load(Ordering::Relaxed), 10);
+    assert!(took[took.len() / 2] < Duration::from_millis(2_500), "{took:?}");
+}
+
+/// Both sides of a budget: the backlog takes as long as it must, and what is fresh does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_keeps_to_the_budget_of_its_path() {
+    const BLOCKS: u64 = 5;
+    let (board, gateway, _scratch) = identities();
+    let (listening, address) = open(&gateway);
+    let mut door = Doorman::new(listening.endpoint.clone());
+    let mut region = at(&[address]);
+    region.paths[0].bandwidth_mbit = Some(1);
+    let (_stopper, stop) = signal();
+    let (uplink, mut brought) = Uplink::start(board, &region, stop);
+    uplink.dial(hello(1));
+    let (connection, _back, mut frames, _) = next_session(&mut door).await;
+    let session = up(&mut brought).await;
+    let began = Instant::now();
+    for first in 1..=BLOCKS {
+        session.send(block(first, 25_000), true);
+    }
+    session.send(block(BLOCKS + 1, 25_000), false);
+    assert_eq!(within(frames.read()).await.unwrap(), Some(block(BLOCKS + 1, 25_000)));
+    let fresh = began.elapsed();
+    let mut backlog = FrameReader::new(within(connection.accept_uni()).await.unwrap(), Conversation::ToRegion);
+    for first in 1..=BLOCKS {
+        assert_eq!(within(backlog.read()).await.unwrap(), Some(block(first, 25_000)));
+    }
+    // 150,000 bytes in all, but for 50 ms of them and the last piece, which nothing waits for.
+    let least = Duration::from_millis(1_200 - 50 - 100);
+    assert!(began.elapsed() >= least, "after {:?}", began.elapsed());
+    assert!(fresh < began.elapsed() / 2, "what is fresh came after {fresh:?}");
 }

@@ -145,7 +145,7 @@ pub(crate) struct Board {
 
 impl Board {
     pub(crate) async fn dial(identity: &Identity, running: &Running) -> Result<Self, quinn::ConnectionError> {
-        let listening = endpoint::uplink(identity, running.quic).unwrap();
+        let listening = endpoint::uplink(identity, running.quic, endpoint::Binding::default()).unwrap();
         let connection = listening
             .endpoint
             .connect(running.quic, &gateway_name("centre"))

@@ -25,7 +25,7 @@ async fn meet(
     acceptor: &Listening,
     name: &str,
 ) -> (Result<Connection, String>, Option<Connection>) {
-    let dialling = endpoint::uplink(dialler, address(acceptor)).unwrap();
+    let dialling = endpoint::uplink(dialler, address(acceptor), endpoint::Binding::default()).unwrap();
     let mut door = Doorman::new(acceptor.endpoint.clone());
     let counts = door.admissions();
     let accepting = async {

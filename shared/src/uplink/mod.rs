@@ -12,7 +12,11 @@
 //! Two boards that bring up the same record do no harm; one that nobody brings up would, so a keeper adopts a living
 //! origin's records once they have made no progress for long enough.
 
+pub mod budget;
 mod lanes;
+pub mod outlook;
+pub mod silence;
+pub mod ways;
 mod window;
 
 use alloc::collections::{BTreeMap, BTreeSet};

@@ -6,6 +6,7 @@ mod figures;
 mod line;
 mod ours;
 mod packet;
+pub(super) mod paths;
 pub(super) mod publish;
 mod readings;
 mod rivals;

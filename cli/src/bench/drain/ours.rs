@@ -34,6 +34,11 @@ const SEGMENTS: std::ops::RangeInclusive<u64> = 256..=65_536;
 /// Of each stream so many more of the newest rows are looked at than live records have not been seen yet.
 const NEWEST: u32 = 8;
 
+/// The first port of `board`.
+pub(super) const fn port(board: u8) -> u16 {
+    PORT + 10 * board as u16
+}
+
 /// A site that runs. When it is dropped, no process and no file is left.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -79,7 +84,7 @@ impl Site {
 
     /// Where `board` takes publishes.
     pub(super) fn mqtt(board: u8) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, PORT + 10 * u16::from(board) + 1).into()
+        (Ipv4Addr::LOCALHOST, port(board) + 1).into()
     }
 
     /// Records of the backlog in the region's store. Live records that are there are noted.
@@ -152,7 +157,8 @@ impl Drop for Site {
     }
 }
 
-fn init(program: &Path, home: &Home) -> Result<(), Failure> {
+/// Makes the files of a site called `bench`, whose gateway is at [`REGION`].
+pub(super) fn init(program: &Path, home: &Home) -> Result<(), Failure> {
     let (program, dir) = (program.to_string_lossy(), home.path().to_string_lossy());
     let (boards, port, gateway) = (BOARDS.to_string(), PORT.to_string(), REGION.to_string());
     let arguments = ["init", &dir, "--force", "--boards", &boards, "--site", "bench", "--host-base", "127.0.0.1"];
@@ -160,7 +166,8 @@ fn init(program: &Path, home: &Home) -> Result<(), Failure> {
     namespace::run(&program, &[&arguments[..], &rest[..]].concat()).map(drop)
 }
 
-fn begin(at: &namespace::Namespace, program: &Path, role: &str, config: &Path) -> Result<Kin, Failure> {
+/// Starts a process in a namespace; what it says stands beside its configuration.
+pub(super) fn begin(at: &namespace::Namespace, program: &Path, role: &str, config: &Path) -> Result<Kin, Failure> {
     let mut command = Command::new(program);
     command.args([role, "--config"]).arg(config);
     let log = config.with_file_name("log.txt");
@@ -169,7 +176,7 @@ fn begin(at: &namespace::Namespace, program: &Path, role: &str, config: &Path) -
 }
 
 fn leads(wan: &Wan, board: u8) -> bool {
-    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + 10 * u16::from(board) + 2));
+    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, port(board) + 2));
     let status = wan.site().within(move || ask::status(http)).ok().flatten();
     status.is_some_and(|status| !status["lease_remaining_ms"].is_null())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use link::endpoint::{self, Listening};
+use link::endpoint::{self, Binding, Listening};
 use link::frames::{FrameReader, encode, write_all_frames};
 use link::identity::Identity;
 use link::logging::whole_story;
@@ -174,7 +174,7 @@ async fn dial(identity: &Identity, gateway: &Name, order: Order, hello: &Hello) 
 }
 
 async fn attempt(identity: &Identity, gateway: &Name, address: SocketAddr, hello: &Hello) -> Result<Session, String> {
-    let listening = endpoint::uplink(identity, address).map_err(|error| whole_story(&error))?;
+    let listening = endpoint::uplink(identity, address, Binding::default()).map_err(|error| whole_story(&error))?;
     let connecting = listening
         .endpoint
         .connect(address, &gateway_name(gateway))

@@ -1,0 +1,283 @@
+//! Which way a board takes to its region: over which of its paths to which of the region's addresses. Knows the order that the
+//! operator prefers, when each is dialled, and when a better one has been good for long enough to go back to. Dials nothing.
+//!
+//! ```text
+//!            ┌── the first that answers ──▶ stands ──fell──┐
+//!  dialling ─┤                                ▲            │
+//!     ▲      └── none: each again, with pauses│            │
+//!     │                                       └─ a better one has answered for as long as it is held down
+//!     └────────────────────────────────────────────────────┘
+//! ```
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::time::Instant;
+use crate::uplink::silence::MISTAKES_MAX;
+
+/// A way that is not answered within this gets the next one as a companion: most round trips are shorter.
+const NEXT_AFTER: Duration = Duration::from_millis(300);
+/// Attempts at a way begin so soon after each other, while the earlier ones still wait for an answer: so late at most the return of
+/// a dead uplink is noticed. One is two datagrams of 1200 bytes, so they are 12 KB/s.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(200);
+/// The same once nobody has answered for [`PATIENT_AFTER`]: where the link is up and the gateway is not, somebody pays for it.
+const ATTEMPT_EVERY_PATIENT: Duration = Duration::from_secs(2);
+/// Most outages of a radio are shorter than this.
+const PATIENT_AFTER: Duration = Duration::from_secs(600);
+/// The pace above is for this many ways together, so that many ways cost no more than two.
+const WAYS_AT_FULL_PACE: u32 = 2;
+/// Wait before a way is tried again that refused.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// Longest such wait.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A session that stood so long was a good one: what refused before counts no more.
+const GOOD_AFTER: Duration = Duration::from_secs(5);
+/// While a worse way stands, a better one is tried so often: a handshake, some 6 KB.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// So long a better way must have answered every time before it is taken again.
+const HOLD_MIN: Duration = Duration::from_secs(10);
+/// The same after it has fallen soon again and again: each time it is doubled.
+const HOLD_MAX: Duration = Duration::from_secs(600);
+/// What falls within this of being taken has flapped.
+const FLAPS_WITHIN: Duration = Duration::from_secs(60);
+/// What stood so long has forgotten its flaps and its mistakes.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+/// A path that answers within this of having been taken for dead was not.
+const MISTAKE_WITHIN: Duration = Duration::from_secs(1);
+
+/// One of the board's paths, and one of the region's addresses, each by its place in the configuration: the first is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    /// Which path.
+    pub path: usize,
+    /// Which address.
+    pub gateway: usize,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fall {
+    /// Its path fell silent.
+    Silent,
+    /// The region ended or refused it, or the connection broke.
+    Ended,
+    /// Another way was taken, or none is wanted any more: nothing is held against this one.
+    Left,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stand {
+    next_at: Instant,
+    backoff: Duration,
+    rests_until: Instant,
+    /// When it was last taken for dead.
+    silent_at: Option<Instant>,
+    mistakes: u32,
+    hold: Duration,
+    /// Since when it has answered whenever it was tried.
+    good_since: Option<Instant>,
+}
+
+impl Stand {
+    const NEW: Self = Self {
+        next_at: Instant::ZERO,
+        backoff: BACKOFF_MIN,
+        rests_until: Instant::ZERO,
+        silent_at: None,
+        mistakes: 0,
+        hold: HOLD_MIN,
+        good_since: None,
+    };
+}
+
+/// The ways of one board.
+#[derive(Debug)]
+pub struct Ways {
+    gateways: usize,
+    /// The best first: all addresses over the first path, then over the second.
+    stands: Vec<Stand>,
+    current: Option<(usize, Instant)>,
+    fell: Option<usize>,
+    /// When something was last heard of the region, or the start.
+    answered: Instant,
+    look_at: Instant,
+    looks: usize,
+}
+
+impl Ways {
+    /// The ways over `paths` paths to `gateways` addresses, at least one each; none has been tried.
+    pub fn new(paths: usize, gateways: usize, now: Instant) -> Self {
+        let gateways = gateways.max(1);
+        Self {
+            gateways,
+            stands: alloc::vec![Stand::NEW; paths.max(1) * gateways],
+            current: None,
+            fell: None,
+            answered: now,
+            look_at: Instant::NEVER,
+            looks: 0,
+        }
+    }
+
+    fn way(&self, rank: usize) -> Way {
+        Way { path: rank / self.gateways, gateway: rank % self.gateways }
+    }
+
+    fn rank(&self, way: Way) -> usize {
+        way.path * self.gateways + way.gateway
+    }
+
+    /// A session is wanted. The best way is dialled at once, and each other where those before it have not answered. The way
+    /// that has just fallen comes last; then the next path and the next address are dialled at once, as nobody knows which of
+    /// the two it was.
+    pub fn begin(&mut self, now: Instant) {
+        let mut order: Vec<usize> = (0..self.stands.len()).filter(|rank| Some(*rank) != self.fell).collect();
+        let mut at_once = 1;
+        if let Some(fell) = self.fell {
+            let was = self.way(fell);
+            let over = |ways: &Self, rank: &usize| ways.way(*rank).path == was.path;
+            let to = |ways: &Self, rank: &usize| ways.way(*rank).gateway == was.gateway;
+            // The same address over another path, another address over the same path, and then the others.
+            order.sort_by_key(|rank| (!to(self, rank) && !over(self, rank), *rank));
+            let next_path = order.iter().position(|rank| to(self, rank));
+            let next_address = order.iter().position(|rank| over(self, rank));
+            let mut first: Vec<usize> = [next_path, next_address].into_iter().flatten().map(|at| order[at]).collect();
+            at_once = first.len().max(1);
+            order.retain(|rank| !first.contains(rank));
+            first.append(&mut order);
+            order = first;
+            order.push(fell);
+        }
+        for (place, rank) in order.into_iter().enumerate() {
+            let later = u32::try_from((place + 1).saturating_sub(at_once)).unwrap_or(u32::MAX);
+            let stand = &mut self.stands[rank];
+            stand.next_at = (now + NEXT_AFTER.saturating_mul(later)).max(stand.rests_until);
+        }
+    }
+
+    /// The way to dial now, if any; it is due again later.
+    pub fn due(&mut self, now: Instant) -> Option<Way> {
+        let rank = (0..self.stands.len()).min_by_key(|rank| self.stands[*rank].next_at)?;
+        if self.stands[rank].next_at > now {
+            return None;
+        }
+        self.stands[rank].next_at = now + self.pace(now);
+        Some(self.way(rank))
+    }
+
+    /// When the next way is to be dialled.
+    pub fn next_at(&self) -> Instant {
+        self.stands.iter().map(|stand| stand.next_at).min().unwrap_or(Instant::NEVER)
+    }
+
+    /// Whether nobody has answered for so long that attempts are rare, and each gets more time.
+    pub fn is_patient(&self, now: Instant) -> bool {
+        now.since(self.answered) >= PATIENT_AFTER
+    }
+
+    fn pace(&self, now: Instant) -> Duration {
+        let every = if self.is_patient(now) {
+            ATTEMPT_EVERY_PATIENT
+        } else {
+            ATTEMPT_EVERY
+        };
+        let ways = u32::try_from(self.stands.len()).unwrap_or(u32::MAX);
+        every.saturating_mul(ways.div_ceil(WAYS_AT_FULL_PACE))
+    }
+
+    /// An attempt was refused, or could not begin: the way rests.
+    pub fn handle_refused(&mut self, way: Way, now: Instant) {
+        let rank = self.rank(way);
+        let Some(stand) = self.stands.get_mut(rank) else { return };
+        stand.rests_until = now + stand.backoff;
+        stand.next_at = stand.next_at.max(stand.rests_until);
+        stand.backoff = (stand.backoff * 2).min(BACKOFF_MAX);
+        stand.good_since = None;
+    }
+
+    /// A session stands over `way`.
+    pub fn handle_opened(&mut self, way: Way, now: Instant) {
+        let rank = self.rank(way);
+        let Some(stand) = self.stands.get_mut(rank) else { return };
+        if stand.silent_at.take().is_some_and(|at| now.since(at) < MISTAKE_WITHIN) {
+            stand.mistakes = (stand.mistakes + 1).min(MISTAKES_MAX);
+        }
+        self.answered = now;
+        self.current = Some((rank, now));
+        self.fell = None;
+        self.look_at = if rank == 0 { Instant::NEVER } else { now + LOOK_EVERY };
+        for stand in &mut self.stands {
+            stand.good_since = None;
+        }
+    }
+
+    /// The session that stood fell.
+    pub fn handle_fell(&mut self, fall: Fall, now: Instant) {
+        let Some((rank, since)) = self.current.take() else { return };
+        self.look_at = Instant::NEVER;
+        self.answered = now;
+        self.fell = (fall != Fall::Left).then_some(rank);
+        let (stood, stand) = (now.since(since), &mut self.stands[rank]);
+        if stood >= GOOD_AFTER {
+            stand.backoff = BACKOFF_MIN;
+        }
+        if stood >= FORGIVEN_AFTER {
+            (stand.hold, stand.mistakes) = (HOLD_MIN, 0);
+        }
+        if fall == Fall::Left {
+            return;
+        }
+        if stood < FLAPS_WITHIN {
+            stand.hold = (stand.hold * 2).min(HOLD_MAX);
+        }
+        stand.silent_at = (fall == Fall::Silent).then_some(now);
+        if fall == Fall::Ended && stood < GOOD_AFTER {
+            stand.rests_until = now + stand.backoff;
+            stand.backoff = (stand.backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// How often a path was wrongly taken for dead lately.
+    pub fn mistakes(&self, way: Way) -> u32 {
+        self.stands.get(self.rank(way)).map_or(0, |stand| stand.mistakes)
+    }
+
+    /// Since when the way in use is used.
+    pub fn current(&self) -> Option<(Way, Instant)> {
+        self.current.map(|(rank, since)| (self.way(rank), since))
+    }
+
+    /// When a better way than the one in use is to be tried.
+    pub const fn look_at(&self) -> Instant {
+        self.look_at
+    }
+
+    /// The better way to try now, if that is due: the better ones take turns.
+    pub fn look(&mut self, now: Instant) -> Option<Way> {
+        let (rank, _) = self.current.filter(|(rank, _)| *rank > 0 && now >= self.look_at)?;
+        self.look_at = now + LOOK_EVERY;
+        self.looks = (self.looks + 1) % rank;
+        Some(self.way(if rank > 1 { self.looks } else { 0 }))
+    }
+
+    /// A better way was tried, and has answered or not. Returns whether to take it: it has answered every time for as long as it is
+    /// held down, and nothing better than it has.
+    pub fn handle_looked(&mut self, way: Way, has_answered: bool, now: Instant) -> bool {
+        let rank = self.rank(way);
+        let Some((current, _)) = self.current.filter(|(current, _)| rank < *current) else {
+            return false;
+        };
+        debug_assert!(current < self.stands.len(), "what stands is a way");
+        let stand = &mut self.stands[rank];
+        if !has_answered {
+            stand.good_since = None;
+            return false;
+        }
+        let good_since = *stand.good_since.get_or_insert(now);
+        now.since(good_since) >= stand.hold
+    }
+}
+
+#[cfg(test)]
+#[path = "ways_tests.rs"]
+mod tests;

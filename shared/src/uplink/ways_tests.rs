@@ -1,0 +1,139 @@
+//! Tests of [`super`]: the order of dialling, the return to what is better, and what flaps is held down.
+
+use super::*;
+
+fn ms(at: u64) -> Instant {
+    Instant::from_micros(at * 1_000)
+}
+
+fn way(path: usize, gateway: usize) -> Way {
+    Way { path, gateway }
+}
+
+/// What is dialled until `until`, in ms, and when.
+fn dialled(ways: &mut Ways, from: u64, until: u64) -> Vec<(u64, Way)> {
+    let mut found = Vec::new();
+    for at in from..until {
+        while let Some(way) = ways.due(ms(at)) {
+            found.push((at, way));
+        }
+        assert!(ways.next_at() > ms(at));
+    }
+    found
+}
+
+#[test]
+fn one_way_is_knocked_at_every_200_ms_and_rarely_after_ten_minutes() {
+    let mut ways = Ways::new(1, 1, ms(0));
+    ways.begin(ms(0));
+    assert_eq!(dialled(&mut ways, 0, 500).iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 200, 400]);
+    assert!(!ways.is_patient(ms(599_999)) && ways.is_patient(ms(600_000)));
+    ways.begin(ms(600_000));
+    assert_eq!(dialled(&mut ways, 600_000, 603_000).len(), 2);
+}
+
+#[test]
+fn the_best_is_dialled_first_and_the_others_join_where_it_is_silent() {
+    let mut ways = Ways::new(2, 1, ms(0));
+    ways.begin(ms(0));
+    let dialled = dialled(&mut ways, 0, 301);
+    assert_eq!(dialled, [(0, way(0, 0)), (200, way(0, 0)), (300, way(1, 0))]);
+}
+
+/// Nobody knows whether the path was dead or the gateway.
+#[test]
+fn after_a_fall_the_other_path_and_the_other_address_are_dialled_at_once() {
+    let mut ways = Ways::new(2, 2, ms(0));
+    ways.begin(ms(0));
+    ways.handle_opened(way(0, 0), ms(10));
+    ways.handle_fell(Fall::Silent, ms(90_000));
+    ways.begin(ms(90_000));
+    let dialled = dialled(&mut ways, 90_000, 90_399);
+    assert_eq!(dialled, [(90_000, way(0, 1)), (90_000, way(1, 0)), (90_300, way(1, 1))]);
+}
+
+#[test]
+fn the_only_way_is_dialled_again_at_once_and_its_mistakes_are_counted() {
+    let mut ways = Ways::new(1, 1, ms(0));
+    for (round, answers_after, mistakes) in [(0, 999, 1), (1, 1000, 1), (2, 5, 2), (3, 5, 3), (4, 5, 3)] {
+        let at = 100_000 * round;
+        ways.begin(ms(at));
+        ways.handle_opened(way(0, 0), ms(at));
+        ways.handle_fell(Fall::Silent, ms(at + 10_000));
+        ways.begin(ms(at + 10_000));
+        assert_eq!(ways.due(ms(at + 10_000)), Some(way(0, 0)));
+        ways.handle_opened(way(0, 0), ms(at + 10_000 + answers_after));
+        assert_eq!(ways.mistakes(way(0, 0)), mistakes, "round {round}");
+        ways.handle_fell(Fall::Left, ms(at + 20_000));
+    }
+    ways.handle_opened(way(0, 0), ms(600_000));
+    ways.handle_fell(Fall::Left, ms(1_200_000));
+    assert_eq!(ways.mistakes(way(0, 0)), 0, "forgiven");
+}
+
+#[test]
+fn what_refuses_rests_ever_longer_and_a_good_session_makes_up_for_it() {
+    let mut ways = Ways::new(1, 1, ms(0));
+    ways.begin(ms(0));
+    let mut at = 0;
+    for rests in [200, 200, 400, 800, 1600, 2000, 2000] {
+        assert_eq!(ways.due(ms(at)), Some(way(0, 0)));
+        ways.handle_refused(way(0, 0), ms(at));
+        at += rests;
+        assert_eq!(ways.next_at(), ms(at));
+    }
+    ways.handle_opened(way(0, 0), ms(at));
+    ways.handle_fell(Fall::Ended, ms(at + 5_000));
+    ways.begin(ms(at + 5_000));
+    assert_eq!(ways.next_at(), ms(at + 5_000));
+}
+
+/// Tries what is better every time it is due; returns when it is taken, in ms after `from`.
+fn taken_after(ways: &mut Ways, from: u64, answers: impl Fn(u64) -> bool) -> Option<u64> {
+    (from..from + 700_000).find_map(|at| {
+        let better = ways.look(ms(at))?;
+        ways.handle_looked(better, answers(at - from), ms(at)).then_some(at - from)
+    })
+}
+
+#[test]
+fn a_better_way_is_taken_once_it_has_been_good_for_ten_seconds() {
+    let mut ways = Ways::new(2, 1, ms(0));
+    ways.handle_opened(way(1, 0), ms(0));
+    assert_eq!(ways.look(ms(1_999)), None);
+    assert_eq!(taken_after(&mut ways, 0, |_| true), Some(12_000));
+    // One that does not answer once begins anew.
+    ways.handle_opened(way(1, 0), ms(100_000));
+    assert_eq!(taken_after(&mut ways, 100_000, |after| after != 6_000), Some(18_000));
+    ways.handle_opened(way(0, 0), ms(200_000));
+    assert_eq!(ways.look_at(), Instant::NEVER, "nothing is better than the best");
+}
+
+#[test]
+fn what_flaps_is_held_down_twice_as_long_each_time() {
+    let mut ways = Ways::new(2, 1, ms(0));
+    let mut at = 0;
+    for held in [22_000, 42_000, 82_000, 162_000, 322_000, 602_000, 602_000] {
+        ways.handle_opened(way(0, 0), ms(at));
+        ways.handle_fell(Fall::Silent, ms(at + 1_000));
+        at += 3_000;
+        ways.handle_opened(way(1, 0), ms(at));
+        let after = taken_after(&mut ways, at, |_| true);
+        assert_eq!(after, Some(held));
+        at += after.unwrap_or(0);
+    }
+    // It stands for ten minutes, and all is forgiven.
+    ways.handle_opened(way(0, 0), ms(at));
+    at += 600_000;
+    ways.handle_fell(Fall::Silent, ms(at));
+    ways.handle_opened(way(1, 0), ms(at));
+    assert_eq!(taken_after(&mut ways, at, |_| true), Some(12_000));
+}
+
+#[test]
+fn with_many_ways_attempts_stay_as_rare_as_with_two() {
+    let mut ways = Ways::new(4, 8, ms(0));
+    ways.begin(ms(0));
+    let dialled = dialled(&mut ways, 20_000, 30_000);
+    assert!(dialled.len() <= 10 * 10 + 32, "{} attempts in ten seconds", dialled.len());
+}

@@ -6,6 +6,8 @@ mod dial;
 mod standing;
 mod traffic;
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,6 +39,10 @@ const ATTEMPT_MAX: Duration = Duration::from_millis(900);
 const LONG_EVERY: u64 = 8;
 /// A stopping board waits so long for its good-bye to be heard.
 const GOOD_BYE_MAX: Duration = Duration::from_millis(300);
+/// A gateway that refuses a session does so within two round trips and this.
+const SAYS_NO_WITHIN: Duration = Duration::from_millis(50);
+/// Looks at a better way are so far apart from their time at most.
+const LOOKS_APART: Duration = Duration::from_millis(500);
 /// Messages from the region that wait for the node, in batches. At the limit the stream is left unread.
 const BATCHES_MAX: usize = 16;
 
@@ -118,7 +124,7 @@ impl Uplink {
             counts: Arc::clone(&counts),
             standing: tell,
             closing: JoinSet::new(),
-            last_failure: String::new(),
+            said: BTreeMap::new(),
         };
         let task = tokio::spawn(dialler.run(stop));
         (Self { wanted, counts, standing: StandingGauge(standing), task }, brought)
@@ -149,8 +155,8 @@ struct Dialler {
     counts: Arc<UplinkCounts>,
     standing: watch::Sender<Standing>,
     closing: JoinSet<()>,
-    /// What was last said of a failure: it is said once.
-    last_failure: String,
+    /// What was last said of each way's failure: it is said once.
+    said: BTreeMap<Way, String>,
 }
 
 /// Why a session ended.
@@ -183,6 +189,8 @@ impl Dialler {
                 return;
             };
             let Some(hello) = hello else { continue };
+            // One that has waited for a hello may have fallen meanwhile.
+            better = better.filter(|dialled: &Dialled| dialled.connection.close_reason().is_none());
             let dialled = match better.take() {
                 Some(dialled) => dialled,
                 None => match self.dial().await {
@@ -191,6 +199,11 @@ impl Dialler {
                 },
             };
             better = self.one(dialled, &hello).await;
+            if self.hello.borrow().is_none()
+                && let Some(dialled) = better.take()
+            {
+                dialled.hang_up();
+            }
         }
     }
 
@@ -199,12 +212,13 @@ impl Dialler {
         self.ways.begin(clock::now());
         // Those that are left when one has answered end with the set.
         let mut attempts = JoinSet::new();
-        let mut begun = 0_u64;
+        let mut begun = vec![0_u64; self.ways.count()];
         loop {
             let now = clock::now();
             while let Some(way) = self.ways.due(now) {
+                let begun = &mut begun[self.ways.rank(way)];
                 let is_long = self.ways.is_patient(now) || begun.is_multiple_of(LONG_EVERY);
-                begun += 1;
+                *begun += 1;
                 attempts.spawn(attempt(Arc::clone(&self.caller), way, is_long));
             }
             let nap = clock::nap(Deadline { at: self.ways.next_at(), why: "the next attempt" }, now);
@@ -231,9 +245,9 @@ impl Dialler {
     fn lament(&mut self, way: Way, why: &str) {
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
         let failure = format!("{}: {why}", self.caller.name(way));
-        if failure != self.last_failure {
+        if self.said.get(&way) != Some(&failure) {
             tracing::warn!(why = failure, "no session with the region; trying on");
-            self.last_failure = failure;
+            self.said.insert(way, failure);
         }
     }
 
@@ -250,7 +264,7 @@ impl Dialler {
         };
         self.counts.opened.fetch_add(1, Ordering::Relaxed);
         self.ways.handle_opened(way, clock::now());
-        self.last_failure.clear();
+        self.said.clear();
         let name = self.caller.name(way);
         tracing::info!(gateway = name, term = %hello.term, "a session with the region stands");
         let over = (self.caller.paths[way.path].name.clone(), self.caller.gateways[way.gateway].name.to_string());
@@ -300,8 +314,8 @@ impl Dialler {
         if self.inputs.send(RegionInput::Up(session)).await.is_err() {
             return End::Unwanted;
         }
-        // Without another way nothing is won by haste, and a busy gateway must not lose all its sites at once.
-        let mistakes = self.ways.mistakes(way).max(u32::from(!self.caller.has_choice()));
+        // Without another path little is won by haste, and a busy gateway must not lose all its sites at once.
+        let mistakes = self.ways.mistakes(way).max(u32::from(!self.caller.has_other_path()));
         let sent = AtomicU64::new(0);
         let budget = self.caller.paths[way.path].bandwidth_mbit;
         let end = tokio::select! {
@@ -340,6 +354,11 @@ async fn attempt(caller: Arc<Caller>, way: Way, is_long: bool) -> (Way, Answer) 
     (way, answer)
 }
 
+/// A part of `most` by chance, so that the sites of a gateway that comes back do not knock in step.
+fn apart(most: Duration) -> Duration {
+    most / 256 * u32::try_from(RandomState::new().hash_one(0_u8) % 256).unwrap_or(0)
+}
+
 /// Tries better ways than the one in use, whenever that is due; returns one that is to be taken.
 async fn look_for_better(ways: &mut Ways, caller: &Arc<Caller>) -> Dialled {
     loop {
@@ -349,13 +368,24 @@ async fn look_for_better(ways: &mut Ways, caller: &Arc<Caller>) -> Dialled {
             tokio::time::sleep(nap).await;
             continue;
         };
-        let (_, answer) = attempt(Arc::clone(caller), way, false).await;
-        let is_taken = ways.handle_looked(way, matches!(answer, Answer::Stands(_)), clock::now());
-        match answer {
-            Answer::Stands(dialled) if is_taken => return *dialled,
-            Answer::Stands(dialled) => dialled.hang_up(),
-            Answer::Refused(_) | Answer::Silent { .. } => {}
+        match attempt(Arc::clone(caller), way, true).await.1 {
+            Answer::Stands(dialled) => {
+                // A gateway that serves no more says so when it has shaken hands.
+                let word = 2 * dialled.connection.rtt() + SAYS_NO_WITHIN;
+                if tokio::time::timeout(word, dialled.connection.closed()).await.is_ok() {
+                    ways.handle_look_refused(clock::now());
+                } else if ways.handle_looked(way, true, clock::now()) {
+                    return *dialled;
+                } else {
+                    dialled.hang_up();
+                }
+            }
+            Answer::Refused(_) => ways.handle_look_refused(clock::now()),
+            Answer::Silent { .. } => {
+                ways.handle_looked(way, false, clock::now());
+            }
         }
+        tokio::time::sleep(apart(LOOKS_APART)).await;
     }
 }
 

@@ -14,7 +14,7 @@ use shared::limits::{DATAGRAM_BYTES_MAX, UPLINK_WINDOW_BYTES};
 use socket2::SockRef;
 use tokio::sync::mpsc;
 
-use crate::haul::Hauling;
+use crate::haul::{self, Hauling};
 use crate::identity::{ALPN, CONTROL_ALPN, Identity, IdentityError, WITNESS_ALPN};
 use crate::sites::Sites;
 use crate::steady::Steady;
@@ -43,11 +43,16 @@ const CONTROL_ACKS_AFTER: u32 = 16;
 /// whichever is longer; more is harmless, because silence is judged by heartbeats and not by acknowledgements.
 const CONTROL_ACK_DELAY: Duration = Duration::from_millis(250);
 
+/// What comes while a process that many dial is busy waits here: the signs of life of thousands of sites for some seconds.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// An uplink that is silent for so long counts as down for the transport, whatever a board's own judgement of silence
 /// (`shared::uplink::silence`) says before that. The region has no other.
 const UPLINK_IDLE: Duration = Duration::from_secs(3);
-/// The region's own signs of life: six of these fit into that patience.
+/// A board's signs of life where nothing else is sent: six of these fit into that patience.
 const UPLINK_KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// The region's own, where nothing comes from a board: so rarely that a board decides how often something is sent, and twice within
+/// that patience.
+const REGION_KEEP_ALIVE: Duration = Duration::from_millis(1400);
 /// A board's signs of life where nothing else is sent and there is another way, so that silence is noticed soon: 60 bytes each way, 50
 /// MB a day.
 const PATH_KEEP_ALIVE: Duration = Duration::from_millis(200);
@@ -167,9 +172,17 @@ pub fn uplink(identity: &Identity, towards: SocketAddr, binding: Binding<'_>) ->
     Ok(listening)
 }
 
+/// Packets of an uplink's `connection` that the region has acknowledged so far, each once. An acknowledgement that the region sends again
+/// with what it says itself does not count: where the way out alone is dead, that is all that comes.
+pub fn acknowledged(connection: &Connection) -> u64 {
+    haul::acknowledged(connection)
+}
+
 /// The endpoint of a gateway: accepts boards of `sites`, dials nobody.
 pub fn gateway(identity: &Identity, sites: &Arc<Sites>, listen: SocketAddr) -> Result<Listening, EndpointError> {
-    let server = server_config(identity, sites, &Arc::new(uplink_transport(1)), &[ALPN])?;
+    let mut transport = uplink_transport(1);
+    transport.keep_alive_interval(Some(REGION_KEEP_ALIVE));
+    let server = server_config(identity, sites, &Arc::new(transport), &[ALPN])?;
     open(identity, Some(server), listen)
 }
 
@@ -227,6 +240,10 @@ fn open_on(
     if let Some(interface) = interface {
         let bound = SockRef::from(&socket).bind_device(Some(interface.as_bytes()));
         bound.map_err(|source| EndpointError::Interface { interface: interface.to_owned(), source })?;
+    }
+    if server.is_some() {
+        // The system gives less where its own limit (net.core.rmem_max) is lower, which harms nobody.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
     }
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
     let strays = Arc::new(Strays::default());

@@ -16,6 +16,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quinn::Connection;
 use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
 
@@ -114,6 +115,15 @@ struct Haul {
     least_rtt: Option<(Duration, Instant)>,
     round: Round,
     last_sent: u64,
+    /// Packets that were acknowledged, each once.
+    acknowledged: u64,
+}
+
+/// Packets of `connection` that the other end has acknowledged so far, each once: an acknowledgement that comes again does not
+/// count. 0 where another congestion control is at work.
+pub(crate) fn acknowledged(connection: &Connection) -> u64 {
+    let state = connection.congestion_state().into_any().downcast::<Haul>();
+    state.map_or(0, |haul| haul.acknowledged)
 }
 
 impl Haul {
@@ -129,6 +139,7 @@ impl Haul {
             least_rtt: None,
             round: Round::new(now, 0, true),
             last_sent: 0,
+            acknowledged: 0,
         }
     }
 
@@ -244,7 +255,8 @@ impl Haul {
         self.round.lost += bytes;
         if was_cut {
             // Nothing got through for several round trips: what was known of the link may be true no more.
-            *self = Self { last_sent: self.last_sent, ..Self::new(now, u16::try_from(self.mtu).unwrap_or(u16::MAX)) };
+            let (last_sent, acknowledged) = (self.last_sent, self.acknowledged);
+            *self = Self { last_sent, acknowledged, ..Self::new(now, u16::try_from(self.mtu).unwrap_or(u16::MAX)) };
             self.round.last_sent = self.last_sent;
         }
     }
@@ -256,6 +268,7 @@ impl Controller for Haul {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {
+        self.acknowledged += 1;
         self.handle_acked(now, sent, bytes, app_limited);
     }
 

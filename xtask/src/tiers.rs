@@ -181,7 +181,8 @@ fn tidy(workshop: &Workshop) -> Done {
 fn unit(workshop: &Workshop) -> Done {
     tools::c_compiler(workshop)?;
     if workshop.which("cargo-nextest").is_some() {
-        let but_others = format!("not (binary(/^({})$/) | test({CLIENTS}) | test({POSTGRES}))", SUITES.join("|"));
+        let but_others =
+            format!("not (binary(/^({})$/) | test({CLIENTS}) | (binary(suite) & test({POSTGRES})))", SUITES.join("|"));
         Step::new("cargo nextest run --locked --workspace -E")
             .args([but_others])
             .run(workshop)?;

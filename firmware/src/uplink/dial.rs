@@ -47,8 +47,8 @@ pub(super) struct Caller {
     identity: Identity,
     pub(super) gateways: Vec<GatewayAddress>,
     pub(super) paths: Vec<UplinkPath>,
-    /// The address of each gateway, where it is known.
-    found: Vec<watch::Receiver<Option<SocketAddr>>>,
+    /// The addresses of each gateway, as far as they are known.
+    found: Vec<watch::Receiver<Vec<SocketAddr>>>,
     _looking: JoinSet<()>,
 }
 
@@ -57,9 +57,9 @@ impl Caller {
         let mut looking = JoinSet::new();
         let mut found = Vec::new();
         for gateway in &region.gateways {
-            let (tell, told) = watch::channel(None);
+            let (tell, told) = watch::channel(Vec::new());
             match gateway.address.clone() {
-                GatewayPlace::Address(address) => drop(tell.send_replace(Some(address))),
+                GatewayPlace::Address(address) => drop(tell.send_replace(vec![address])),
                 GatewayPlace::Named { host, port } => drop(looking.spawn(look_up((host, port), tell))),
             }
             found.push(told);
@@ -72,8 +72,10 @@ impl Caller {
     /// nobody answers: bound it in time.
     pub(super) async fn attempt(self: Arc<Self>, way: Way) -> Result<Dialled, String> {
         let (gateway, path) = (&self.gateways[way.gateway], &self.paths[way.path]);
-        let Some(address) = *self.found[way.gateway].borrow() else {
-            return Err(format!("the address of {} is not known", gateway.address));
+        // The first of the kind that the path has.
+        let fits = |address: &&SocketAddr| path.address.is_none_or(|from| from.is_ipv4() == address.is_ipv4());
+        let Some(address) = self.found[way.gateway].borrow().iter().find(fits).copied() else {
+            return Err(format!("no address of {} is known", gateway.address));
         };
         let signs_of_life = match path.is_metered {
             true => SignsOfLife::Seldom,
@@ -92,6 +94,11 @@ impl Caller {
         Ok(Dialled { way, address, listening, connection })
     }
 
+    /// Whether another path may do where one does not.
+    pub(super) fn has_other_path(&self) -> bool {
+        self.paths.len() > 1
+    }
+
     /// Whether there is more than one way.
     pub(super) fn has_choice(&self) -> bool {
         self.paths.len() * self.gateways.len() > 1
@@ -108,21 +115,25 @@ impl Caller {
     }
 }
 
-/// Keeps the address behind a name: the last one that was found, also where it cannot be looked up now. On a thread of its own, as
+/// Keeps the addresses behind a name: the last ones that were found, also where it cannot be looked up now. On a thread of its own, as
 /// a resolver waits for half a minute where nobody answers; one at a time.
-async fn look_up(place: (String, u16), tell: watch::Sender<Option<SocketAddr>>) {
+async fn look_up(place: (String, u16), tell: watch::Sender<Vec<SocketAddr>>) {
     loop {
         let (done, found) = oneshot::channel();
         let asked = place.clone();
         let asking = std::thread::Builder::new().name("name".to_owned()).spawn(move || {
-            let found = asked.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+            let found = asked.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
             let _ = done.send(found);
         });
-        let found = if asking.is_ok() { found.await.ok().flatten() } else { None };
-        if let Some(address) = found {
-            tell.send_replace(Some(address));
+        let found: Vec<SocketAddr> = if asking.is_ok() {
+            found.await.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let again = if found.is_empty() { LOOK_UP_AGAIN } else { LOOK_UP_EVERY };
+        if !found.is_empty() {
+            tell.send_replace(found);
         }
-        let again = if found.is_some() { LOOK_UP_EVERY } else { LOOK_UP_AGAIN };
         tokio::time::sleep(again).await;
     }
 }

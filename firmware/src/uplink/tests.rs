@@ -280,15 +280,22 @@ async fn a_silent_gateway_is_knocked_at_often_so_that_its_return_is_noticed() {
 struct Road {
     address: SocketAddr,
     cut: Cut,
+    /// What goes out alone is swallowed.
+    outwards: Arc<std::sync::atomic::AtomicBool>,
 }
 
 type Cut = Arc<std::sync::Mutex<Option<std::net::IpAddr>>>;
 
 /// What the region says to `board` on this one's own socket.
-async fn bring_back(far: Arc<tokio::net::UdpSocket>, near: Arc<tokio::net::UdpSocket>, board: SocketAddr, cut: Cut) {
+async fn bring_back(
+    far: Arc<tokio::net::UdpSocket>,
+    near: Arc<tokio::net::UdpSocket>,
+    board: SocketAddr,
+    (cut, outwards): (Cut, Arc<std::sync::atomic::AtomicBool>),
+) {
     let mut bytes = [0; 2048];
     while let Ok((length, _)) = far.recv_from(&mut bytes).await {
-        if *cut.lock().unwrap() != Some(board.ip()) {
+        if *cut.lock().unwrap() != Some(board.ip()) || outwards.load(Ordering::Relaxed) {
             let _ = near.send_to(&bytes[..length], board).await;
         }
     }
@@ -298,8 +305,8 @@ impl Road {
     async fn to(region: SocketAddr) -> Self {
         let near = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let address = near.local_addr().unwrap();
-        let cut = Cut::default();
-        let is_cut = Arc::clone(&cut);
+        let (cut, outwards) = (Cut::default(), Arc::default());
+        let (is_cut, is_outwards) = (Arc::clone(&cut), Arc::clone(&outwards));
         tokio::spawn(async move {
             let mut ways = std::collections::BTreeMap::<SocketAddr, Arc<tokio::net::UdpSocket>>::new();
             let mut bytes = [0; 2048];
@@ -308,7 +315,8 @@ impl Road {
                     Some(far) => Arc::clone(far),
                     None => {
                         let far = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                        tokio::spawn(bring_back(Arc::clone(&far), Arc::clone(&near), from, Arc::clone(&is_cut)));
+                        let rules = (Arc::clone(&is_cut), Arc::clone(&is_outwards));
+                        tokio::spawn(bring_back(Arc::clone(&far), Arc::clone(&near), from, rules));
                         ways.insert(from, Arc::clone(&far));
                         far
                     }
@@ -318,7 +326,7 @@ impl Road {
                 }
             }
         });
-        Self { address, cut }
+        Self { address, cut, outwards }
     }
 
     fn cut(&self, from: &str) {
@@ -375,6 +383,41 @@ async fn of_two_paths_the_silent_one_is_left_for_the_other() {
     );
     assert_eq!(uplink.counts.silent.load(Ordering::Relaxed), 10);
     assert!(took[took.len() / 2] < Duration::from_millis(2_500), "{took:?}");
+}
+
+/// What the region says of itself still comes, and is no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_dead_outwards_alone_is_left_too() {
+    let (board, gateway, _scratch) = identities();
+    let (listening, address) = open(&gateway);
+    let mut door = Doorman::new(listening.endpoint.clone());
+    let road = Road::to(address).await;
+    road.outwards.store(true, Ordering::Relaxed);
+    let (_stopper, stop) = signal();
+    let (uplink, mut brought) = Uplink::start(board, &at(&[road.address]), stop);
+    uplink.dial(hello(1));
+    let (_connection, mut back, _frames, _) = next_session(&mut door).await;
+    let session = up(&mut brought).await;
+    tokio::spawn(async move {
+        let welcome = encode(Conversation::FromRegion, &FromRegion::Welcome { incarnation: 9 });
+        while back.write_all(&welcome).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let cut = Instant::now();
+    road.cut("127.0.0.1");
+    session.send(ToRegion::Ask(Vec::new()), false);
+    while !matches!(within(brought.recv()).await.unwrap(), RegionInput::Down) {}
+    let left = cut.elapsed();
+    println!("a path that is dead outwards was left after {} ms", left.as_millis());
+    assert!(left < Duration::from_millis(2_500), "{left:?}");
+    let counted = async {
+        while uplink.counts.silent.load(Ordering::Relaxed) != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(counted).await;
 }
 
 /// Both sides of a budget: the backlog takes as long as it must, and what is fresh does not wait for it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use link::clock;
+use link::endpoint::acknowledged;
 use link::frames::{FrameReader, ReadError, encode, write_all_frames};
 use link::logging::whole_story;
 use quinn::{Connection, SendStream};
@@ -82,7 +83,7 @@ pub(super) async fn fall_silent(connection: &Connection, mistakes: u32) -> Strin
 
 fn sample(connection: &Connection) -> Sample {
     let stats = connection.stats();
-    let (sent, heard) = (stats.frame_tx, stats.frame_rx);
+    let sent = stats.frame_tx;
     // All that is sent on a session that stands and must be acknowledged (RFC 9002, 2).
     let asked = [
         sent.stream,
@@ -101,7 +102,12 @@ fn sample(connection: &Connection) -> Sample {
         sent.crypto,
         sent.immediate_ack,
     ];
-    Sample { at: clock::now(), asked: asked.iter().sum(), answered: heard.acks, rtt: connection.rtt() }
+    Sample {
+        at: clock::now(),
+        asked: asked.iter().sum(),
+        answered: acknowledged(connection),
+        rtt: connection.rtt(),
+    }
 }
 
 /// Writes what is queued, until a write fails; returns why. Counts the bytes.
@@ -137,7 +143,9 @@ pub(super) async fn send_backlog(
     if stream.set_priority(BACKLOG_PRIORITY).is_err() {
         return "the stream broke off".to_owned();
     }
-    let mut pace = Pace { budget: budget.map(|megabits| Budget::new(megabits, clock::now())), counted: 0 };
+    // What went while nothing waited is over.
+    let counted = sent.load(Ordering::Relaxed);
+    let mut pace = Pace { budget: budget.map(|megabits| Budget::new(megabits, clock::now())), counted };
     let (mut batch, mut frames) = (vec![first], Vec::new());
     loop {
         frames.extend(batch.drain(..).map(|message| encode(Conversation::ToRegion, &message)));
@@ -148,8 +156,12 @@ pub(super) async fn send_backlog(
         if let Err(error) = written {
             return whole_story(&error);
         }
+        let was_idle = queue.is_empty();
         if queue.recv_many(&mut batch, BATCH_MAX).await == 0 {
             return std::future::pending().await;
+        }
+        if was_idle {
+            pace.counted = sent.load(Ordering::Relaxed);
         }
     }
 }

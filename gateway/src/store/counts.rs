@@ -31,9 +31,9 @@ pub struct SiteCounts {
 }
 
 impl SiteCounts {
-    /// One figure over all streams.
+    /// One figure over all streams; the largest number where that is more: boards say how much they have shed.
     pub fn sum(&self, figure: impl Fn(&StreamCounts) -> u64) -> u64 {
-        self.streams.iter().map(figure).sum()
+        self.streams.iter().map(figure).fold(0, u64::saturating_add)
     }
 }
 

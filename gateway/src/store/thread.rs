@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use shared::hub::{StoreFailed, Stored};
 use shared::ids::{Name, Stream, Token};
+use shared::limits::BLOCK_RAW_BYTES_MAX;
 use shared::ranges::RangeSet;
 use shared::time::WallMillis;
+use shared::wire::uplink::Block;
 use tokio::sync::mpsc;
 
 use super::{Deposit, Happening, Store, StoreError};
@@ -17,6 +19,9 @@ use crate::metrics::Metrics;
 /// Jobs looked at for one transaction: each site has one deposit on its way at most.
 const GATHERED_MAX: usize = 256;
 
+/// Bytes of records, unpacked, of one transaction: once so many are gathered, what waits beyond is for the next. With the largest
+/// deposit on top, some 100 MiB.
+const GATHERED_BYTES: u64 = 32 * 1024 * 1024;
 /// Between two questions to a store that is away.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -94,12 +99,18 @@ struct Gathered {
     deposits: Vec<Deposit>,
     happenings: Vec<Happening>,
     loads: Vec<(Token, Name, Vec<Stream>)>,
+    /// Bytes of the deposits' records, as their blocks say.
+    bytes: u64,
 }
 
 impl Gathered {
     fn add(&mut self, job: Job) {
         match job {
             Job::Store(token, deposit) => {
+                // More than a block may hold is a lie, and is found out unpacked.
+                let most = BLOCK_RAW_BYTES_MAX as u64;
+                let bytes = |block: &Block| u64::from(block.raw_len).min(most);
+                self.bytes += deposit.blocks.iter().map(bytes).sum::<u64>();
                 self.tokens.push(token);
                 self.deposits.push(deposit);
             }
@@ -115,6 +126,9 @@ impl Writer {
             let mut gathered = Gathered::default();
             gathered.add(first);
             for _ in 1..GATHERED_MAX {
+                if gathered.bytes >= GATHERED_BYTES {
+                    break;
+                }
                 let Ok(job) = self.waiting.try_recv() else { break };
                 gathered.add(job);
             }
@@ -126,7 +140,7 @@ impl Writer {
     }
 
     fn work(&mut self, gathered: Gathered) -> Result<(), StoreError> {
-        let Gathered { tokens, deposits, happenings, loads } = gathered;
+        let Gathered { tokens, deposits, happenings, loads, bytes: _ } = gathered;
         if !deposits.is_empty() || !happenings.is_empty() {
             self.store(tokens, &deposits, &happenings)?;
         }

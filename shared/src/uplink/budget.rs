@@ -7,6 +7,9 @@ use crate::time::Instant;
 
 /// What was not used counts for so long: an even flow through timers that are late by some milliseconds.
 const BURST: Duration = Duration::from_millis(50);
+/// What was sent beyond the budget is made up for so long at most: an hour in which all was fresh is no reason to let a backlog wait
+/// for another.
+const DEBT_MAX: Duration = Duration::from_secs(1);
 
 /// The budget of one session.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,8 @@ impl Budget {
         let unused = now.since(self.paid_at).min(BURST);
         let from = now.micros().saturating_sub(u64::try_from(unused.as_micros()).unwrap_or(0));
         let from = self.paid_at.max(Instant::from_micros(from));
-        self.paid_at = from + Duration::from_micros(bytes.saturating_mul(8_000_000) / self.bits_a_second);
+        let paid_at = from + Duration::from_micros(bytes.saturating_mul(8_000_000) / self.bits_a_second);
+        self.paid_at = paid_at.min(now + DEBT_MAX);
     }
 
     /// When what waits may go on: the past where it may now.
@@ -66,6 +70,13 @@ mod tests {
             let most = rest + 60_000 + 4096;
             assert!((rest * 99 / 100..=most).contains(&sent), "{live} live: {sent}, not {rest}");
         }
+    }
+
+    #[test]
+    fn a_debt_is_made_up_for_within_a_second() {
+        let mut budget = Budget::new(2, ms(0));
+        budget.spend(5_400_000_000, ms(86_400_000));
+        assert_eq!(budget.rests_until(), ms(86_401_000));
     }
 
     #[test]

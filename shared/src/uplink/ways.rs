@@ -34,6 +34,12 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const GOOD_AFTER: Duration = Duration::from_secs(5);
 /// While a worse way stands, a better one is tried so often: a handshake, some 6 KB.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The same while none answers: each time half as often, so that a thousand sites do not storm a gateway that comes back.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(32);
+/// A way that was left for its silence is tried so soon after another one stands: what answers then was not dead.
+const LOOK_BACK_AFTER: Duration = Duration::from_millis(200);
+/// Tries in a row that a better way may miss and count as good: one lost packet is no fall.
+const MISSES_BORNE: u32 = 1;
 /// So long a better way must have answered every time before it is taken again.
 const HOLD_MIN: Duration = Duration::from_secs(10);
 /// The same after it has fallen soon again and again: each time it is doubled.
@@ -74,8 +80,9 @@ struct Stand {
     silent_at: Option<Instant>,
     mistakes: u32,
     hold: Duration,
-    /// Since when it has answered whenever it was tried.
+    /// Since when it has answered whenever it was tried, but for [`MISSES_BORNE`] in a row.
     good_since: Option<Instant>,
+    misses: u32,
 }
 
 impl Stand {
@@ -87,6 +94,7 @@ impl Stand {
         mistakes: 0,
         hold: HOLD_MIN,
         good_since: None,
+        misses: 0,
     };
 }
 
@@ -101,7 +109,10 @@ pub struct Ways {
     /// When something was last heard of the region, or the start.
     answered: Instant,
     look_at: Instant,
+    look_every: Duration,
     looks: usize,
+    /// The way to look at first: it was left for its silence.
+    look_back: Option<usize>,
 }
 
 impl Ways {
@@ -115,7 +126,9 @@ impl Ways {
             fell: None,
             answered: now,
             look_at: Instant::NEVER,
+            look_every: LOOK_EVERY,
             looks: 0,
+            look_back: None,
         }
     }
 
@@ -123,7 +136,13 @@ impl Ways {
         Way { path: rank / self.gateways, gateway: rank % self.gateways }
     }
 
-    fn rank(&self, way: Way) -> usize {
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.stands.len()
+    }
+
+    /// The place of `way` among them: 0 is the best.
+    pub const fn rank(&self, way: Way) -> usize {
         way.path * self.gateways + way.gateway
     }
 
@@ -204,10 +223,16 @@ impl Ways {
         }
         self.answered = now;
         self.current = Some((rank, now));
-        self.fell = None;
-        self.look_at = if rank == 0 { Instant::NEVER } else { now + LOOK_EVERY };
+        let is_recent = |stand: &Stand| stand.silent_at.is_some_and(|at| now.since(at) < MISTAKE_WITHIN);
+        self.look_back = self.fell.take().filter(|fell| *fell < rank && is_recent(&self.stands[*fell]));
+        self.look_every = LOOK_EVERY;
+        self.look_at = match (rank, self.look_back) {
+            (0, _) => Instant::NEVER,
+            (_, Some(_)) => now + LOOK_BACK_AFTER,
+            (_, None) => now + LOOK_EVERY,
+        };
         for stand in &mut self.stands {
-            stand.good_since = None;
+            (stand.good_since, stand.misses) = (None, 0);
         }
     }
 
@@ -255,13 +280,22 @@ impl Ways {
     /// The better way to try now, if that is due: the better ones take turns.
     pub fn look(&mut self, now: Instant) -> Option<Way> {
         let (rank, _) = self.current.filter(|(rank, _)| *rank > 0 && now >= self.look_at)?;
-        self.look_at = now + LOOK_EVERY;
+        self.look_at = now + self.look_every;
+        if let Some(back) = self.look_back.take() {
+            return Some(self.way(back));
+        }
         self.looks = (self.looks + 1) % rank;
         Some(self.way(if rank > 1 { self.looks } else { 0 }))
     }
 
-    /// A better way was tried, and has answered or not. Returns whether to take it: it has answered every time for as long as it is
-    /// held down, and nothing better than it has.
+    /// A better way was tried and refused: it is there, and others try it too. It is tried less often.
+    pub fn handle_look_refused(&mut self, now: Instant) {
+        self.look_every = (self.look_every * 2).min(LOOK_EVERY_MAX);
+        self.look_at = self.look_at.max(now + self.look_every);
+    }
+
+    /// A better way was tried, and has answered or not. Returns whether to take it: it has answered for as long as it is held down, but
+    /// for single tries.
     pub fn handle_looked(&mut self, way: Way, has_answered: bool, now: Instant) -> bool {
         let rank = self.rank(way);
         let Some((current, _)) = self.current.filter(|(current, _)| rank < *current) else {
@@ -270,9 +304,20 @@ impl Ways {
         debug_assert!(current < self.stands.len(), "what stands is a way");
         let stand = &mut self.stands[rank];
         if !has_answered {
-            stand.good_since = None;
+            stand.misses += 1;
+            if stand.misses > MISSES_BORNE {
+                stand.good_since = None;
+                self.look_every = (self.look_every * 2).min(LOOK_EVERY_MAX);
+                self.look_at = self.look_at.max(now + self.look_every);
+            }
             return false;
         }
+        if stand.silent_at.take().is_some_and(|at| now.since(at) < MISTAKE_WITHIN) {
+            stand.mistakes = (stand.mistakes + 1).min(MISTAKES_MAX);
+        }
+        stand.misses = 0;
+        self.look_every = LOOK_EVERY;
+        self.look_at = self.look_at.min(now + LOOK_EVERY);
         let good_since = *stand.good_since.get_or_insert(now);
         now.since(good_since) >= stand.hold
     }

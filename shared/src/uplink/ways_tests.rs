@@ -102,11 +102,51 @@ fn a_better_way_is_taken_once_it_has_been_good_for_ten_seconds() {
     ways.handle_opened(way(1, 0), ms(0));
     assert_eq!(ways.look(ms(1_999)), None);
     assert_eq!(taken_after(&mut ways, 0, |_| true), Some(12_000));
-    // One that does not answer once begins anew.
+    // One that does not answer once may have lost a packet; one that does not answer twice begins anew, and is tried less often.
     ways.handle_opened(way(1, 0), ms(100_000));
-    assert_eq!(taken_after(&mut ways, 100_000, |after| after != 6_000), Some(18_000));
+    assert_eq!(taken_after(&mut ways, 100_000, |after| after != 6_000), Some(12_000));
+    ways.handle_opened(way(1, 0), ms(150_000));
+    assert_eq!(taken_after(&mut ways, 150_000, |after| ![6_000, 8_000].contains(&after)), Some(22_000));
     ways.handle_opened(way(0, 0), ms(200_000));
     assert_eq!(ways.look_at(), Instant::NEVER, "nothing is better than the best");
+}
+
+#[test]
+fn a_gateway_that_is_away_or_refuses_is_tried_ever_less_often() {
+    let mut ways = Ways::new(1, 2, ms(0));
+    ways.handle_opened(way(0, 1), ms(0));
+    let mut looks = Vec::new();
+    for at in 0..200_000 {
+        if let Some(better) = ways.look(ms(at)) {
+            looks.push(at / 1000);
+            assert!(!ways.handle_looked(better, false, ms(at)));
+        }
+    }
+    assert_eq!(looks, [2, 4, 8, 16, 32, 64, 96, 128, 160, 192]);
+    // It comes back: a refusal says that it is there, and takes nothing from what it has answered.
+    for (at, refuses) in [(224, false), (226, true), (230, false), (232, false)] {
+        let better = ways.look(ms(at * 1000)).unwrap_or_else(|| panic!("at {at}"));
+        if refuses {
+            ways.handle_look_refused(ms(at * 1000));
+        } else {
+            assert!(!ways.handle_looked(better, true, ms(at * 1000)));
+        }
+    }
+    let better = ways.look(ms(234_000)).unwrap();
+    assert!(ways.handle_looked(better, true, ms(234_000)), "ten seconds after it first answered");
+}
+
+/// A radio that is away for half a second was not dead, whatever else was taken meanwhile.
+#[test]
+fn a_way_that_answers_again_at_once_was_left_by_mistake() {
+    let mut ways = Ways::new(2, 1, ms(0));
+    ways.handle_opened(way(0, 0), ms(0));
+    ways.handle_fell(Fall::Silent, ms(100_000));
+    ways.begin(ms(100_000));
+    ways.handle_opened(way(1, 0), ms(100_160));
+    assert_eq!(ways.look(ms(100_360)), Some(way(0, 0)));
+    assert!(!ways.handle_looked(way(0, 0), true, ms(100_500)));
+    assert_eq!(ways.mistakes(way(0, 0)), 1);
 }
 
 #[test]
@@ -127,7 +167,7 @@ fn what_flaps_is_held_down_twice_as_long_each_time() {
     at += 600_000;
     ways.handle_fell(Fall::Silent, ms(at));
     ways.handle_opened(way(1, 0), ms(at));
-    assert_eq!(taken_after(&mut ways, at, |_| true), Some(12_000));
+    assert_eq!(taken_after(&mut ways, at, |_| true), Some(10_200), "it is looked back at soon");
 }
 
 #[test]

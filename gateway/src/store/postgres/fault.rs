@@ -8,6 +8,9 @@ use postgres::Error;
 
 use crate::store::StoreError;
 
+/// The index that holds each reading's key once.
+const FILED_KEY: &str = "record_key";
+
 /// What kind of failure it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -38,13 +41,16 @@ pub(super) fn judge(error: &Error) -> Fault {
         let is_io = error.source().is_some_and(|source| source.is::<io::Error>());
         return if is_io || error.is_closed() { Fault::Away } else { Fault::Refused };
     };
+    let constraint = error.as_db_error().and_then(|error| error.constraint());
     // https://www.postgresql.org/docs/15/errcodes-appendix.html: classes by their first two characters
-    match (&code[..2], code) {
+    match (code.get(..2).unwrap_or_default(), code) {
         // connection exceptions; shut down, crashed, starting up; a primary that became a standby
         ("08", _) | (_, "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03") => Fault::Away,
         ("53", _) | (_, "55P03" | "57014") => Fault::Busy,
-        // serialization failure, deadlock, a key that another transaction has filed
-        (_, "40001" | "40P01" | "23505") => Fault::Conflict,
+        // serialization failure, deadlock
+        (_, "40001" | "40P01") => Fault::Conflict,
+        // a key that another transaction has filed; any other place that is taken means that rows and coverage disagree
+        (_, "23505") if constraint == Some(FILED_KEY) => Fault::Conflict,
         _ => Fault::Refused,
     }
 }

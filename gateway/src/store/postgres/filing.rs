@@ -254,6 +254,11 @@ impl Filing<'_> {
                 keys.push(KeyBytes(key.bytes));
             }
         }
+        // What waits for its original is met by one transaction alone: another gateway's is waited for, and seen in what follows.
+        let lock = "SELECT 1 FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS sent (publisher, key_kind, key)
+                    JOIN record r ON r.publisher = sent.publisher AND r.key_kind = sent.key_kind AND r.key = sent.key
+                    WHERE r.awaits_original ORDER BY r.publisher, r.key_kind, r.key FOR UPDATE OF r";
+        self.session.query(lock, &[&publishers, &kinds, &keys])?;
         let select = "SELECT r.publisher, r.key_kind, r.key, r.seq, r.taken_ms, r.awaits_original,
                              s.board, s.boot, s.nonce, s.class
                       FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS sent (publisher, key_kind, key)

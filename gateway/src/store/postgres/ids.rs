@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use shared::ids::{Name, Stream};
 
 use super::names::to_text;
-use super::session::{Session, get};
+use super::session::{Session, Values, get};
 use crate::store::StoreError;
 
 /// Entries of one kind kept at hand between transactions. At the limit they are dropped together: the next uses look them up.
@@ -44,8 +44,9 @@ impl Ids {
         if let Some(id) = self.sites.get(name) {
             return Ok(*id);
         }
-        session.execute("INSERT INTO site (name) VALUES ($1) ON CONFLICT (name) DO NOTHING", &[&name.as_str()])?;
-        let id = only(session.query("SELECT id FROM site WHERE name = $1", &[&name.as_str()])?)?;
+        let select = "SELECT id FROM site WHERE name = $1";
+        let insert = "INSERT INTO site (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
+        let id = numbered(session, select, insert, &[&name.as_str()])?;
         self.sites.insert(name.clone(), id);
         Ok(id)
     }
@@ -62,9 +63,8 @@ impl Ids {
         let (board, boot, nonce, class) = columns(stream);
         let insert = "INSERT INTO stream (site, board, boot, nonce, class) VALUES ($1, $2, $3, $4, $5)
                       ON CONFLICT (site, board, boot, nonce, class) DO NOTHING";
-        session.execute(insert, &[&site, &board, &boot, &nonce, &class])?;
         let select = "SELECT id FROM stream WHERE site = $1 AND board = $2 AND boot = $3 AND nonce = $4 AND class = $5";
-        let id = only(session.query(select, &[&site, &board, &boot, &nonce, &class])?)?;
+        let id = numbered(session, select, insert, &[&site, &board, &boot, &nonce, &class])?;
         self.streams.insert((site, *stream), id);
         Ok(id)
     }
@@ -134,6 +134,19 @@ pub(super) fn columns(stream: &Stream) -> (i16, i64, i64, i16) {
     )
 }
 
-fn only(rows: Vec<postgres::Row>) -> Result<i32, StoreError> {
-    rows.first().map_or(Err(StoreError::Vanished), |row| get(row, 0))
+/// The number that `select` finds, or that it finds once `insert` has given one out. An insert draws a number also where it then meets
+/// a row that is there, and numbers are not without end.
+fn numbered(
+    session: &mut Session,
+    select: &'static str,
+    insert: &'static str,
+    values: Values<'_>,
+) -> Result<i32, StoreError> {
+    if let Some(row) = session.query_opt(select, values)? {
+        return get(&row, 0);
+    }
+    session.execute(insert, values)?;
+    session
+        .query_opt(select, values)?
+        .map_or(Err(StoreError::Vanished), |row| get(&row, 0))
 }

@@ -84,9 +84,12 @@ impl PostgresStore {
         schema::lay_out(&mut session)?;
         let incarnation = link::entropy::draw().map_err(unusable)?;
         let now = millis(link::clock::wall());
-        session.execute("DELETE FROM writer WHERE at_ms < $1", &[&(now - WRITER_MILLIS_MAX)])?;
+        // By the server's clock: that of a gateway may be years ahead.
+        let delete = "DELETE FROM writer WHERE at_ms < (extract(epoch FROM now()) * 1000)::bigint - $1";
+        session.execute(delete, &[&WRITER_MILLIS_MAX])?;
         session.execute(
-            "INSERT INTO writer (incarnation, committed, opened_ms, at_ms) VALUES ($1, 0, $2, $2)",
+            "INSERT INTO writer (incarnation, committed, opened_ms, at_ms)
+             VALUES ($1, 0, $2, (extract(epoch FROM now()) * 1000)::bigint)",
             &[&incarnation.cast_signed(), &now],
         )?;
         let mut fences = BTreeMap::new();
@@ -164,9 +167,9 @@ impl PostgresStore {
         };
         let number = self.committed + 1;
         session.batch("BEGIN")?;
-        let update = "UPDATE writer SET committed = $2, at_ms = $3 WHERE incarnation = $1 AND committed = $4";
-        let values = (self.incarnation.cast_signed(), millis(now));
-        if session.execute(update, &[&values.0, &number, &values.1, &self.committed])? != 1 {
+        let update = "UPDATE writer SET committed = $2, at_ms = (extract(epoch FROM now()) * 1000)::bigint
+                      WHERE incarnation = $1 AND committed = $3";
+        if session.execute(update, &[&self.incarnation.cast_signed(), &number, &self.committed])? != 1 {
             return Err(StoreError::Forgotten { known: self.committed.cast_unsigned() });
         }
         let mut filing = Filing { session, ids, now, careful: self.careful > 0 };

@@ -254,10 +254,10 @@ fn ranges(session: &mut Session, select: &'static str, site: &Name) -> Result<BT
 }
 
 fn arrived(session: &mut Session, site: &Name, after: Option<Cursor>, limit: u32) -> Result<Vec<Arrived>, StoreError> {
-    let newest = "SELECT b.id, b.first, b.first + b.count - 1, s.board, s.boot, s.nonce, s.class, s.id
+    let newest = "SELECT b.id, b.first, b.first + (b.count - 1), s.board, s.boot, s.nonce, s.class, s.id
                   FROM block b JOIN stream s ON s.id = b.stream JOIN site ON site.id = s.site
                   WHERE site.name = $1 AND b.id >= $2 ORDER BY b.id DESC LIMIT $3";
-    let since = "SELECT b.id, b.first, b.first + b.count - 1, s.board, s.boot, s.nonce, s.class, s.id
+    let since = "SELECT b.id, b.first, b.first + (b.count - 1), s.board, s.boot, s.nonce, s.class, s.id
                  FROM block b JOIN stream s ON s.id = b.stream JOIN site ON site.id = s.site
                  WHERE site.name = $1 AND b.id >= $2 ORDER BY b.id ASC LIMIT $3";
     let select = if after.is_some() { since } else { newest };
@@ -289,7 +289,11 @@ fn look_into(
     let newest = rows!("WHERE r.stream = $1 AND r.seq BETWEEN $2 AND $3 AND r.block = $4 ORDER BY r.seq DESC LIMIT $5");
     let since = rows!("WHERE r.stream = $1 AND r.seq BETWEEN $2 AND $3 AND r.block = $4 ORDER BY r.seq ASC LIMIT $5");
     let first = match after {
-        Some(cursor) if cursor.block == arrived.id => arrived.first.max(cursor.seq.cast_signed() + 1),
+        Some(cursor) if cursor.block == arrived.id => {
+            // Behind the last sequence that there can be is nothing.
+            let Some(next) = cursor.seq.cast_signed().checked_add(1) else { return Ok(()) };
+            arrived.first.max(next)
+        }
         Some(_) | None => arrived.first,
     };
     let select = if after.is_some() { since } else { newest };

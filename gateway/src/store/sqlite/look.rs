@@ -20,7 +20,7 @@ impl SqliteReader {
     pub(super) fn arrived(&self, site: i64, after: Option<Cursor>, limit: u32) -> Result<Vec<Arrived>, StoreError> {
         let order = if after.is_some() { "ASC" } else { "DESC" };
         let mut select = self.sql.prepare_cached(&format!(
-            "SELECT b.id, b.first, b.first + b.count - 1, s.board, s.boot, s.nonce, s.class, s.id
+            "SELECT b.id, b.first, b.first + (b.count - 1), s.board, s.boot, s.nonce, s.class, s.id
              FROM block b JOIN stream s ON s.id = b.stream
              WHERE s.site = ?1 AND b.id >= ?2 ORDER BY b.id {order} LIMIT ?3"
         ))?;

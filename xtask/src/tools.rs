@@ -44,7 +44,7 @@ rm -rf "$1"; mkdir -p "$1/archives/partial" "$1/root"; cd "$1/archives"
 apt-get -qq -y --no-install-recommends --download-only -o Debug::NoLocking=1 -o APT::Sandbox::User= \
     -o Dir::Cache::archives="$PWD" install postgresql
 for package in ./*.deb; do dpkg-deb -x "$package" "$1/root"; done
-ls -d "$1"/root/usr/lib/postgresql/*/bin
+(cd "$1/root" && ls -d usr/lib/postgresql/*/bin)
 rm -rf "$1/archives"
 touch "$1/complete"
 "#;

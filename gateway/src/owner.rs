@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use link::once::OncePerPeer;
 use quinn::{Connection, VarInt};
@@ -63,10 +64,15 @@ pub(crate) struct Owner {
     said: OncePerPeer<IpAddr>,
     /// Refusals that were logged, by site and reason.
     refused: OncePerPeer<(Name, &'static str)>,
+    /// When the hub's invariants are looked at next.
+    check_at: Instant,
 }
 
 /// Room in the store's queue that is left to jobs that must be done; notes for people do not take it.
 pub(crate) const NOTES_MAX: usize = 1024;
+
+/// Between two looks at all of the hub's invariants: after each message it would be most of the work of a gateway with thousands of sites.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 impl Owner {
     /// An owner of `hub` that asks the store by `jobs` and shows how things are in `picture`.
@@ -80,6 +86,7 @@ impl Owner {
             picture,
             said: OncePerPeer::default(),
             refused: OncePerPeer::default(),
+            check_at: Instant::ZERO,
         }
     }
 
@@ -185,7 +192,11 @@ impl Owner {
                 HubAction::Notice { site, event } => self.notice(site, event),
             }
         }
-        self.hub.check();
+        // It looks at every session of every site.
+        if now >= self.check_at {
+            self.hub.check();
+            self.check_at = now + CHECK_EVERY;
+        }
         for session in deaf {
             if let Some(line) = self.lines.get(&session) {
                 line.connection.close(VarInt::from_u32(1), b"answers were not read");
@@ -260,11 +271,11 @@ impl Owner {
 
     /// Changes the picture of `site`, and brings what is known of its sessions up to date.
     fn show(&self, site: Name, change: impl FnOnce(&mut SitePicture)) {
-        let sessions = self.hub.sessions().filter(|(_, session)| session.site == site);
-        let speakers = sessions.map(|(_, session)| Speaker { board: session.board, term: session.term() });
+        let sessions = self.hub.sessions_of(&site).filter_map(|id| self.hub.session(id));
+        let speakers = sessions.map(|session| Speaker { board: session.board, term: session.term() });
         let speakers: Vec<Speaker> = speakers.collect();
         let blocks_waiting = self.hub.blocks_waiting(&site);
-        self.metrics.sessions(self.hub.sessions().count());
+        self.metrics.sessions(self.hub.sessions().len());
         self.picture.send_modify(|picture| {
             let picture = picture.sites.entry(site).or_default();
             picture.sessions = speakers;

@@ -129,7 +129,7 @@ Blocks as boards seal them, of records in JSON, LZ4-compressed, are stored by th
 transaction after the other, each synced before the next. There is no network in it: `bench drain` has that. Making the \
 blocks is not counted. Each run has a store of its own, empty at first.
 
-For PostgreSQL a server of our own is started from Debian's package, with its own settings, on a Unix socket, and ended with \
+For PostgreSQL a server of our own is started from Debian's package, which is installed where this process may do so, with its own settings, on a Unix socket, and ended with \
 this command. With --url that database is written instead, in the schema roadstead, under a site of its own that stays there; \
 what its server uses is not seen.
 

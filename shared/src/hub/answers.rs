@@ -21,7 +21,9 @@ impl Hub {
             return;
         }
         let mut asks = Vec::new();
-        for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.site == *site) {
+        let of_site: Vec<SessionId> = self.sessions_of(site).collect();
+        for id in &of_site {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
             let Phase::Raising { term, asks: early } = &mut session.phase else { continue };
             let term = *term;
             asks.extend(early.drain(..).map(|streams| Asked { session: *id, streams }));
@@ -92,13 +94,21 @@ impl Hub {
     }
 
     pub(super) fn close_site(&mut self, site: &Name, out: &mut Outbox<HubAction>) {
-        let of_site = self.sessions.iter().filter(|(_, session)| session.site == *site);
-        let ids: Vec<SessionId> = of_site.map(|(id, _)| *id).collect();
+        let ids: Vec<SessionId> = self.sessions_of(site).collect();
         self.close(ids, out);
     }
 
     pub(super) fn remove(&mut self, session: SessionId) -> Option<Session> {
         let gone = self.sessions.remove(&session)?;
+        if let Phase::Opened { until } = gone.phase {
+            self.unspoken.remove(&(until, session));
+        }
+        if let Some(of_site) = self.of_site.get_mut(&gone.site) {
+            of_site.remove(&session);
+            if of_site.is_empty() {
+                self.of_site.remove(&gone.site);
+            }
+        }
         if let Some(intake) = self.intakes.get_mut(&gone.site) {
             intake.forget(session);
         }

@@ -6,7 +6,7 @@
 //! that carries the term, alone or with the blocks that wait, and the session is welcomed when that has committed.
 //! Lower terms are refused from the moment the higher one is heard.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::block::{BadBlock, check_numbers};
@@ -45,6 +45,10 @@ pub struct Hub {
     incarnation: u64,
     intakes: BTreeMap<Name, Intake>,
     sessions: BTreeMap<SessionId, Session>,
+    /// The sessions of each site that has any: with thousands of sites nobody looks through all of them for one.
+    of_site: BTreeMap<Name, BTreeSet<SessionId>>,
+    /// Sessions that have not said hello, by when they must have.
+    unspoken: BTreeSet<(Instant, SessionId)>,
     /// Which site each transaction on its way belongs to.
     stores: BTreeMap<Token, Name>,
     asked: BTreeMap<Token, Asked>,
@@ -60,6 +64,8 @@ impl Hub {
             incarnation: memory.incarnation,
             intakes,
             sessions: BTreeMap::new(),
+            of_site: BTreeMap::new(),
+            unspoken: BTreeSet::new(),
             stores: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_token: 0,
@@ -86,12 +92,20 @@ impl Hub {
             turn_away(session, &site, reason, out);
             return;
         }
-        let mut of_site = self.sessions.iter().filter(|(_, have)| have.site == site);
-        let oldest = of_site.next().map(|(id, _)| *id);
+        let mut of_site = self.sessions_of(&site);
+        let oldest = of_site.next();
         if of_site.count() + 1 >= SITE_SESSIONS_MAX {
             self.close(oldest, out);
         }
-        self.sessions.insert(session, Session::new(site, board, now + HELLO_WITHIN));
+        let until = now + HELLO_WITHIN;
+        self.unspoken.insert((until, session));
+        self.of_site.entry(site.clone()).or_default().insert(session);
+        self.sessions.insert(session, Session::new(site, board, until));
+    }
+
+    /// The sessions of `site`, in order of opening.
+    pub fn sessions_of(&self, site: &Name) -> impl Iterator<Item = SessionId> {
+        self.of_site.get(site).into_iter().flatten().copied()
     }
 
     /// A message of a session. Whatever it says, the worst is that the session ends.
@@ -177,25 +191,16 @@ impl Hub {
 
     /// Closes sessions that have not said hello in time.
     pub fn handle_deadline(&mut self, now: Instant, out: &mut Outbox<HubAction>) {
-        let is_late = |session: &Session| matches!(session.phase, Phase::Opened { until } if until <= now);
-        let late: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| is_late(session))
-            .map(|(id, _)| *id)
-            .collect();
-        for session in late {
+        while let Some((until, session)) = self.unspoken.first().copied().filter(|(until, _)| *until <= now) {
+            self.unspoken.remove(&(until, session));
             self.refuse(session, Refusal::Protocol, out);
         }
     }
 
     /// What the hub waits for.
     pub fn next_deadline(&self) -> Deadline {
-        let hello = |session: &Session| match session.phase {
-            Phase::Opened { until } => Some(Deadline { at: until, why: "a session has not said hello" }),
-            Phase::Raising { .. } | Phase::Standing { .. } => None,
-        };
-        self.sessions.values().filter_map(hello).fold(Deadline::NONE, Deadline::min)
+        let hello = |(until, _): &(Instant, SessionId)| Deadline { at: *until, why: "a session has not said hello" };
+        self.unspoken.first().map_or(Deadline::NONE, hello)
     }
 
     /// Whether more may be read from `session`: the shell leaves it in the socket while not.
@@ -204,8 +209,13 @@ impl Hub {
     }
 
     /// The sessions, in order of opening.
-    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = (SessionId, &Session)> {
         self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// The session `id`, if it is there.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
     }
 
     /// Blocks of `site` that wait for the store.
@@ -213,7 +223,7 @@ impl Hub {
         self.intakes.get(site).map_or(0, Intake::blocks)
     }
 
-    /// Re-checks what must always hold.
+    /// Re-checks what must always hold: looks at every site and session.
     ///
     /// # Panics
     /// Where it does not: the hub has a bug.
@@ -223,11 +233,17 @@ impl Hub {
         for (site, intake) in &self.intakes {
             assert!(intake.fence.check(), "{site}: what is durable was heard");
         }
-        for session in self.sessions.values() {
+        let indexed: usize = self.of_site.values().map(BTreeSet::len).sum();
+        assert!(indexed == self.sessions.len(), "each session is its site's");
+        for (id, session) in &self.sessions {
+            assert!(self.sessions_of(&session.site).any(|of_site| of_site == *id), "each session is its site's");
             let fence = self.intakes.get(&session.site).map(|intake| &intake.fence);
             let Some(fence) = fence else { unreachable!("sessions belong to known sites") };
             match &session.phase {
-                Phase::Opened { .. } => assert!(session.blocks == 0, "no block before the hello"),
+                Phase::Opened { until } => {
+                    assert!(session.blocks == 0, "no block before the hello");
+                    assert!(self.unspoken.contains(&(*until, *id)), "it is waited for");
+                }
                 Phase::Raising { term, .. } => assert!(fence.owed() == Some(*term), "it waits for its own term"),
                 Phase::Standing { term } => assert!(*term == fence.highest(), "a lower term is closed"),
             }
@@ -237,6 +253,9 @@ impl Hub {
     fn hello(&mut self, id: SessionId, hello: &Hello, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         session.judge(hello)?;
+        if let Phase::Opened { until } = session.phase {
+            self.unspoken.remove(&(until, id));
+        }
         let site = session.site.clone();
         let Some(intake) = self.intakes.get_mut(&site) else {
             return Err(Refusal::Identity);
@@ -258,10 +277,11 @@ impl Hub {
     }
 
     fn lower_than(&self, site: &Name, term: Term) -> impl Iterator<Item = SessionId> {
-        self.sessions
-            .iter()
-            .filter(move |(_, have)| have.site == *site && have.term().is_some_and(|have| have < term))
-            .map(|(id, _)| *id)
+        let is_lower = move |id: &SessionId| {
+            let have = self.sessions.get(id).and_then(Session::term);
+            have.is_some_and(|have| have < term)
+        };
+        self.sessions_of(site).filter(is_lower)
     }
 
     fn ask(&mut self, id: SessionId, streams: Vec<Stream>, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {

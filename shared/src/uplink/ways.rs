@@ -36,8 +36,6 @@ const GOOD_AFTER: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The same while none answers: each time half as often, so that a thousand sites do not storm a gateway that comes back.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(32);
-/// A way that was left for its silence is tried so soon after another one stands: what answers then was not dead.
-const LOOK_BACK_AFTER: Duration = Duration::from_millis(200);
 /// Tries in a row that a better way may miss and count as good: one lost packet is no fall.
 const MISSES_BORNE: u32 = 1;
 /// So long a better way must have answered every time before it is taken again.
@@ -111,8 +109,6 @@ pub struct Ways {
     look_at: Instant,
     look_every: Duration,
     looks: usize,
-    /// The way to look at first: it was left for its silence.
-    look_back: Option<usize>,
 }
 
 impl Ways {
@@ -128,7 +124,6 @@ impl Ways {
             look_at: Instant::NEVER,
             look_every: LOOK_EVERY,
             looks: 0,
-            look_back: None,
         }
     }
 
@@ -223,14 +218,9 @@ impl Ways {
         }
         self.answered = now;
         self.current = Some((rank, now));
-        let is_recent = |stand: &Stand| stand.silent_at.is_some_and(|at| now.since(at) < MISTAKE_WITHIN);
-        self.look_back = self.fell.take().filter(|fell| *fell < rank && is_recent(&self.stands[*fell]));
+        self.fell = None;
         self.look_every = LOOK_EVERY;
-        self.look_at = match (rank, self.look_back) {
-            (0, _) => Instant::NEVER,
-            (_, Some(_)) => now + LOOK_BACK_AFTER,
-            (_, None) => now + LOOK_EVERY,
-        };
+        self.look_at = if rank == 0 { Instant::NEVER } else { now + LOOK_EVERY };
         for stand in &mut self.stands {
             (stand.good_since, stand.misses) = (None, 0);
         }
@@ -281,9 +271,6 @@ impl Ways {
     pub fn look(&mut self, now: Instant) -> Option<Way> {
         let (rank, _) = self.current.filter(|(rank, _)| *rank > 0 && now >= self.look_at)?;
         self.look_at = now + self.look_every;
-        if let Some(back) = self.look_back.take() {
-            return Some(self.way(back));
-        }
         self.looks = (self.looks + 1) % rank;
         Some(self.way(if rank > 1 { self.looks } else { 0 }))
     }
@@ -311,9 +298,6 @@ impl Ways {
                 self.look_at = self.look_at.max(now + self.look_every);
             }
             return false;
-        }
-        if stand.silent_at.take().is_some_and(|at| now.since(at) < MISTAKE_WITHIN) {
-            stand.mistakes = (stand.mistakes + 1).min(MISTAKES_MAX);
         }
         stand.misses = 0;
         self.look_every = LOOK_EVERY;

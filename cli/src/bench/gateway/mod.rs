@@ -17,7 +17,7 @@ use shared::time::WallMillis;
 
 use super::arguments::{Gateway, StoreChoice};
 use super::figures::write_json;
-use super::{device, leftovers, usage};
+use super::{device, install, leftovers, usage};
 use crate::failure::Failure;
 use blocks::Blocks;
 use figures::{Figures, Run};
@@ -79,8 +79,12 @@ fn target(asked: &Gateway, dir: &Path) -> Result<Target, Failure> {
             .map(Target::Given)
             .map_err(|why| Failure::new(format!("--url will not do: {why}"))),
         (StoreChoice::Postgres, None) => {
-            let programs = asked.programs.clone().or_else(programs);
-            let programs = programs.ok_or_else(|| {
+            let found = match asked.programs.clone().or_else(programs) {
+                Some(found) => Some(found),
+                // Its servers are where no path leads; this one tells of them.
+                None => install::ensure("pg_lsclusters", "postgresql").map(|()| programs())?,
+            };
+            let programs = found.ok_or_else(|| {
                 Failure::new("there is no PostgreSQL server on this machine to measure")
                     .remedy("sudo apt-get install postgresql; or name one with --url")
             })?;

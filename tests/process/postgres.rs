@@ -17,8 +17,6 @@ use crate::{store, until};
 const PROGRAMS: &str = "ROADSTEAD_POSTGRES";
 const READINGS: u64 = 3000;
 
-/// Seen to fail where a gateway acknowledges before the commit, and where a transaction whose answer was lost is taken for
-/// committed.
 #[test]
 fn a_backlog_goes_home_once_though_its_database_and_its_gateway_are_killed_meanwhile() {
     let told = std::env::var_os(PROGRAMS).map(PathBuf::from);

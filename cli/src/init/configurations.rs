@@ -156,11 +156,13 @@ fn journal(plan: &SitePlan) -> String {
     };
     let mib = journal.segment_bytes / (1024 * 1024);
     let (segments, reserve, kept) = (journal.segments_max, journal.alarm_reserve, journal.covered_kept);
+    let ahead = journal.written_ahead;
     format!(
         "{marker}segment_mib = {mib}                   # MiB of one file; 4 to 256\n\
          {marker}segments_max = {segments}                # files at most; 8 to 65536\n\
          # alarm_reserve = {reserve}                # of these, files for alarms alone; 1 to half of them\n\
          # covered_kept = {kept}                 # files of what the region has, kept for one that loses its store; 0 to half\n\
+         # written_ahead = {ahead}                # files written through before they are needed, once; 0 to half\n\
          # event_mib_max, bulk_mib_max: MiB of a class that the region has not, past which its oldest are shed; from 16\n\
          # event_linger_ms = 0               # an event waits so long for others to be written with; 0 to 1000\n\
          # bulk_linger_ms = 10               # the same for bulk: longer spares the flash; 0 to 10000"

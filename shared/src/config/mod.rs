@@ -128,6 +128,10 @@ pub struct JournalConfig {
     /// Files of records that the region has, kept as long as there is room: after the region has lost its memory they are
     /// sent again. At most half of the files. Default an eighth; 0: what the region has is freed at once.
     pub covered_kept: u32,
+    /// Files that there are before they are needed, at most half of all: they are made one after another while the board runs, and
+    /// written through with zeros, once in the life of its disk. Into them a commit costs its own bytes and one write of the
+    /// device; into a new file up to twice both. Default an eighth, at most 32; 0: a file is made when it is needed.
+    pub written_ahead: u32,
     /// Bytes of events, own and copies, that the region does not cover: past it the oldest are shed. Default: no bound but
     /// the journal's.
     pub event_bytes_max: u64,
@@ -140,6 +144,10 @@ pub struct JournalConfig {
     pub bulk_linger: Duration,
 }
 
+/// Files written ahead by default, at most: 256 MiB, which a board at 1 MB a second fills in four minutes; a medium that endures 10 TB
+/// gives 0.003 % of its life for them.
+const WRITTEN_AHEAD: u32 = 32;
+
 impl JournalConfig {
     /// A journal of that size, all else as by default.
     pub fn sized(segment_bytes: u32, segments_max: u32) -> Self {
@@ -148,6 +156,7 @@ impl JournalConfig {
             segments_max,
             alarm_reserve: (segments_max / 16).max(1),
             covered_kept: segments_max / 8,
+            written_ahead: (segments_max / 8).min(WRITTEN_AHEAD),
             event_bytes_max: u64::MAX,
             bulk_bytes_max: u64::MAX,
             event_linger: Duration::ZERO,

@@ -174,6 +174,8 @@ pub struct RawJournal {
     pub alarm_reserve: Option<Spanned<u32>>,
     /// Files of records that the region has, kept while there is room: 0 to half of them. Absent: an eighth.
     pub covered_kept: Option<Spanned<u32>>,
+    /// Files made and written through before they are needed: 0 to half of them. Absent: an eighth, at most 32.
+    pub written_ahead: Option<Spanned<u32>>,
     /// MiB of events that the region does not cover, past which the oldest are shed: 16 or more. Absent: no bound.
     pub event_mib_max: Option<Spanned<u32>>,
     /// The same for bulk.
@@ -224,6 +226,13 @@ impl RawJournal {
                 0..=segments_max / 2,
                 "files",
                 sized.covered_kept,
+            )?,
+            written_ahead: text.within_or(
+                "journal.written_ahead",
+                self.written_ahead.as_ref(),
+                0..=segments_max / 2,
+                "files",
+                sized.written_ahead,
             )?,
             event_bytes_max: bound("journal.event_mib_max", &self.event_mib_max)?,
             bulk_bytes_max: bound("journal.bulk_mib_max", &self.bulk_mib_max)?,

@@ -53,9 +53,11 @@ pub struct Journal {
     active: Option<SegmentId>,
     /// Segments that stand ready, in the order in which they become active.
     ready: VecDeque<SegmentId>,
-    /// The one that is being made, and whether of a freed file.
-    preparing: Option<(SegmentId, bool)>,
+    /// The one that is being made.
+    preparing: Option<Preparing>,
     freed: Vec<SegmentId>,
+    /// When the next file is written ahead at the earliest.
+    ahead_at: Instant,
     /// The device had no room for a file: when to ask again.
     no_room: Option<Instant>,
     /// Something has changed that may ask for room to be made.
@@ -68,6 +70,16 @@ pub struct Journal {
     blocks: u64,
     previous: u32,
     poisoned: bool,
+}
+
+/// A segment whose file is being made.
+#[derive(Debug)]
+struct Preparing {
+    segment: SegmentId,
+    /// Of a freed file.
+    recycled: bool,
+    /// Nothing needs it yet: it becomes a free file.
+    ahead: bool,
 }
 
 /// A segment, and how far it is given to blocks.
@@ -120,6 +132,7 @@ impl Journal {
             ready: VecDeque::new(),
             preparing: None,
             freed,
+            ahead_at: Instant::ZERO,
             no_room: None,
             is_changed: true,
             next_segment,

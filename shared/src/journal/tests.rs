@@ -429,6 +429,72 @@ fn a_file_is_written_through_where_commits_take_few_pages() {
     assert!(!is_written_through(7 * PAGE_BYTES));
 }
 
+/// A journal that writes four files ahead, and the first two files asked of it: each is made at once.
+fn just_started() -> (Journal, Vec<(SegmentId, bool)>, Outbox<DiskJob>) {
+    let config = JournalConfig::sized(12 * PAGE_BYTES as u32, 32);
+    assert_eq!(config.written_ahead, 4);
+    let mut journal = Journal::new(config, epoch(1), Recovered::default());
+    let (mut asked, mut out) = (Vec::new(), Outbox::default());
+    journal.prepare(NOW, &mut out);
+    while let Some(DiskJob::Prepare { segment, from: None, written, .. }) = out.pop() {
+        asked.push((segment, written));
+        journal.handle_prepared(segment, NOW, &mut out);
+    }
+    (journal, asked, out)
+}
+
+/// The file that is asked for at the journal's deadline, which is not before `after`.
+fn asked_ahead(journal: &mut Journal, after: Instant) -> Option<(SegmentId, Instant)> {
+    let at = journal.next_deadline().at;
+    if at == Instant::NEVER {
+        return None;
+    }
+    assert!(at > after, "one after another");
+    let mut out = Outbox::default();
+    let just_before = Instant::from_micros(at.micros() - 1);
+    journal.prepare(just_before, &mut out);
+    assert_eq!(out.pop(), None, "not before its time");
+    journal.prepare(at, &mut out);
+    match out.pop() {
+        Some(DiskJob::Prepare { segment, from: None, written: true, .. }) => Some((segment, at)),
+        other => unreachable!("{other:?} is no file that is written ahead"),
+    }
+}
+
+#[test]
+fn the_first_files_are_written_ahead_one_after_another_and_are_free() {
+    let (mut journal, asked, _) = just_started();
+    // Records wait for the first.
+    assert_eq!(asked, [(SegmentId(1), false), (SegmentId(2), true)]);
+    let (mut now, mut freed) = (NOW, Vec::new());
+    while let Some((segment, at)) = asked_ahead(&mut journal, now) {
+        let mut out = Outbox::default();
+        now = at;
+        journal.handle_prepared(segment, now, &mut out);
+        assert_eq!(out.pop(), Some(DiskJob::Free { segment }));
+        assert_eq!(out.pop(), None);
+        freed.push(segment);
+    }
+    assert_eq!(freed, [SegmentId(3), SegmentId(4)], "two stand ready, two are free: four in all");
+    // They are what the next segments are made of.
+    let mut out = Outbox::default();
+    journal.append(&[run(1, 1, 1, 100)], now, &mut out);
+    assert!(matches!(out.pop(), Some(DiskJob::Append { .. })));
+    assert!(matches!(out.pop(), Some(DiskJob::Prepare { from: Some(SegmentId(4)), .. })));
+}
+
+#[test]
+fn a_device_without_room_for_a_file_that_is_not_needed_is_not_full() {
+    let (mut journal, ..) = just_started();
+    let (segment, at) = asked_ahead(&mut journal, NOW).unwrap();
+    let before = journal.available();
+    journal.handle_no_room(segment, at, &mut Outbox::default());
+    assert!(!journal.is_device_full());
+    assert_eq!(journal.available(), before);
+    assert_eq!(journal.next_deadline().at, at + core::time::Duration::from_secs(60), "asked again, but seldom");
+    assert!(asked_ahead(&mut journal, at).is_some());
+}
+
 #[test]
 fn freed_files_are_kept_as_far_as_the_limit_allows() {
     for (segments_max, kept) in [(8, 4), (60, 32)] {

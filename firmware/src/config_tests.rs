@@ -383,12 +383,13 @@ fn paths_to_the_region_and_host_names() {
     assert_eq!(region.paths.len(), 1, "one, wherever the routes lead");
     assert_eq!((region.paths[0].name.as_str(), &region.paths[0].interface), ("any", &None));
     let two = "[[uplink]]\nname = \"fibre\"\naddress = \"192.0.2.7\"\n\n[[uplink]]\ninterface = \"wwan0\"\n\
-               metered = true\nbandwidth_mbit = 2\n";
+               metered = true\nbandwidth_mbit = 2\nalarms = false\n";
     let paths = with(two).unwrap().region.unwrap().paths;
     assert_eq!(paths[0].name, "fibre");
     assert_eq!(paths[0].address, Some("192.0.2.7".parse().unwrap()));
     assert_eq!((paths[1].name.as_str(), paths[1].interface.as_deref()), ("wwan0", Some("wwan0")));
     assert!(paths[1].is_metered && !paths[0].is_metered);
+    assert!(paths[0].takes_alarms && !paths[1].takes_alarms);
     assert_eq!((paths[0].bandwidth_mbit, paths[1].bandwidth_mbit), (None, Some(2)));
     let refused = |paths: &str| with(paths).unwrap_err().to_string();
     has(&refused("[[uplink]]\nname = \"fibre\"\n"), "says neither");

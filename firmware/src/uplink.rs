@@ -2,6 +2,7 @@
 //! says, brings what the region says, and leaves a path that is silent or worse than another. Owns connections; what it does when
 //! is decided in `shared::uplink::ways` and `silence`.
 
+mod beside;
 mod dial;
 mod standing;
 mod traffic;
@@ -25,6 +26,7 @@ use shared::wire::uplink::{FromRegion, Hello, ToRegion};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::beside::{Beside, Line, is_urgent};
 use self::dial::{Caller, Dialled};
 use self::standing::Standing;
 pub(crate) use self::standing::{StandingGauge, StandingStatus};
@@ -57,6 +59,8 @@ pub(crate) struct UplinkCounts {
     pub(crate) silent: AtomicU64,
     /// Sessions moved to a better way.
     pub(crate) moved: AtomicU64,
+    /// Blocks of alarms sent by a second path, too.
+    pub(crate) copies: AtomicU64,
     /// Sessions dropped because too much waited for them.
     pub(crate) queue_full: AtomicU64,
     /// Frames that were no messages.
@@ -79,14 +83,21 @@ pub(crate) enum RegionInput {
 pub(crate) struct Session {
     messages: mpsc::Sender<ToRegion>,
     backlog: mpsc::Sender<ToRegion>,
+    beside: Line,
     connection: Connection,
     counts: Arc<UplinkCounts>,
 }
 
 impl Session {
     /// Queues `message`; one that `waits` goes after all others, also those that come later. Where too much is queued the session
-    /// is closed, and its fall will be told.
+    /// is closed, and its fall will be told. A fresh alarm goes by a second path, too, where one stands.
     pub(crate) fn send(&self, message: ToRegion, waits: bool) {
+        if is_urgent(&message, waits)
+            && let Some(line) = self.beside.borrow().as_ref()
+        {
+            // Where too much waits there, the first path has it all the same.
+            let _ = line.try_send(message.clone());
+        }
         let queue = if waits { &self.backlog } else { &self.messages };
         if queue.try_send(message).is_err() && self.connection.close_reason().is_none() {
             self.counts.queue_full.fetch_add(1, Ordering::Relaxed);
@@ -116,17 +127,30 @@ impl Uplink {
         let now = clock::now();
         let why = "no session has stood yet".to_owned();
         let (tell, standing) = watch::channel(Standing { since: now, why, ..Standing::default() });
+        let caller = Arc::new(Caller::new(identity, region));
+        let (first, line) = (watch::Sender::new(None), watch::Sender::new(None));
+        let line_end = line.subscribe();
+        let beside = caller.has_second_path().then(|| Beside {
+            caller: Arc::clone(&caller),
+            hello: hello.clone(),
+            first: first.subscribe(),
+            line,
+            inputs: inputs.clone(),
+            counts: Arc::clone(&counts),
+        });
         let dialler = Dialler {
-            caller: Arc::new(Caller::new(identity, region)),
+            caller,
             ways: Ways::new(region.paths.len(), region.gateways.len(), now),
             hello,
             inputs,
             counts: Arc::clone(&counts),
             standing: tell,
+            first,
+            beside: line_end,
             closing: JoinSet::new(),
             said: BTreeMap::new(),
         };
-        let task = tokio::spawn(dialler.run(stop));
+        let task = tokio::spawn(dialler.run(beside, stop));
         (Self { wanted, counts, standing: StandingGauge(standing), task }, brought)
     }
 
@@ -154,6 +178,10 @@ struct Dialler {
     inputs: mpsc::Sender<RegionInput>,
     counts: Arc<UplinkCounts>,
     standing: watch::Sender<Standing>,
+    /// The way of the session that stands.
+    first: watch::Sender<Option<Way>>,
+    /// To the second session.
+    beside: Line,
     closing: JoinSet<()>,
     /// What was last said of each way's failure: it is said once.
     said: BTreeMap<Way, String>,
@@ -172,9 +200,16 @@ enum End {
 }
 
 impl Dialler {
-    async fn run(mut self, mut stop: Stop) {
+    async fn run(mut self, beside: Option<Beside>, mut stop: Stop) {
+        let second = async {
+            match beside {
+                Some(beside) => beside.keep().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.keep() => {}
+            () = second => {}
             () = stop.stopped() => {}
         }
         let closing = &mut self.closing;
@@ -272,7 +307,9 @@ impl Dialler {
             standing.over = Some((over.0, over.1, address.to_string()));
             standing.since = clock::now();
         });
+        self.first.send_replace(Some(way));
         let end = self.serve(way, (connection, stream, frames)).await;
+        self.first.send_replace(None);
         // Good-bye is on its way while the next dial begins.
         self.closing.spawn(async move { listening.endpoint.wait_idle().await });
         while self.closing.try_join_next().is_some() {}
@@ -310,7 +347,8 @@ impl Dialler {
         let (messages, queue) = mpsc::channel(PEER_QUEUE_MAX);
         let (backlog, waiting) = mpsc::channel(PEER_QUEUE_MAX);
         let counts = Arc::clone(&self.counts);
-        let session = Session { messages, backlog, connection: connection.clone(), counts };
+        let beside = self.beside.clone();
+        let session = Session { messages, backlog, beside, connection: connection.clone(), counts };
         if self.inputs.send(RegionInput::Up(session)).await.is_err() {
             return End::Unwanted;
         }
@@ -346,7 +384,7 @@ enum Answer {
 
 async fn attempt(caller: Arc<Caller>, way: Way, is_long: bool) -> (Way, Answer) {
     let patience = if is_long { DIAL_MAX } else { ATTEMPT_MAX };
-    let answer = match tokio::time::timeout(patience, caller.attempt(way)).await {
+    let answer = match tokio::time::timeout(patience, caller.attempt(way, None)).await {
         Ok(Ok(dialled)) => Answer::Stands(Box::new(dialled)),
         Ok(Err(why)) => Answer::Refused(why),
         Err(_) => Answer::Silent { is_long },

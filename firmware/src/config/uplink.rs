@@ -28,6 +28,9 @@ pub struct UplinkPath {
     /// What a backlog may take of it together with all else that is sent, in Mbit/s (millions): 1 to 100,000. `None`: as much as
     /// it carries.
     pub bandwidth_mbit: Option<u32>,
+    /// Whether fresh alarms go over it, too, while the session with the region stands over another path: a second session is kept for
+    /// them, 10 MB of signs of life a day. As configured: unless `alarms` is false.
+    pub takes_alarms: bool,
 }
 
 /// A place to dial.
@@ -62,6 +65,12 @@ pub(super) struct RawUplink {
     #[serde(default)]
     metered: bool,
     bandwidth_mbit: Option<Spanned<u32>>,
+    #[serde(default = "yes")]
+    alarms: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The paths, in the order in which they are preferred; one over whatever the routes say where none is configured.
@@ -112,7 +121,8 @@ impl RawUplink {
         };
         let bandwidth = self.bandwidth_mbit.as_ref();
         let bandwidth = bandwidth.map(|given| text.within("uplink.bandwidth_mbit", given, 1..=100_000, "Mbit/s"));
-        Ok(UplinkPath { name, interface, address, is_metered: self.metered, bandwidth_mbit: bandwidth.transpose()? })
+        let (is_metered, takes_alarms) = (self.metered, self.alarms);
+        Ok(UplinkPath { name, interface, address, is_metered, bandwidth_mbit: bandwidth.transpose()?, takes_alarms })
     }
 }
 

@@ -69,19 +69,23 @@ impl Caller {
     }
 
     /// One attempt: a socket of its own, so that a path whose state somebody on the way has lost is not tried again. Never ends where
-    /// nobody answers: bound it in time.
-    pub(super) async fn attempt(self: Arc<Self>, way: Way) -> Result<Dialled, String> {
+    /// nobody answers: bound it in time. `signs_of_life` are given by what the path is where they are not said.
+    pub(super) async fn attempt(
+        self: Arc<Self>,
+        way: Way,
+        signs_of_life: Option<SignsOfLife>,
+    ) -> Result<Dialled, String> {
         let (gateway, path) = (&self.gateways[way.gateway], &self.paths[way.path]);
         // The first of the kind that the path has.
         let fits = |address: &&SocketAddr| path.address.is_none_or(|from| from.is_ipv4() == address.is_ipv4());
         let Some(address) = self.found[way.gateway].borrow().iter().find(fits).copied() else {
             return Err(format!("no address of {} is known", gateway.address));
         };
-        let signs_of_life = match path.is_metered {
+        let signs_of_life = signs_of_life.unwrap_or(match path.is_metered {
             true => SignsOfLife::Seldom,
             false if self.has_choice() => SignsOfLife::Often,
             false => SignsOfLife::Usual,
-        };
+        });
         let binding = Binding { interface: path.interface.as_deref(), address: path.address, signs_of_life };
         let listening = endpoint::uplink(&self.identity, address, binding).map_err(|error| whole_story(&error))?;
         let connecting = listening.endpoint.connect(address, &gateway_name(&gateway.name));
@@ -97,6 +101,11 @@ impl Caller {
     /// Whether another path may do where one does not.
     pub(super) fn has_other_path(&self) -> bool {
         self.paths.len() > 1
+    }
+
+    /// Whether there are two paths of which one may take alarms beside the other.
+    pub(super) fn has_second_path(&self) -> bool {
+        self.has_other_path() && self.paths.iter().any(|path| path.takes_alarms)
     }
 
     /// Whether there is more than one way.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::ids::Class;
 use tests::settings::Settings;
 
 use crate::{board, ends_well, millis, reaches, settle, settled};
@@ -24,6 +25,36 @@ fn uplink_cut_then_restored_drains() {
     let drained = reaches(&mut world, 10_000, |world| world.tally().rows >= during.acknowledged);
     assert_eq!(drained, Ok(true), "the backlog drains");
     ends_well(&mut world);
+}
+
+/// Every first path dies without a word: alarms of that moment come home by the second one before anybody has noticed, and what is no
+/// alarm does not.
+#[test]
+fn an_alarm_comes_home_by_the_second_path_while_the_first_is_dead() {
+    let (mut all, mut home) = (0, 0);
+    for seed in 1..=8 {
+        let settings = Settings { second_path: true, ..Settings::quiet(seed, 3, 2) };
+        let mut world = settle(settings);
+        assert_eq!(world.run_for(millis(1_000)), Ok(()));
+        world.rest();
+        assert_eq!(world.run_for(millis(1_000)), Ok(()));
+        for number in 1..=3 {
+            world.cut_uplink(board(number), true, true);
+        }
+        let marks: Vec<_> = (0..32).map(|_| world.publish(0)).collect();
+        // The silence is noticed after 1.5 s at the earliest.
+        assert_eq!(world.run_for(millis(1_000)), Ok(()));
+        let (alarms, others): (Vec<_>, Vec<_>) = marks.into_iter().partition(|mark| mark.class() == Class::Alarm);
+        all += alarms.len();
+        home += alarms.iter().filter(|mark| world.rows(**mark) == 1).count();
+        assert!(others.iter().all(|mark| world.rows(*mark) == 0), "seed {seed}: what is no alarm went by the second path");
+        for number in 1..=3 {
+            world.mend_uplink(board(number), true, true);
+        }
+        ends_well(&mut world);
+    }
+    // The second path swallows one copy in ten, too.
+    assert!(all >= 16 && home * 4 >= all * 3, "{home} of {all} alarms were home in time");
 }
 
 /// Seen to fail with everything in one lane: the reading came home after the last of the backlog.

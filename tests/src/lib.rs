@@ -10,6 +10,7 @@
 
 mod accord;
 pub mod agenda;
+mod beside;
 mod board;
 mod boards;
 pub mod campaign;

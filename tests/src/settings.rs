@@ -42,6 +42,8 @@ pub struct Bursts {
 /// Everything that a run is decided by.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether boards have a second path to the region, for alarms.
+    pub second_path: bool,
     /// Decides every chance in the world.
     pub seed: u64,
     /// Boards of the site, 1 to 64.
@@ -106,6 +108,7 @@ impl Settings {
             twice_ppm: 0,
         };
         Self {
+            second_path: false,
             seed,
             boards,
             // A pair without a witness has one that votes, so that losing the other is borne.
@@ -180,6 +183,8 @@ impl Settings {
             },
             ..quiet
         };
+        // By a chance of its own, so that every other one stays as it was.
+        drawn.second_path = Dice::new(seed ^ 0x5345_434f_4e44).coin();
         drawn.draw_control(&mut dice.fork());
         for fault in Fault::ALL {
             if dice.coin() {

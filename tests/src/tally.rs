@@ -100,6 +100,8 @@ tally! {
     links_fallen,
     /// Sessions with the region that fell.
     sessions_fallen,
+    /// Copies of alarms that a second path carried.
+    copies_beside,
     /// Crashes of the region's process.
     region_crashes,
     /// Hellos of an earlier leadership repeated at the region.
@@ -181,8 +183,13 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "network        {} messages, {} datagrams, {} copies, {} connections fell, {} sessions fell",
-            self.messages, self.datagrams, self.copies, self.links_fallen, self.sessions_fallen
+            "network        {} messages, {} datagrams, {} copies, {} connections fell, {} sessions fell, {} alarms by two paths",
+            self.messages,
+            self.datagrams,
+            self.copies,
+            self.links_fallen,
+            self.sessions_fallen,
+            self.copies_beside
         )?;
         write!(
             f,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use shared::hub::SessionId;
 use shared::wire::uplink::Hello;
 
+use crate::beside::Beside;
 use crate::clock::Moment;
 use crate::mesh::Path;
 use crate::settings::Weather;
@@ -39,10 +40,12 @@ pub(crate) struct Uplink {
     pub(crate) attempt: u64,
     /// The hello of an earlier leadership, which somebody on the way may have kept.
     pub(crate) earlier: Option<Hello>,
+    /// The second path, where there is one.
+    pub(crate) beside: Option<Beside>,
 }
 
 impl Uplink {
-    pub(crate) const fn new(weather: Weather) -> Self {
+    pub(crate) const fn new(weather: Weather, beside: Option<Beside>) -> Self {
         Self {
             out: Path::new(weather),
             back: Path::new(weather),
@@ -50,6 +53,7 @@ impl Uplink {
             line: None,
             attempt: 0,
             earlier: None,
+            beside,
         }
     }
 

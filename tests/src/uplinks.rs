@@ -32,6 +32,7 @@ impl World {
     /// The node wants sessions with this hello from now on.
     pub(crate) fn dial(&mut self, board: BoardId, hello: Hello) {
         self.close_line(board);
+        self.fall_beside(board);
         let uplink = self.uplink(board);
         uplink.wanted = Some(hello.clone());
         uplink.earlier.get_or_insert(hello);
@@ -92,7 +93,8 @@ impl World {
         line.told = true;
         self.story
             .tell(self.now, board, || format!("session {} with the region, term {}", session.0, hello.term));
-        self.send_to_region(board, &ToRegion::Hello(hello), false);
+        self.send_to_region(board, &ToRegion::Hello(hello.clone()), false);
+        self.stand_beside(board, hello);
         self.input(board, Input::RegionLink { up: true });
     }
 
@@ -105,6 +107,7 @@ impl World {
         let frame = Bytes::from(frame::encode(Conversation::ToRegion, message));
         self.story.weigh_bytes(self.now, &frame);
         self.tally.messages += 1;
+        self.copy_beside(board, message, waits);
         self.carry_out(board, frame, waits);
     }
 
@@ -148,6 +151,9 @@ impl World {
     /// A message leaves the region.
     pub(crate) fn send_from_region(&mut self, session: SessionId, message: &FromRegion) {
         let Some(board) = self.region.board_of(session) else { return };
+        if self.is_beside(board, session) {
+            return self.bring_beside(board, session, message);
+        }
         let frame = Bytes::from(frame::encode(Conversation::FromRegion, message));
         self.story.weigh_bytes(self.now, &frame);
         self.carry_back(board, session, frame);
@@ -171,7 +177,9 @@ impl World {
     }
 
     pub(crate) fn frame_from_region(&mut self, board: BoardId, session: SessionId, frame: &Bytes) {
-        if self.uplink(board).line.as_ref().is_none_or(|line| line.session != session) {
+        let is_beside = self.is_beside(board, session);
+        let hears = |line: &Line| line.session == session || (is_beside && line.told);
+        if !self.uplink(board).line.as_ref().is_some_and(hears) {
             return;
         }
         match frame::decode_whole(Conversation::FromRegion, frame) {
@@ -182,6 +190,7 @@ impl World {
 
     /// The node wants no session any more.
     pub(crate) fn hang_up(&mut self, board: BoardId) {
+        self.fall_beside(board);
         self.uplink(board).wanted = None;
         self.close_line(board);
     }
@@ -209,6 +218,9 @@ impl World {
     pub(crate) fn region_closes(&mut self, session: SessionId) {
         let Some(board) = self.region.board_of(session) else { return };
         self.region.closes(session);
+        if self.is_beside(board, session) {
+            return self.fall_beside(board);
+        }
         self.tally.sessions_closed += 1;
         let life = self.life(board);
         let Some(line) = self.uplink(board).line.as_ref().filter(|line| line.session == session) else {
@@ -263,6 +275,7 @@ impl World {
     }
 
     pub(crate) fn uplink_loses_process(&mut self, board: BoardId) {
+        self.fall_beside(board);
         let uplink = self.uplink(board);
         uplink.wanted = None;
         uplink.attempt += 1;
@@ -278,6 +291,7 @@ impl World {
         for board in boards {
             let after = self.net_dice.span(TICK, SILENCE.0);
             self.line_falls(board, after);
+            self.fall_beside(board);
         }
     }
 

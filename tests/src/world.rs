@@ -15,6 +15,7 @@ use shared::outbox::Outbox;
 use shared::record::GapReason;
 
 use crate::agenda::Agenda;
+use crate::beside::Beside;
 use crate::board::{Board, Life};
 use crate::clock::{Moment, SkewedClock};
 use crate::dice::Dice;
@@ -100,7 +101,7 @@ impl World {
             agenda: Agenda::default(),
             boards,
             mesh: Mesh::new(&ids, settings.mesh),
-            uplinks: ids.iter().map(|id| (*id, Uplink::new(settings.uplink))).collect(),
+            uplinks: ids.iter().map(|id| (*id, new_uplink(*id, &settings))).collect(),
             region: Region::new(&settings, dice.fork()),
             publishers: Publisher::draw_all(&settings, &mut dice.fork()),
             model: Model::new(settings.copies),
@@ -352,6 +353,11 @@ impl World {
     pub fn is_acknowledged(&self, mark: Mark) -> bool {
         self.model.is_acknowledged(mark)
     }
+}
+
+fn new_uplink(id: BoardId, settings: &Settings) -> Uplink {
+    let beside = settings.second_path.then(|| Beside::new(settings.seed, id));
+    Uplink::new(settings.uplink, beside)
 }
 
 fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) -> Board {

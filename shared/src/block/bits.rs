@@ -19,6 +19,9 @@ pub(super) struct Torn;
 /// One way through a body: written or read by the same code. A writer takes what it is given and returns it; a reader passes
 /// it over and returns what was written.
 pub(super) trait Flow {
+    /// Whether it writes.
+    const WRITES: bool;
+
     /// A number of `width` bits, 32 at most.
     fn bits(&mut self, width: u32, value: u64) -> Result<u64, Torn>;
     /// A number that is small as a rule, by Rice's code.
@@ -88,6 +91,8 @@ impl Writer {
 }
 
 impl Flow for Writer {
+    const WRITES: bool = true;
+
     fn bits(&mut self, width: u32, value: u64) -> Result<u64, Torn> {
         self.push(width, value & low(width));
         Ok(value)
@@ -179,6 +184,8 @@ impl<'a> Reader<'a> {
 }
 
 impl Flow for Reader<'_> {
+    const WRITES: bool = false;
+
     fn bits(&mut self, width: u32, _: u64) -> Result<u64, Torn> {
         self.take(width)
     }

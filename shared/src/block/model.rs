@@ -73,17 +73,11 @@ impl Shape {
         }
     }
 
-    fn reach(&self) -> Reach {
+    fn reach(&self, part: usize) -> Reach {
         match self {
             Self::Bytes(_) => Reach::Byte,
+            Self::Text(pattern) if pattern.parts.get(part).is_some_and(|part| part.token == Token::Word) => Reach::Word,
             Self::Text(_) | Self::Numbers(_) | Self::Opaque => Reach::Long,
-        }
-    }
-
-    fn is_word(&self, part: usize) -> bool {
-        match self {
-            Self::Text(pattern) => pattern.parts.get(part).is_some_and(|part| part.token == Token::Word),
-            Self::Bytes(_) | Self::Numbers(_) | Self::Opaque => false,
         }
     }
 }
@@ -261,7 +255,10 @@ impl Model {
                 .filter(|likely| likely.key == key);
             let mut slots = Vec::with_capacity(count);
             slots.extend(alike.into_iter().flat_map(|alike| alike.slots.iter().take(count)).cloned());
-            slots.resize_with(count, Slot::new);
+            slots.resize(count, Slot::new(Reach::Long));
+            for (nth, slot) in slots.iter_mut().enumerate() {
+                slot.reach = nth.checked_sub(key.slots()).map_or(Reach::Long, |part| shape.reach(part));
+            }
             if !self.has_room(item.source, key, &shape, true) {
                 return Err(Torn);
             }
@@ -272,7 +269,7 @@ impl Model {
         if is_name == (item.source == NAMES) { Ok(()) } else { Err(Torn) }
     }
 
-    fn code_values(&mut self, flow: &mut impl Flow, item: &mut Item) -> Result<(), Torn> {
+    fn code_values<F: Flow>(&mut self, flow: &mut F, item: &mut Item) -> Result<(), Torn> {
         let (Some(source), Some(template)) = (self.sources.get_mut(item.source), self.templates.get_mut(item.template))
         else {
             return Err(Torn);
@@ -290,18 +287,18 @@ impl Model {
             source.templates = [Some(item.template), source.templates[0]];
         }
         item.values.resize(slots.len(), 0);
-        let reach = |nth: usize| if nth < key.slots() { Reach::Long } else { shape.reach() };
         let (mut has_quiet, mut as_expected) = (false, true);
-        for (nth, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.is_quiet()) {
-            has_quiet = true;
-            as_expected &= slot.expects(item.values[nth], source.past[nth], reach(nth));
+        for ((slot, value), past) in slots.iter().zip(&item.values).zip(&source.past) {
+            if slot.is_quiet() {
+                has_quiet = true;
+                as_expected &= !F::WRITES || slot.expects(*value, *past);
+            }
         }
         let as_expected = has_quiet && flow.flag(as_expected)?;
-        for (nth, slot) in slots.iter_mut().enumerate() {
-            let (value, past) = (&mut item.values[nth], &mut source.past[nth]);
+        for ((slot, value), past) in slots.iter_mut().zip(&mut item.values).zip(&mut source.past) {
             let is_known = as_expected && slot.is_quiet();
-            *value = slot.code(flow, *value, past, reach(nth), is_known)?;
-            if nth >= key.slots() && shape.is_word(nth - key.slots()) {
+            *value = slot.code(flow, *value, past, is_known)?;
+            if slot.reach == Reach::Word {
                 self.words.code(flow, *value)?;
             }
         }

@@ -21,6 +21,8 @@ const QUIET: i32 = BIT / 8;
 /// What is known of the numbers of one place of a pattern.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
+    /// What its numbers are.
+    pub(super) reach: Reach,
     /// Average length of the misses of each guess, in parts of [`BIT`].
     misses: [i32; GUESSES],
     /// The guess whose misses are the shortest.
@@ -38,19 +40,21 @@ pub(super) struct Past {
     before: u64,
 }
 
-/// How far numbers of a place may reach.
+/// What the numbers of a place are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// 64 bits.
     Long,
-    /// A byte.
+    /// The same, places in the list of words.
+    Word,
+    /// Bytes.
     Byte,
 }
 
 impl Slot {
     /// Of a new pattern.
-    pub(super) const fn new() -> Self {
-        Self { misses: [UNKNOWN; GUESSES], best: 0, mean: 0, last: 0 }
+    pub(super) const fn new(reach: Reach) -> Self {
+        Self { reach, misses: [UNKNOWN; GUESSES], best: 0, mean: 0, last: 0 }
     }
 
     /// A past for a source that has none here: what others had.
@@ -74,20 +78,13 @@ impl Slot {
     }
 
     /// Whether `value` is what is expected.
-    pub(super) fn expects(&self, value: u64, past: Past, reach: Reach) -> bool {
-        miss(self.best, value, self.guesses(past)[self.best], reach) == 0
+    pub(super) const fn expects(&self, value: u64, past: Past) -> bool {
+        miss(self.best, value, self.guesses(past)[self.best], self.reach) == 0
     }
 
     /// Writes or reads the next number of `past`'s source; `known` where it is as expected. Learns from it.
-    pub(super) fn code(
-        &mut self,
-        flow: &mut impl Flow,
-        value: u64,
-        past: &mut Past,
-        reach: Reach,
-        known: bool,
-    ) -> Result<u64, Torn> {
-        let best = self.best;
+    pub(super) fn code(&mut self, flow: &mut impl Flow, value: u64, past: &mut Past, known: bool) -> Result<u64, Torn> {
+        let (best, reach) = (self.best, self.reach);
         let guesses = self.guesses(*past);
         if known {
             let value = found(best, 0, guesses[best], reach);
@@ -96,7 +93,7 @@ impl Slot {
             return Ok(value);
         }
         let missed = miss(best, value, guesses[best], reach);
-        let missed = self.code_miss(flow, best, missed, reach)?;
+        let missed = self.code_miss(flow, missed)?;
         let value = found(best, missed, guesses[best], reach);
         let mut shortest = i32::MAX;
         for (guess, misses) in self.misses.iter_mut().enumerate() {
@@ -113,15 +110,15 @@ impl Slot {
         Ok(value)
     }
 
-    fn code_miss(&self, flow: &mut impl Flow, best: usize, missed: u64, reach: Reach) -> Result<u64, Torn> {
-        let k = ((self.misses[best] - BIT * 6 / 10) / BIT).max(0).cast_unsigned();
-        match reach {
+    fn code_miss(&self, flow: &mut impl Flow, missed: u64) -> Result<u64, Torn> {
+        let k = ((self.misses[self.best] - BIT * 6 / 10) / BIT).max(0).cast_unsigned();
+        match self.reach {
             Reach::Byte if k >= 6 => flow.bits(8, missed),
             Reach::Byte => {
                 let missed = flow.number(k, missed)?;
                 if missed > 0xff { Err(Torn) } else { Ok(missed) }
             }
-            Reach::Long => flow.number(k.min(56), missed),
+            Reach::Long | Reach::Word => flow.number(k.min(56), missed),
         }
     }
 }
@@ -133,7 +130,7 @@ const fn miss(guess: usize, value: u64, guessed: u64, reach: Reach) -> u64 {
     }
     let away = value.wrapping_sub(guessed).cast_signed();
     match reach {
-        Reach::Long => ((away << 1) ^ (away >> 63)).cast_unsigned(),
+        Reach::Long | Reach::Word => ((away << 1) ^ (away >> 63)).cast_unsigned(),
         Reach::Byte => {
             let away = away as u8 as i8;
             ((away << 1) ^ (away >> 7)) as u8 as u64
@@ -149,7 +146,7 @@ const fn found(guess: usize, missed: u64, guessed: u64, reach: Reach) -> u64 {
     let away = (missed >> 1) ^ (missed & 1).wrapping_neg();
     let value = guessed.wrapping_add(away);
     match reach {
-        Reach::Long => value,
+        Reach::Long | Reach::Word => value,
         Reach::Byte => value & 0xff,
     }
 }

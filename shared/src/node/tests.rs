@@ -318,6 +318,12 @@ fn the_regions_words_are_not_the_holders() {
         let line = alloc::vec![Coverage::reads(reader, Reads::Columns)];
         town.input(peer, |node, now, out| node.handle_message(holder, PeerMessage::Coverage(line), now, out));
         assert_eq!(town.nodes[&peer].sealer.reads().takes(Codec::Columns), codec == Codec::Columns);
+        // What a holder says anew of its session says nothing of what it reads.
+        let (Some(term), open) = (town.nodes[&holder].holds(town.now), |term| PeerMessage::UplinkOpen { term }) else {
+            panic!("it leads")
+        };
+        town.input(peer, |node, now, out| node.handle_message(holder, open(term), now, out));
+        assert_eq!(town.nodes[&peer].sealer.reads(), Reads::Lz4);
         // A block that a peer sealed for another session is not passed on: it is sent again.
         town.pass(10);
         let stream = Stream { origin: town.nodes[&peer].origin, class: Class::Event };

@@ -115,7 +115,11 @@ impl Traffic {
 
     fn push(&mut self, raw: &mut Vec<u8>) {
         let (shape, dice) = (self.shape, &mut self.dice);
-        let turn = if shape.is_regular() { self.turn } else { (dice.roll() % shape.sources()) as usize };
+        let turn = if shape.is_regular() {
+            self.turn
+        } else {
+            (dice.roll() % shape.sources()) as usize
+        };
         self.turn = (turn + 1) % self.places.len();
         let place = &mut self.places[turn];
         place.number += 1;
@@ -162,7 +166,8 @@ fn wander(value: &mut u64, step: u64, least: u64, most: u64, dice: &mut Dice) ->
 fn decimal(thousandths: u64) -> String {
     let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
     let text = text.trim_end_matches('0');
-    text.strip_suffix('.').map_or_else(|| text.to_owned(), |whole| format!("{whole}.0"))
+    text.strip_suffix('.')
+        .map_or_else(|| text.to_owned(), |whole| format!("{whole}.0"))
 }
 
 /// Vehicles of a second: mostly none.
@@ -224,7 +229,11 @@ fn signal(nth: u64, place: &mut Place, dice: &mut Dice) -> String {
 
 fn vehicle(nth: u64, place: &mut Place, dice: &mut Dice) -> String {
     let class = CLASSES[(dice.roll() % 8) as usize];
-    let length = if class == "car" { 3_600 + dice.roll() % 1_300 } else { 5_000 + dice.roll() % 9_000 };
+    let length = if class == "car" {
+        3_600 + dice.roll() % 1_300
+    } else {
+        5_000 + dice.roll() % 9_000
+    };
     format!(
         "{{\"timestamp\":{},\"camera\":\"cam{}\",\"track\":{},\"lane\":{},\"class\":\"{class}\",\"confidence\":{},\"speed_kmh\":{},\
          \"length_m\":{},\"direction\":\"{}\",\"model\":\"yolo-s-2026.1\"}}",

@@ -76,6 +76,7 @@ impl Writer {
         self.numbers.len() + self.text.len()
     }
 
+    #[inline]
     fn push(&mut self, width: u32, value: u64) {
         self.open |= value << self.count;
         let count = self.count + width;
@@ -98,6 +99,7 @@ impl Flow for Writer {
         Ok(value)
     }
 
+    #[inline]
     fn number(&mut self, k: u32, value: u64) -> Result<u64, Torn> {
         let ones = value >> k;
         if ones < u64::from(ONES_MAX) {
@@ -163,6 +165,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `width` bits, 56 at most.
+    #[inline]
     fn take(&mut self, width: u32) -> Result<u64, Torn> {
         if self.count < width {
             self.fill();
@@ -186,15 +189,25 @@ impl<'a> Reader<'a> {
 impl Flow for Reader<'_> {
     const WRITES: bool = false;
 
+    #[inline]
     fn bits(&mut self, width: u32, _: u64) -> Result<u64, Torn> {
         self.take(width)
     }
 
+    #[inline]
     fn number(&mut self, k: u32, _: u64) -> Result<u64, Torn> {
-        if self.count <= ONES_MAX {
+        if self.count < u64::BITS / 2 {
             self.fill();
         }
         let ones = self.open.trailing_ones();
+        let width = (ones + 1).saturating_add(k);
+        if ones < ONES_MAX && width <= self.count {
+            // Nearly always: all of it is there. The count is below 64, and so is the width.
+            let rest = (self.open >> (ones + 1)) & low(k);
+            self.open >>= width;
+            self.count -= width;
+            return Ok(u64::from(ones) << k | rest);
+        }
         if ones >= ONES_MAX {
             self.take(ONES_MAX)?;
             let length = self.take(LENGTH_BITS)? as u32 + 1;

@@ -12,7 +12,8 @@ const GUESSES: usize = 5;
 /// The one that guesses nought: its miss is the number itself.
 const NOUGHT: usize = 4;
 /// A miss of one bit, as lengths of misses are counted.
-pub(super) const BIT: i32 = 64;
+pub(super) const BIT: i32 = 1 << BIT_SHIFT;
+const BIT_SHIFT: u32 = 6;
 /// What a new slot expects: misses of some bits.
 const UNKNOWN: i32 = 6 * BIT;
 /// A slot whose misses are shorter on the average is quiet: all quiet slots of a record are said at once.
@@ -98,7 +99,8 @@ impl Slot {
         let mut shortest = i32::MAX;
         for (guess, misses) in self.misses.iter_mut().enumerate() {
             let length = u64::BITS - miss(guess, value, guesses[guess], reach).leading_zeros();
-            *misses += (length as i32 * BIT - *misses) >> 3;
+            let bits = length.cast_signed() << BIT_SHIFT;
+            *misses = misses.wrapping_add(bits.wrapping_sub(*misses) >> 3);
             if *misses < shortest {
                 (shortest, self.best) = (*misses, guess);
             }
@@ -111,7 +113,7 @@ impl Slot {
     }
 
     fn code_miss(&self, flow: &mut impl Flow, missed: u64) -> Result<u64, Torn> {
-        let k = ((self.misses[self.best] - BIT * 6 / 10) / BIT).max(0).cast_unsigned();
+        let k = ((self.misses[self.best] - BIT * 6 / 10) >> BIT_SHIFT).max(0).cast_unsigned();
         match self.reach {
             Reach::Byte if k >= 6 => flow.bits(8, missed),
             Reach::Byte => {

@@ -65,7 +65,8 @@ impl core::error::Error for BadBlock {}
 /// Columns that leave less than one in so many bytes are not compared with LZ4, which does not get there with records.
 const PLAINLY_LESS: usize = 6;
 
-/// Seals `raw`, the encodings of `count` records of `stream` from sequence `first` on, for whoever reads every codec of this build.
+/// Seals `raw`, the encodings of `count` records of `stream` from sequence `first` on, for whoever reads every codec of this
+/// build.
 ///
 /// # Panics
 /// Where `raw` is longer than [`BLOCK_RAW_BYTES_MAX`]: whoever gathers the records keeps to it.

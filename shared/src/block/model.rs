@@ -2,7 +2,8 @@
 //! the order in which a record is said; the same code writes and reads it, so that both learn the same.
 //!
 //! A **source** is a publisher with a topic. A **template** is a form of key and a shape of payload, with a slot for each number
-//! that is said: the first ones are the time at which a record was taken in and, where the publisher counts, its epoch and number.
+//! that is said: the first ones are the time at which a record was taken in and, where the publisher counts, its epoch and
+//! number.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,9 +1,9 @@
 //! One number after the other, each said as its distance from what was to be expected. Owns the guesses, and how well each
 //! has guessed so far; both ends of a block learn the same from the same numbers.
 //!
-//! A **slot** is a place in a pattern: its numbers are a column of the block. Five guesses are kept for each: as the last record of
-//! the same source had it; on the line through the last two; as the last record of any source had it; the mean; and nought. The one whose misses were the shortest lately counts, and the
-//! length of its misses gives the `k` of Rice's code.
+//! A **slot** is a place in a pattern: its numbers are a column of the block. Five guesses are kept for each: as the last record
+//! of the same source had it; on the line through that source's last two; as the last record of any source had it; the mean; and
+//! nought. The one whose misses were the shortest lately counts, and the length of its misses gives the `k` of Rice's code.
 
 use super::bits::{Flow, Torn};
 

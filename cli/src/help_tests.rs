@@ -61,6 +61,7 @@ fn every_command_shows_examples_that_are_understood() {
         &["bench", "drain"],
         &["bench", "sites"],
         &["bench", "gateway"],
+        &["bench", "blocks"],
     ] {
         let shown = help(path);
         let (_, examples) = shown
@@ -152,6 +153,8 @@ fn ranges_of_arguments_hold_on_both_sides() {
         ("bench ingest --against nats,nats-default,redis,rabbitmq,mosquitto", "bench ingest --against kafka"),
         ("bench gateway --store postgres --block-records 1024", "bench gateway --block-records 1025"),
         ("bench gateway --store sqlite --transaction-blocks 256", "bench gateway --store mysql"),
+        ("bench blocks --records 1,2048", "bench blocks --records 2049"),
+        ("bench blocks --runs 100 --seed 0", "bench blocks --runs 0"),
         ("bench journal --batch 1,2048", "bench journal --batch 2049"),
         ("bench drain --loss 0 --rate-mbit 0.1", "bench drain --loss 0.6"),
         ("bench drain --records 1000 --rate-mbit 1000", "bench drain --records 1000 --rate-mbit 1001"),
@@ -184,6 +187,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("bench-failover", &["bench", "failover"]),
     ("bench-drain", &["bench", "drain"]),
     ("bench-gateway", &["bench", "gateway"]),
+    ("bench-blocks", &["bench", "blocks"]),
     ("bench-paths", &["bench", "paths"]),
     ("bench-sites", &["bench", "sites"]),
     ("init", &["init"]),

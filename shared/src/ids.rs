@@ -16,6 +16,9 @@ pub type Name = heapless::String<NAME_BYTES_MAX>;
 pub struct BoardId(u8);
 
 impl BoardId {
+    /// The lowest.
+    pub const FIRST: Self = Self(1);
+
     /// The board numbered `number`, or `None` outside 1..=64.
     pub const fn new(number: u8) -> Option<Self> {
         if number >= 1 && number as usize <= BOARDS_MAX {

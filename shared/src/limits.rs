@@ -152,6 +152,21 @@ pub const PEER_QUEUE_MAX: usize = 4096;
 pub const BLOCK_RAW_BYTES_MAX: usize = RUN_BYTES_MAX + RECORD_BYTES_MAX;
 /// Bytes of a block's body as sent.
 pub const BLOCK_BODY_BYTES_MAX: usize = BLOCK_RAW_BYTES_MAX + BLOCK_RAW_BYTES_MAX / 64 + 64;
+/// Numbers and words of one record that have columns of their own: a radar's frame of a hundred vehicles. A payload with more is
+/// packed as text.
+pub const COLUMN_SLOTS_MAX: usize = 512;
+/// Columns of one block: bounds what packing and unpacking keep beside the records, some 3 MiB. A payload that would need
+/// more is packed as text.
+pub const COLUMNS_MAX: usize = 32 * 1024;
+/// Bytes of a payload that is taken apart into numbers and words. A longer one is packed as text.
+pub const COLUMN_PAYLOAD_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a payload that is no text and whose bytes have columns of their own. A longer one is packed as text.
+pub const COLUMN_BINARY_BYTES_MAX: usize = 512;
+/// Bytes of a word that has a place in the list of a block. A longer one is part of the text around it.
+pub const COLUMN_WORD_BYTES_MAX: usize = 32;
+/// Words in the list of a block: classes, states, names of phases. A payload that would need more is packed as text.
+pub const COLUMN_WORDS_MAX: usize = 1024;
+
 /// Bytes of blocks that one board may have on their way to the region without an acknowledgement.
 pub const UPLINK_WINDOW_BYTES: usize = 2 * 1024 * 1024;
 /// Blocks that one board may have on their way to the region without an acknowledgement.
@@ -332,6 +347,10 @@ const _: () = assert!(DRIFT_PERMILLE < 1000, "a slow clock still runs");
 const _: () = assert!(TERM_COUNTER_MAX <= 1 << 40, "counter, board and revision fit a fencing token");
 const _: () = assert!(BEAT_PERIOD_LEAST.as_millis() < BEAT_PERIOD_MOST.as_millis(), "periods have room");
 const _: () = assert!(BEAT_PERIOD_FAR.as_millis() < 65_536, "periods fit their field");
+const _: () = assert!(
+    COLUMN_BINARY_BYTES_MAX <= COLUMN_SLOTS_MAX && COLUMN_SLOTS_MAX < COLUMNS_MAX,
+    "a record's columns are some of its block's"
+);
 const _: () = assert!(BLOCK_RAW_BYTES_MAX < UPLINK_WINDOW_BYTES, "a block fits the window");
 const _: () = assert!(BLOCK_BODY_BYTES_MAX < TRANSACTION_BYTES_MAX, "a block fits a transaction");
 const _: () = assert!(

@@ -82,7 +82,7 @@ fn digest(publisher: &[u8], topic: &[u8], payload: &[u8], packet: Option<u16>) -
 }
 
 /// What a record says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// A publisher's reading.
     Reading,
@@ -185,7 +185,13 @@ pub struct Reading<'a> {
     /// Where it was published.
     pub topic: &'a str,
     /// What it says.
+    #[serde(serialize_with = "in_one_piece")]
     pub payload: &'a [u8],
+}
+
+/// The same bytes as one after the other, many times faster.
+fn in_one_piece<S: serde::Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// The bytes are not records, although their checksum holds: a bug or another version wrote them.

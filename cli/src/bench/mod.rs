@@ -2,6 +2,7 @@
 //! is said elsewhere.
 
 pub mod arguments;
+mod blocks;
 mod device;
 mod drain;
 pub mod failover;
@@ -36,6 +37,7 @@ pub(crate) fn run(asked: &BenchCommand) -> Result<ExitCode, Failure> {
         BenchCommand::Failover(asked) => until_interrupted(failover::measure(asked), interrupted),
         BenchCommand::Sites(asked) => until_interrupted(sites::measure(asked), interrupted),
         BenchCommand::Gateway(asked) => until_interrupted(gateway::measure(asked), interrupted),
+        BenchCommand::Blocks(asked) => blocks::measure(asked),
         BenchCommand::Paths(asked) => until_interrupted(drain::paths::measure(asked), interrupted),
         BenchCommand::Drain(asked) => until_interrupted(drain::measure(asked), interrupted),
     }

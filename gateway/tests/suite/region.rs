@@ -20,7 +20,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use shared::frame::Conversation;
 use shared::ids::{BoardId, Epoch, Name, Stream, Term};
 use shared::ranges::RangeSet;
-use shared::wire::uplink::{FromRegion, Hello, ToRegion};
+use shared::wire::peer::Reader;
+use shared::wire::uplink::{FromRegion, Hello, Reads, ToRegion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -140,6 +141,8 @@ pub(crate) struct Board {
     pub(crate) send: SendStream,
     pub(crate) frames: FrameReader,
     pub(crate) connection: Connection,
+    /// What the region has said that it reads.
+    pub(crate) reads: Option<Reads>,
     _listening: Listening,
 }
 
@@ -153,7 +156,7 @@ impl Board {
             .await?;
         let (send, receive) = connection.open_bi().await?;
         let frames = FrameReader::new(receive, Conversation::FromRegion);
-        Ok(Self { send, frames, connection, _listening: listening })
+        Ok(Self { send, frames, connection, reads: None, _listening: listening })
     }
 
     pub(crate) async fn say(&mut self, messages: &[ToRegion]) {
@@ -161,10 +164,21 @@ impl Board {
         write_all_frames(&mut self.send, &mut frames).await.unwrap();
     }
 
-    /// The next answer; `None` once the session is over.
+    /// The next answer; `None` once the session is over. What the region says that it reads, behind its welcome, is noted and
+    /// passed over.
     pub(crate) async fn hear(&mut self) -> Option<FromRegion> {
-        let read = tokio::time::timeout(PATIENCE, self.frames.read()).await.unwrap();
-        read.ok().flatten()
+        loop {
+            let read = tokio::time::timeout(PATIENCE, self.frames.read()).await.unwrap();
+            let heard = read.ok().flatten();
+            let reads = match &heard {
+                Some(FromRegion::Coverage(lines)) => lines.iter().find_map(|line| line.as_reads(Reader::Region)),
+                _ => None,
+            };
+            if reads.is_none() {
+                return heard;
+            }
+            self.reads = reads;
+        }
     }
 
     pub(crate) async fn hello(&mut self, site: &str, number: u8, counter: u64) -> Option<FromRegion> {

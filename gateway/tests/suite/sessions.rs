@@ -4,7 +4,7 @@ use gateway::GatewayError;
 use gateway::store::FILE;
 use gateway::store::read::SqliteReader;
 use shared::ids::Term;
-use shared::wire::uplink::{BoardReport, FromRegion, Refusal, SiteReport, ToRegion};
+use shared::wire::uplink::{BoardReport, FromRegion, Reads, Refusal, SiteReport, ToRegion};
 use tokio::net::UdpSocket;
 
 use crate::deposits::{block, rows, stream};
@@ -40,6 +40,7 @@ async fn what_is_acknowledged_is_stored_and_survives_the_gateway() {
         panic!("no answer")
     };
     assert_eq!((whole[0].ranges.watermark(), whole[0].whole, whole[1].ranges.count()), (100, true, 0));
+    assert_eq!(session.reads, Some(Reads::Columns), "it has said which blocks it reads");
     session.say(&[ToRegion::Block(block(stream(1, 1), 51, 51..=150))]).await;
     session.hear_covered_from(stream(1, 1), 51, 150).await;
     assert_eq!(rows(&reader).len(), 150);

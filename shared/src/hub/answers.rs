@@ -10,8 +10,8 @@ use crate::outbox::Outbox;
 use crate::ranges::RangeSet;
 use crate::region::intake::Carried;
 use crate::region::session::{Phase, Session};
-use crate::wire::peer::Coverage;
-use crate::wire::uplink::{FromRegion, Refusal};
+use crate::wire::peer::{Coverage, Reader};
+use crate::wire::uplink::{FromRegion, Reads, Refusal};
 
 impl Hub {
     /// Welcomes the sessions of `site` whose term is durable, and asks the store what they have asked meanwhile.
@@ -30,6 +30,8 @@ impl Hub {
             session.phase = Phase::Standing { term };
             let message = FromRegion::Welcome { incarnation: self.incarnation };
             out.push(HubAction::Send { session: *id, message });
+            let reads = Coverage::reads(Reader::Region, Reads::Columns);
+            out.push(HubAction::Send { session: *id, message: FromRegion::Coverage(alloc::vec![reads]) });
             let event = Event::SessionOpened { board: session.board, term };
             out.push(HubAction::Notice { site: Some(site.clone()), event });
         }

@@ -7,7 +7,8 @@ use crate::limits::{COVERAGE_STREAMS_MAX, SESSION_ASKS_MAX, SESSION_BLOCKS_MAX, 
 use crate::record::{Key, Kind, Reading};
 use crate::region::ledger::settle;
 use crate::time::WallMillis;
-use crate::wire::uplink::Codec;
+use crate::wire::peer::Reader;
+use crate::wire::uplink::{Codec, Reads};
 use core::time::Duration;
 
 fn name(word: &str) -> Name {
@@ -43,6 +44,8 @@ struct Region {
     coverage: BTreeMap<Stream, RangeSet>,
     memory: HubMemory,
     fails: bool,
+    /// Sessions that were told which codecs the region reads.
+    told_reads: usize,
 }
 
 impl Region {
@@ -60,6 +63,7 @@ impl Region {
             coverage: BTreeMap::new(),
             memory,
             fails: false,
+            told_reads: 0,
         }
     }
 
@@ -71,6 +75,14 @@ impl Region {
             match action {
                 HubAction::Store { .. } | HubAction::Load { .. } => self.jobs.push(action),
                 HubAction::Notice { .. } => {}
+                HubAction::Send { session, message: FromRegion::Coverage(lines) }
+                    if lines.iter().any(|line| line.as_reads(Reader::Region).is_some()) =>
+                {
+                    assert_eq!(lines, [Coverage::reads(Reader::Region, Reads::Columns)]);
+                    let welcomed = HubAction::Send { session, message: FromRegion::Welcome { incarnation: 77 } };
+                    assert_eq!(rest.last(), Some(&welcomed), "it comes behind the welcome");
+                    self.told_reads += 1;
+                }
                 HubAction::Send { .. } | HubAction::Close { .. } | HubAction::Report { .. } => rest.push(action),
             }
         }
@@ -139,6 +151,7 @@ impl Region {
         region.open(1, "elm", 1);
         region.hello(1, "elm", 1, 100);
         assert_eq!(region.work(), [welcome(1)]);
+        assert_eq!(region.told_reads, 1);
         region
     }
 }

@@ -15,8 +15,8 @@ use crate::time::Instant;
 use crate::uplink::Route;
 use crate::wire::control::ControlMessage;
 use crate::wire::election::ElectionMessage;
-use crate::wire::peer::PeerMessage;
-use crate::wire::uplink::{BoardReport, FromRegion, Refusal, SiteReport, ToRegion};
+use crate::wire::peer::{Coverage, PeerMessage, Reader};
+use crate::wire::uplink::{BoardReport, FromRegion, Reads, Refusal, SiteReport, ToRegion};
 
 impl Node {
     /// The reliable connection to `peer` stands or fell.
@@ -28,6 +28,9 @@ impl Node {
             self.linked.insert(peer);
             if let Region::Open(term) = self.region {
                 out.push(Action::Send { to: peer, message: PeerMessage::UplinkOpen { term } });
+                if let Some(message) = self.own_reads() {
+                    out.push(Action::Send { to: peer, message });
+                }
             }
             if matches!(self.uplink.route(), Route::Holder(holder, _) if holder == peer) {
                 self.open_route(self.uplink.route(), now, out);
@@ -101,6 +104,9 @@ impl Node {
             PeerMessage::Backlog(block) => self.handle_block(block, true, out),
             PeerMessage::Coverage(lines) => {
                 if matches!(self.uplink.route(), Route::Holder(holder, _) if holder == from) {
+                    if let Some(reads) = lines.iter().find_map(|line| line.as_reads(Reader::Holder)) {
+                        self.sealer.handle_reads(reads);
+                    }
                     self.handle_coverage(lines, now, out);
                 }
             }
@@ -128,6 +134,8 @@ impl Node {
             Route::Region(current) | Route::Holder(_, current) => term >= current,
         };
         if newer && term.board() == Some(from) {
+            // What it reads it says behind this, whatever it said before.
+            self.sealer.handle_reads(Reads::Lz4);
             self.open_route(Route::Holder(from, term), now, out);
         }
     }
@@ -216,8 +224,18 @@ impl Node {
                 self.tell_peers(&PeerMessage::UplinkOpen { term }, out);
             }
             (FromRegion::Coverage(lines), Region::Open(_)) => {
-                self.tell_peers(&PeerMessage::Coverage(lines.clone()), out);
-                self.handle_coverage(lines, now, out);
+                match lines.iter().find_map(|line| line.as_reads(Reader::Region)) {
+                    Some(reads) => {
+                        self.sealer.handle_reads(reads);
+                        if let Some(message) = self.own_reads() {
+                            self.tell_peers(&message, out);
+                        }
+                    }
+                    None => {
+                        self.tell_peers(&PeerMessage::Coverage(lines.clone()), out);
+                        self.handle_coverage(lines, now, out);
+                    }
+                }
             }
             (FromRegion::Refused(reason), Region::Dialling(_) | Region::Open(_)) => {
                 self.handle_refusal(reason, now, out);
@@ -239,9 +257,20 @@ impl Node {
         out.push(Action::Notice(Event::UplinkRefused { reason }));
     }
 
+    /// What this board, as the holder, takes of its peers: what the region reads. Nothing is said where that goes without saying.
+    fn own_reads(&self) -> Option<PeerMessage> {
+        match self.sealer.reads() {
+            Reads::Lz4 => None,
+            reads => Some(PeerMessage::Coverage(alloc::vec![Coverage::reads(Reader::Holder, reads)])),
+        }
+    }
+
     /// The route for blocks stands or fell: whatever was on its way starts over.
     fn open_route(&mut self, route: Route, now: Instant, out: &mut Outbox<Action>) {
         self.sealer.clear();
+        if route != self.uplink.route() {
+            self.sealer.handle_reads(Reads::Lz4);
+        }
         let asks = self
             .uplink
             .handle_route(route, origins(&self.config, &self.membership, &self.journal), now);

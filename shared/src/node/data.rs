@@ -327,7 +327,8 @@ impl Node {
 
     /// A board's block, to be passed on by the holder.
     pub(super) fn handle_block(&mut self, block: Block, waits: bool, out: &mut Outbox<Action>) {
-        if matches!(self.uplink.route(), Route::Region(_)) {
+        // What was sealed for an earlier session its board sends again, packed for this one.
+        if matches!(self.uplink.route(), Route::Region(_)) && self.sealer.reads().takes(block.codec) {
             out.push(Action::ToRegion { message: ToRegion::Block(block), waits });
         }
     }

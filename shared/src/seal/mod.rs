@@ -10,7 +10,7 @@ use crate::ids::{Class, Seq, Stream};
 use crate::limits::{RUN_BYTES_MAX, RUN_RECORDS_MAX};
 use crate::ranges::SeqRange;
 use crate::time::{Deadline, Instant};
-use crate::wire::uplink::Block;
+use crate::wire::uplink::{Block, Reads};
 
 /// Records that wait to be sealed.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Sealer {
     open: BTreeMap<(bool, Stream), Open>,
     alarm: Duration,
     event: Duration,
+    /// What may be sent to the region on this way.
+    reads: Reads,
 }
 
 /// A block, and whether all that is fresh goes before it.
@@ -41,7 +43,7 @@ struct Open {
 impl Sealer {
     /// A sealer with the linger of alarms and of all else.
     pub const fn new(alarm: Duration, event: Duration) -> Self {
-        Self { open: BTreeMap::new(), alarm, event }
+        Self { open: BTreeMap::new(), alarm, event, reads: Reads::Lz4 }
     }
 
     /// Adds the records `range` of a stream, encoded in `raw`; `key` is whether all that is fresh goes before them, and the
@@ -86,8 +88,19 @@ impl Sealer {
 
     fn seal(&mut self, (waits, stream): (bool, Stream), sealed: &mut Vec<Sealed>) {
         if let Some(open) = self.open.remove(&(waits, stream)) {
-            sealed.push(Sealed { waits, block: block::pack(stream, open.first, open.count, &open.raw) });
+            sealed
+                .push(Sealed { waits, block: block::pack_for(self.reads, stream, open.first, open.count, &open.raw) });
         }
+    }
+
+    /// From now on blocks are packed for whoever reads so much.
+    pub const fn handle_reads(&mut self, reads: Reads) {
+        self.reads = reads;
+    }
+
+    /// For whom blocks are packed.
+    pub const fn reads(&self) -> Reads {
+        self.reads
     }
 
     /// Forgets all that is gathered: it will be read again.

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::crc32c_of;
-use crate::ids::{BoardId, Class, Epoch, Name, Seq, Stream, Term};
+use crate::ids::{BoardId, Class, Epoch, Name, Origin, Seq, Stream, Term};
 use crate::ranges::{RangeSet, SeqRange};
-use crate::wire::uplink::{Block, BoardReport};
+use crate::wire::uplink::{Block, BoardReport, Codec, Reads};
 
 /// One message from board to board.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,53 @@ pub struct Coverage {
     pub ranges: RangeSet,
     /// True: this is all there is, forget what was said before. False: add these.
     pub whole: bool,
+}
+
+/// Who says which codecs may be sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The region, behind its welcome.
+    Region,
+    /// The holder, which passes blocks on as they are, behind `UplinkOpen`. A holder of an older build passes the region's
+    /// words on and could not read the blocks: its peers must not take these words for its own.
+    Holder,
+}
+
+/// Nonce of the life that [`Coverage::reads`] speaks of.
+const READS_NONCE: u64 = 0x0072_6561_6473_0000;
+
+impl Coverage {
+    /// What `reader` reads, as a line about a life that no board can have had: lives are counted from 1. So builds that do not
+    /// know such a line pass it over, as they do every line about records that they do not hold. Sequence n stands for the codec
+    /// of number n - 1. Whoever says nothing reads the codecs of the first builds.
+    pub fn reads(reader: Reader, reads: Reads) -> Self {
+        let last = match reads {
+            Reads::Lz4 => Codec::Lz4,
+            Reads::Columns => Codec::Columns,
+        };
+        let codecs = SeqRange { first: 1, last: last as Seq + 1 };
+        Self { stream: reads_stream(reader), ranges: RangeSet::from_iter([codecs]), whole: true }
+    }
+
+    /// What `reader` says that it reads, if that is such a line of it.
+    pub fn as_reads(&self, reader: Reader) -> Option<Reads> {
+        let reads = match self.ranges.contains(Codec::Columns as Seq + 1) {
+            true => Reads::Columns,
+            false => Reads::Lz4,
+        };
+        (self.stream == reads_stream(reader)).then_some(reads)
+    }
+}
+
+fn reads_stream(reader: Reader) -> Stream {
+    let class = match reader {
+        Reader::Region => Class::Alarm,
+        Reader::Holder => Class::Event,
+    };
+    Stream {
+        origin: Origin { board: BoardId::FIRST, epoch: Epoch { boot: 0, nonce: READS_NONCE } },
+        class,
+    }
 }
 
 /// Consecutive records of one stream, as committed together: the unit of journal and replication. Immutable.

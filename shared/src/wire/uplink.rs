@@ -34,7 +34,7 @@ pub enum FromRegion {
         incarnation: u64,
     },
     /// What is stored: the answer to `Ask` (whole), and the acknowledgement of blocks (added), sent after the
-    /// transaction has committed.
+    /// transaction has committed. Behind the welcome, one line that says what the region reads ([`Coverage::reads`]).
     Coverage(Vec<Coverage>),
     /// The session ends; why is in the reason.
     Refused(Refusal),
@@ -87,6 +87,28 @@ pub enum Codec {
     Plain,
     /// LZ4 block format.
     Lz4,
+    /// Records in columns: `docs/data-files.md`. Sent only to whoever has said that it reads them.
+    Columns,
+}
+
+/// Which codecs whoever stores a block can read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// Those of the first builds: as they are, and LZ4. What holds until somebody says more.
+    #[default]
+    Lz4,
+    /// Columns, too.
+    Columns,
+}
+
+impl Reads {
+    /// Whether it can read such a block.
+    pub const fn takes(self, codec: Codec) -> bool {
+        match codec {
+            Codec::Plain | Codec::Lz4 => true,
+            Codec::Columns => matches!(self, Self::Columns),
+        }
+    }
 }
 
 /// A sealed, immutable, compressed run of records of one stream: the unit of upload and of storage.

@@ -16,11 +16,11 @@ use shared::journal::Journal;
 use shared::journal::footer;
 use shared::journal::format::{Found, Place, decode, encode};
 use shared::journal::recover::{Recovered, Recovery};
-use shared::limits::PAGE_BYTES;
+use shared::limits::{BLOCK_RAW_BYTES_MAX, PAGE_BYTES};
 use shared::ranges::RangeSet;
 use shared::record::Reading;
 use shared::wire::peer::Run;
-use shared::wire::uplink::Block;
+use shared::wire::uplink::{Block, Codec};
 
 pub use self::messages::{control, duty, election, from_region, heartbeat, obituary, peer, to_region};
 
@@ -235,4 +235,20 @@ pub fn block(data: &[u8]) {
     let (stream, first, count) = (script.stream(), u64::from(script.number()) + 1, u32::from(script.byte()) + 1);
     let packed = block::pack(stream, first, count, script.0);
     assert_eq!(block::unpack(&packed).as_deref(), Ok(script.0), "what is packed is unpacked");
+    columns(stream, first, count, script);
+}
+
+/// Bytes as a body in columns, as many records and bytes as they say first; and what comes of it packed again.
+fn columns(stream: Stream, first: u64, count: u32, mut script: Script<'_>) {
+    let raw_len = script.number() % (block_raw_most() + 1);
+    let columns = Block::new(stream, first, count, Codec::Columns, raw_len, Bytes::copy_from_slice(script.0));
+    if let Ok(raw) = block::unpack(&columns) {
+        assert_eq!(raw.len(), raw_len as usize, "what is unpacked is as long as it says");
+        let again = block::pack(stream, first, count, &raw);
+        assert_eq!(block::unpack(&again), Ok(raw), "what is packed is unpacked");
+    }
+}
+
+fn block_raw_most() -> u32 {
+    u32::try_from(BLOCK_RAW_BYTES_MAX).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Blocks as boards seal them: traffic records of one size, LZ4-compressed, from some boards of one site.
+//! Blocks as boards seal them: traffic records of one size, packed in columns, from some boards of one site.
 
 use gateway::store::Deposit;
 use shared::block::pack;

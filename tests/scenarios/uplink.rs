@@ -63,14 +63,14 @@ fn what_is_fresh_comes_home_while_a_backlog_drains() {
     for seed in 1..=2 {
         let busy = Settings {
             interval: (Duration::from_micros(500), millis(2)),
-            busy: millis(12_000),
+            busy: millis(20_000),
             ..Settings::quiet(seed, 3, 2)
         };
         let mut world = settle(busy);
         for number in 1..=3 {
             world.cut_uplink(board(number), true, true);
         }
-        assert_eq!(world.run_for(millis(5_000)), Ok(()));
+        assert_eq!(world.run_for(millis(12_000)), Ok(()));
         let cut = world.tally();
         for number in 1..=3 {
             world.mend_uplink(board(number), true, true);

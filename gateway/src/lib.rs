@@ -5,7 +5,8 @@
 //! ```text
 //! QUIC sessions ──bounded──▶ owner task (Hub) ──jobs──▶ store thread ──one transaction──▶ region.sqlite
 //!       ▲                        │   ▲                       │                                │
-//!       └── acknowledgements ────┘   └──────── done ─────────┘          HTTP ◀── read-only ───┘
+//!       └── acknowledgements ────┘   └──────── done ─────────┘          HTTP ◀── read-only ───┤
+//!                                                                      upkeep ◀── read-only ──┘──▶ archive
 //! ```
 //!
 //! An acknowledgement leaves only after its transaction has committed and is synced, so that a gateway killed at any
@@ -23,5 +24,6 @@ mod reckon;
 mod run;
 mod session;
 pub mod store;
+pub mod upkeep;
 
 pub use run::{Gateway, GatewayError, open, run};

@@ -77,7 +77,7 @@ pub enum ObjectError {
         remedy: &'static str,
         /// What the place said.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// The object is longer than whoever asked for it can bear. Nothing of it was kept.
     #[error("`{name}` in {place} has more than {bytes_max} bytes: it is not what was put there")]
@@ -337,7 +337,7 @@ fn failed(doing: &'static str, name: &str, place: &str) -> impl FnOnce(object_st
             object_store::Error::InvalidPath { .. } => "such a name cannot be",
             _ => "check that it can be reached, and has room",
         };
-        ObjectError::Failed { doing, name, place, remedy, source }
+        ObjectError::Failed { doing, name, place, remedy, source: Box::new(source) }
     }
 }
 

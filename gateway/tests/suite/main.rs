@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod archive;
 mod backups;
 mod browser;
 mod bucket;
@@ -14,6 +15,8 @@ mod deposits;
 mod filing;
 mod ingest;
 mod killed;
+mod leaving;
+mod liar;
 mod pages;
 mod postgres;
 mod region;
@@ -23,3 +26,4 @@ mod server;
 mod sessions;
 mod sqlite;
 mod store;
+mod upkeep;

@@ -113,9 +113,14 @@ fn expired(reader: &dyn StoreReader) -> u64 {
 fn a_server_killed_while_it_is_written_to_costs_no_row_and_doubles_none() {
     let Some(bucket) = Bucket::alone().map(Arc::new) else { return };
     let scratch = Scratch::new();
-    let server = Arc::clone(&bucket);
+    // The thread that cuts outlives the test; the server must not.
+    let server = Arc::downgrade(&bucket);
     let address = bucket.running().address();
-    let cutter = Cutter::start(address, move || server.running().kill().unwrap());
+    let cutter = Cutter::start(address, move || {
+        if let Some(server) = server.upgrade() {
+            server.running().kill().unwrap();
+        }
+    });
     let endpoint = Some(format!("http://{}", cutter.address));
     let service = Service { endpoint, ..bucket.running().service() };
     let archive = Archive::at(&ObjectPlace::new("s3://region/cut", scratch.path(), service).unwrap());

@@ -26,10 +26,15 @@
 //! password_file = "db.password" # optional: its first line
 //! ca = "db-ca.pem"              # needed where the server is not this machine: TLS, and who the server is
 //!
+//! [archive]                     # optional, as [retention] is: see `keeping`
+//! url = "s3://region-archive/records"
+//!
 //! [[site]]                      # one for each site
 //! name = "north-4"
 //! ca = "north-4-ca.pem"
 //! ```
+
+mod keeping;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,6 +44,9 @@ use link::tables::{self, RawIdentity, RawSite, ServedSite};
 use serde::Deserialize;
 use shared::config::text::{ConfigError, Spanned, Text};
 
+pub use self::keeping::{RETENTION_DAYS_MAX, Retention};
+use self::keeping::{RawArchive, RawRetention};
+use crate::objects::ObjectPlace;
 use crate::store::PostgresPlace;
 
 /// Sites that one gateway serves. More are refused by the configuration.
@@ -67,6 +75,10 @@ pub struct GatewayConfig {
     pub data_dir: PathBuf,
     /// What the region's store is.
     pub store: StoreKind,
+    /// Where records go before they are removed, and once their day is over; `None`: nowhere.
+    pub archive: Option<ObjectPlace>,
+    /// How long records are kept.
+    pub retention: Retention,
     /// Its certificate, PEM.
     pub certificate: PathBuf,
     /// The certificate's key, PEM.
@@ -120,6 +132,9 @@ pub struct RawGateway {
     access: Option<RawAccess>,
     #[serde(default)]
     store: RawStore,
+    archive: Option<RawArchive>,
+    #[serde(default)]
+    retention: RawRetention,
     #[serde(default)]
     site: Vec<RawSite>,
 }
@@ -204,6 +219,8 @@ impl RawGateway {
                 .transpose()?,
             data_dir: beside.join(&self.data_dir),
             store: self.store.check(text, beside)?,
+            archive: self.archive.as_ref().map(|archive| archive.check(text, beside)).transpose()?,
+            retention: self.retention.check(text)?,
             certificate: beside.join(&self.identity.certificate),
             key: beside.join(&self.identity.key),
             ca: beside.join(&self.identity.ca),
@@ -290,6 +307,8 @@ fn address(text: &Text<'_>, key: &str, value: Option<&Spanned<String>>, port: u1
 
 #[cfg(test)]
 mod tests {
+    use shared::ids::Class;
+
     use super::*;
 
     const WHOLE: &str = r#"
@@ -388,6 +407,28 @@ ca = "oak-ca.pem"
         ] {
             let refusal = with(&wrong).unwrap_err().to_string();
             assert!(refusal.contains(word) && !refusal.contains("hunter2"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn records_are_kept_for_ever_unless_days_are_named_and_the_archive_is_a_place() {
+        let with = |keeping: &str| parse(&WHOLE.replace("[identity]", &format!("{keeping}\n[identity]")));
+        let plain = parse(WHOLE).unwrap();
+        assert_eq!((plain.archive, plain.retention), (None, Retention::default()));
+        let config = with("[archive]\nurl = \"archive\"\n[retention]\nalarm_days = 36525\nbulk_days = 1").unwrap();
+        assert_eq!(config.archive.unwrap().to_string(), "/etc/roadstead/archive");
+        let of = |class| config.retention.of(class);
+        assert_eq!((of(Class::Alarm), of(Class::Event), of(Class::Bulk)), (Some(36525), None, Some(1)));
+        for (wrong, line, word) in [
+            ("[retention]\nbulk_days = 0", 7, "1 to 36525"),
+            ("[retention]\nbulk_days = 36526", 7, "1 to 36525"),
+            ("[retention]\nbulk = 9", 7, "bulk"),
+            ("[archive]\nurl = \"gs://x\"", 7, "gs://"),
+            ("[archive]\nurl = \"s3://x\"\nendpoint = \"http://192.0.2.9\"", 7, "allow_http"),
+        ] {
+            let refusal = with(wrong).unwrap_err();
+            assert_eq!(refusal.line, line, "{refusal}");
+            assert!(refusal.to_string().contains(word), "{refusal}");
         }
     }
 

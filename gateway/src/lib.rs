@@ -5,7 +5,8 @@
 //! ```text
 //! QUIC sessions ──bounded──▶ owner task (Hub) ──jobs──▶ store thread ──one transaction──▶ region.sqlite
 //!       ▲                        │   ▲                       │                                │
-//!       └── acknowledgements ────┘   └──────── done ─────────┘          HTTP ◀── read-only ───┘
+//!       └── acknowledgements ────┘   └──────── done ─────────┘          HTTP ◀── read-only ───┤
+//!                                                                      upkeep ◀── read-only ──┘──▶ archive
 //! ```
 //!
 //! An acknowledgement leaves only after its transaction has committed and is synced, so that a gateway killed at any
@@ -16,11 +17,13 @@ mod api;
 pub mod config;
 mod dashboard;
 mod metrics;
+pub mod objects;
 mod owner;
 mod picture;
 mod reckon;
 mod run;
 mod session;
 pub mod store;
+pub mod upkeep;
 
 pub use run::{Gateway, GatewayError, open, run};

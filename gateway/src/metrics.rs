@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::access::Counts;
 use crate::picture::{Picture, SitePicture};
 use crate::store::Deposit;
+use crate::store::parts::Expired;
 
 /// Commit times: a sync takes 0.1 ms on a server's disk and a second on a tired card.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -64,6 +65,9 @@ pub(crate) struct Metrics {
     sessions_refused: Family<ReasonLabel, Counter>,
     bad_frames: Counter,
     events_dropped: Counter,
+    archived: Family<SiteLabel, Counter>,
+    expired: Family<SiteLabel, Counter>,
+    archive_failures: Counter,
 }
 
 impl Metrics {
@@ -81,6 +85,9 @@ impl Metrics {
             sessions_refused: Family::default(),
             bad_frames: Counter::default(),
             events_dropped: Counter::default(),
+            archived: Family::default(),
+            expired: Family::default(),
+            archive_failures: Counter::default(),
         };
         metrics.register(registry);
         metrics
@@ -91,7 +98,7 @@ impl Metrics {
     pub(crate) fn begin_at_zero<'s>(&self, sites: impl IntoIterator<Item = &'s Name>) {
         for site in sites {
             let label = SiteLabel { site: site.to_string() };
-            for family in [&self.blocks, &self.blocks_bad, &self.blocks_again] {
+            for family in [&self.blocks, &self.blocks_bad, &self.blocks_again, &self.archived, &self.expired] {
                 drop(family.get_or_create(&label));
             }
             for outcome in OUTCOMES {
@@ -120,6 +127,26 @@ impl Metrics {
         registry.register("sessions_refused", "Sessions refused or ended", self.sessions_refused.clone());
         registry.register("bad_frames", "Sessions that sent what is no message", self.bad_frames.clone());
         registry.register("events_dropped", "Events not kept for want of room", self.events_dropped.clone());
+        let help = "Records put into the archive, read back and noted";
+        registry.register("archived_records", help, self.archived.clone());
+        registry.register("expired_records", "Records removed because their time was over", self.expired.clone());
+        registry.register("archive_failures", "Attempts to archive that failed", self.archive_failures.clone());
+    }
+
+    pub(crate) fn archived(&self, site: &Name, records: u64) {
+        self.archived
+            .get_or_create(&SiteLabel { site: site.to_string() })
+            .inc_by(records);
+    }
+
+    pub(crate) fn expired(&self, expired: &Expired) {
+        for (site, records) in expired {
+            self.expired.get_or_create(&SiteLabel { site: site.clone() }).inc_by(*records);
+        }
+    }
+
+    pub(crate) fn archive_failed(&self) {
+        self.archive_failures.inc();
     }
 
     pub(crate) fn committed(&self, took: Duration, deposits: &[Deposit], stored: &[Vec<Stored>]) {

@@ -12,13 +12,17 @@ use crate::store::read::{SiteCounts, StreamCounts};
 /// What the store has of something. Counts run for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
-    /// Readings that are rows.
+    /// Readings that are rows, or were until they expired.
     pub(crate) rows: u64,
     /// Readings that were rows already.
     pub(crate) duplicates: u64,
     /// Gap records.
     pub(crate) gaps: u64,
-    /// Sequences that are stored, in whatever way.
+    /// Readings and gap records that are in the archive.
+    pub(crate) archived: u64,
+    /// Readings and gap records that were rows until their time was over.
+    pub(crate) expired: u64,
+    /// Sequences that are or were stored, in whatever way.
     covered: u64,
     /// Records that gap records declared lost, and that are not stored.
     pub(crate) shed: u64,
@@ -57,6 +61,8 @@ impl Kept {
         self.rows += counts.rows;
         self.duplicates += counts.duplicates;
         self.gaps += counts.gaps;
+        self.archived += counts.archived;
+        self.expired += counts.expired;
         self.covered += counts.covered;
         self.shed += counts.shed;
         self.holes += counts.holes;

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use link::doorman::Doorman;
@@ -26,19 +27,21 @@ use crate::access::audit::{AuditError, AuditLog, Deed, Outcome};
 use crate::access::roll::{Roll, RollError};
 use crate::access::{Access, Counts, Keeper};
 use crate::api::{self, Shown};
-use crate::config::{GatewayConfig, Https, SITES_MAX, StoreKind, is_beyond_loopback};
+use crate::config::{GatewayConfig, Https, Retention, SITES_MAX, StoreKind, is_beyond_loopback};
 use crate::dashboard::{self, Histories};
 use crate::metrics::{Doors, Logins, Metrics, Sites as SiteMetrics, Witnessing};
+use crate::objects::{ObjectError, Objects};
 use crate::owner::{Input, NOTES_MAX, Owner};
 use crate::picture::Picture;
 use crate::session;
 use crate::store::read::StoreReader;
 use crate::store::{Desk, PostgresReader, PostgresStore, SqliteReader, SqliteStore, Store, StoreError, StoreThread};
+use crate::upkeep::Upkeep;
 
 /// Inputs that wait for the owner. At the limit sessions are not read.
 const INPUTS_MAX: usize = 256;
-/// All that the hub may ask of the store at once, and notes for people.
-const JOBS_MAX: usize = SITES_MAX + ASKS_MAX + NOTES_MAX;
+/// All that the hub may ask of the store at once, notes for people, and an errand of the upkeep.
+const JOBS_MAX: usize = SITES_MAX + ASKS_MAX + NOTES_MAX + 1;
 /// Closing connections are given so long when the process stops.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
@@ -90,6 +93,9 @@ pub enum GatewayError {
     /// The store cannot be opened, or has failed for good: nothing was acknowledged that is not in it.
     #[error("the store cannot be used")]
     Store(#[from] StoreError),
+    /// The place of the archive cannot be used as it is configured.
+    #[error("the archive cannot be used")]
+    Archive(#[from] ObjectError),
     /// A task of this process ended by a bug.
     #[error("a task of the gateway ended unexpectedly; please report this with the log")]
     Bug,
@@ -110,6 +116,15 @@ pub struct Gateway {
     store: Box<dyn Store>,
     memory: HubMemory,
     reader: Box<dyn StoreReader>,
+    upkeep: Option<Keeping>,
+}
+
+/// What the upkeep reads by, and what it is to do.
+#[derive(Debug)]
+struct Keeping {
+    reader: Box<dyn StoreReader>,
+    archive: Option<Objects>,
+    retention: Retention,
 }
 
 /// Opens the accounts and the audit log of `config`, which say who may look, and writes down that the gateway starts.
@@ -136,7 +151,8 @@ fn open_access(config: &GatewayConfig) -> Result<(Access, Option<Encrypted>), Ga
     Ok((access, encrypted))
 }
 
-type Opened = (Box<dyn Store>, HubMemory, Box<dyn StoreReader>);
+/// What writes, what it remembers, and what reads for people and for the upkeep.
+type Opened = (Box<dyn Store>, HubMemory, [Box<dyn StoreReader>; 2]);
 
 /// Opens the store of `config`, for writing and for reading.
 async fn open_store(config: &GatewayConfig) -> Result<Opened, GatewayError> {
@@ -146,12 +162,16 @@ async fn open_store(config: &GatewayConfig) -> Result<Opened, GatewayError> {
         Ok(match kind {
             StoreKind::Sqlite => {
                 let (store, memory) = SqliteStore::open(&dir)?;
-                (Box::new(store), memory, Box::new(SqliteReader::open(&dir)?))
+                let readers: [Box<dyn StoreReader>; 2] =
+                    [Box::new(SqliteReader::open(&dir)?), Box::new(SqliteReader::open(&dir)?)];
+                (Box::new(store), memory, readers)
             }
             StoreKind::Postgres(place) => {
                 let (store, memory) = PostgresStore::open(&place, &dir)?;
                 tracing::info!(database = %place, "the store is a database");
-                (Box::new(store), memory, Box::new(PostgresReader::open(&place)?))
+                let readers: [Box<dyn StoreReader>; 2] =
+                    [Box::new(PostgresReader::open(&place)?), Box::new(PostgresReader::open(&place)?)];
+                (Box::new(store), memory, readers)
             }
         })
     };
@@ -166,7 +186,10 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
         sites.load(site.name.clone(), &site.ca)?;
     }
     let sites = Arc::new(sites);
-    let (store, memory, reader) = open_store(&config).await?;
+    let archive = config.archive.as_ref().map(Objects::open).transpose()?;
+    let (store, memory, [reader, second]) = open_store(&config).await?;
+    let is_kept_for_ever = archive.is_none() && config.retention == Retention::default();
+    let keeping = Keeping { reader: second, archive, retention: config.retention };
     let (access, encrypted) = open_access(&config)?;
     let unbound = |source| GatewayError::Http { address: config.listen_http, source };
     let http = TcpListener::bind(config.listen_http).await.map_err(unbound)?;
@@ -195,6 +218,7 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
         store,
         memory,
         reader,
+        upkeep: (!is_kept_for_ever).then_some(keeping),
     })
 }
 
@@ -241,6 +265,7 @@ impl Gateway {
         let (inputs, waiting) = mpsc::channel(INPUTS_MAX);
 
         let (stopper, heard) = link::stop::signal();
+        let upkeep = keep_up(self.upkeep, &store, &metrics, &heard)?;
         let witness = tokio::spawn(witness(self.witness, heard.clone()));
         let owner = tokio::spawn(Owner::new(hub, store.jobs(), metrics, picture).run(waiting, done));
         let doors = tokio::spawn(admit(doorman, self.sites, inputs, heard.clone()));
@@ -259,10 +284,33 @@ impl Gateway {
         self.listening.endpoint.close(VarInt::from_u32(0), b"the gateway stops");
         let _ = tokio::time::timeout(FAREWELL_MAX, self.listening.endpoint.wait_idle()).await;
         // The owner is gone, and with it whoever could ask the store.
-        let ended = tokio::task::spawn_blocking(move || store.join()).await;
+        let ended = tokio::task::spawn_blocking(move || {
+            if upkeep.is_some_and(|upkeep| upkeep.join().is_err()) {
+                tracing::error!("the upkeep ended in a panic");
+            }
+            store.join();
+        })
+        .await;
         tracing::info!("stopped");
         ended.map_err(|_| GatewayError::Bug).and(outcome)
     }
+}
+
+/// Starts the upkeep, where there is any.
+fn keep_up(
+    keeping: Option<Keeping>,
+    store: &StoreThread,
+    metrics: &Metrics,
+    stop: &Stop,
+) -> Result<Option<JoinHandle<()>>, GatewayError> {
+    let Some(Keeping { reader, archive, retention }) = keeping else {
+        return Ok(None);
+    };
+    if let Some(archive) = &archive {
+        tracing::info!(%archive, "days that are over are archived");
+    }
+    let started = Upkeep::start(store.jobs(), reader, (archive, retention), metrics.clone(), stop.clone());
+    started.map(Some).map_err(GatewayError::Thread)
 }
 
 fn encrypted(https: &Https) -> Result<Encrypted, IdentityError> {

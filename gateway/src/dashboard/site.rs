@@ -125,6 +125,8 @@ fn ledger_of(ledger: &Ledger<'_>, picture: &SitePicture) -> Markup {
         ("Readings stored as rows, ever", ledger.kept.rows),
         ("Readings that came again under another address", ledger.kept.duplicates),
         ("Gap records", ledger.kept.gaps),
+        ("Records in the archive", ledger.kept.archived),
+        ("Records removed because their time was over", ledger.kept.expired),
         ("Records declared lost, each range by a gap record", ledger.kept.shed),
         ("Sequences neither stored nor declared lost", ledger.kept.holes),
         ("Records in journals that the region lacks, each on every board that holds it", ledger.backlog),

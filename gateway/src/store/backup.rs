@@ -308,7 +308,7 @@ pub fn prune(dir: &Path, keep: usize, spared: &str) -> Result<Vec<String>, Backu
 
 /// Whether the file is a whole store whose counts add up; its sites and records.
 fn check(path: &Path) -> Result<(u64, u64), BackupError> {
-    let connection = schema::open_to_read(path)?;
+    let (connection, layout) = schema::open_any_to_read(path)?;
     let said: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if said != "ok" {
         return Err(damaged(path, said));
@@ -317,7 +317,8 @@ fn check(path: &Path) -> Result<(u64, u64), BackupError> {
         let counted: i64 = connection.query_row(sql, [], |row| row.get(0))?;
         Ok(counted.cast_unsigned())
     };
-    if count(UNCOVERED)? > 0 || count(UNCOUNTED)? > 0 {
+    let uncounted = if layout == schema::VERSION { UNCOUNTED } else { UNCOUNTED_BEFORE };
+    if count(UNCOVERED)? > 0 || count(uncounted)? > 0 {
         return Err(damaged(path, "what streams count is not what is stored of them"));
     }
     Ok((count("SELECT count(*) FROM site")?, count("SELECT count(*) FROM record")?))
@@ -327,8 +328,11 @@ fn check(path: &Path) -> Result<(u64, u64), BackupError> {
 const UNCOVERED: &str = "
 SELECT count(*) FROM stream WHERE rows + gaps + duplicates <>
   (SELECT coalesce(sum(last - first + 1), 0) FROM coverage WHERE stream = stream.id)";
-/// Streams that count other records than are stored.
+/// Streams that count other records than are stored and have expired.
 const UNCOUNTED: &str = "
+SELECT count(*) FROM stream WHERE rows + gaps - expired <> (SELECT count(*) FROM record WHERE stream = stream.id)";
+/// The same in the layout before, where nothing expired.
+const UNCOUNTED_BEFORE: &str = "
 SELECT count(*) FROM stream WHERE rows + gaps <> (SELECT count(*) FROM record WHERE stream = stream.id)";
 
 fn digest(path: &Path) -> Result<(u64, String), BackupError> {

@@ -9,13 +9,17 @@ use shared::ranges::{RangeSet, SeqRange};
 pub struct StreamCounts {
     /// Which.
     pub stream: Stream,
-    /// Readings that are rows.
+    /// Readings that are rows, or were until they expired.
     pub rows: u64,
     /// Readings that were rows already, under another address.
     pub duplicates: u64,
-    /// Gap records.
+    /// Gap records, those that expired among them.
     pub gaps: u64,
-    /// Sequences that are stored: rows, duplicates and gap records together.
+    /// Readings and gap records that are in the archive, read back and found whole.
+    pub archived: u64,
+    /// Readings and gap records that were rows, and are not any more: their time was over.
+    pub expired: u64,
+    /// Sequences that are or were stored: rows, duplicates and gap records together.
     pub covered: u64,
     /// Sequences that a gap record declared lost and that are not stored.
     pub shed: u64,
@@ -43,6 +47,8 @@ pub(super) struct Counted {
     pub(super) rows: u64,
     pub(super) duplicates: u64,
     pub(super) gaps: u64,
+    pub(super) archived: u64,
+    pub(super) expired: u64,
 }
 
 /// Sets what is counted of a stream beside what is covered of it and what gap records `declared` lost.
@@ -58,6 +64,8 @@ pub(super) fn reckon(stream: Stream, counted: Counted, covered: &RangeSet, decla
         rows: counted.rows,
         duplicates: counted.duplicates,
         gaps: counted.gaps,
+        archived: counted.archived,
+        expired: counted.expired,
         covered: covered.count(),
         shed: declared.minus(covered).count(),
         holes: absent.minus(declared).count(),

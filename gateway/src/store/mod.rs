@@ -11,6 +11,7 @@
 //! | `sqlite` | the store in a file of its own |
 //! | `postgres` | the store in a database |
 //! | `read` | what is asked of a store, and the answers |
+//! | `parts` | what leaves a store: for the archive, and for good |
 //! | `counts` | how a stream's figures come out of what is stored |
 //! | `backup` | copies of the file |
 //! | `thread`, `desk` | the thread that writes, and the one that answers |
@@ -18,6 +19,7 @@
 pub mod backup;
 mod counts;
 mod desk;
+pub mod parts;
 pub mod postgres;
 pub mod read;
 mod sqlite;
@@ -36,9 +38,10 @@ use shared::time::WallMillis;
 use shared::wire::uplink::Block;
 
 pub(crate) use self::desk::{Desk, Unanswered};
+use self::parts::{Expired, Expiry, Part};
 pub use self::postgres::{Fault, PostgresPlace, PostgresReader, PostgresStore};
 pub use self::sqlite::{FILE, SqliteReader, SqliteStore};
-pub(crate) use self::thread::{Done, Job, StoreThread};
+pub(crate) use self::thread::{Done, Errand, Job, StoreThread};
 
 /// Events kept; the oldest go first.
 pub const EVENTS_MAX: u64 = 10_000;
@@ -180,6 +183,8 @@ pub struct Happening {
 ///   key, whoever sends it, how often and in whatever order.
 /// * Coverage and rows change in the same transaction: what is covered is stored, and what is stored is covered.
 /// * What [`transact`](Self::transact) has returned is durable. What it has refused is not there.
+/// * Coverage stays when rows expire: what was stored once is never stored again under its address.
+/// * Nothing expires that is in a part, unless the part is noted as archived.
 /// * Two that write the same place at once are put in order; neither loses or doubles what the other has written.
 pub trait Store: fmt::Debug + Send {
     /// In one transaction, in order: each site's fence and blocks, and what happened. On success it is durable, and each
@@ -194,6 +199,18 @@ pub trait Store: fmt::Debug + Send {
 
     /// What is covered of these streams of `site`; streams that the store does not know are left out.
     fn load(&mut self, site: &Name, streams: &[Stream]) -> Result<Vec<(Stream, RangeSet)>, StoreError>;
+
+    /// Plans the next part of `site`: blocks of one day, received before `before`, that are in no part yet; as many as a part
+    /// holds. `None` where there are none.
+    fn plan(&mut self, site: &Name, before: WallMillis) -> Result<Option<Part>, StoreError>;
+
+    /// Notes that `part` is in the archive, in an object of so many bytes that was read back. False, and nothing changed, where it was
+    /// noted before.
+    fn archived(&mut self, part: &Part, bytes: u64, now: WallMillis) -> Result<bool, StoreError>;
+
+    /// Removes blocks with their records, and counts these as expired; how many of each site. What is gone already, what came into
+    /// a part meanwhile, and what is in a part that waits, stays as it is.
+    fn expire(&mut self, expiry: &Expiry<'_>) -> Result<Expired, StoreError>;
 }
 
 /// Holds a directory for this process alone.

@@ -10,8 +10,10 @@ use shared::ids::{Class, Name, Seq, Stream};
 use shared::ranges::{RangeSet, SeqRange};
 use shared::record::{GapReason, Kind};
 use shared::region::ledger::FilingKey;
+use shared::time::WallMillis;
 
 use super::StoreError;
+use super::parts::{Due, Part};
 
 pub use super::counts::{SiteCounts, StreamCounts};
 pub use super::postgres::PostgresReader;
@@ -52,6 +54,20 @@ pub trait StoreReader: fmt::Debug + Send {
         limit: u32,
         each: &mut dyn FnMut(Row<'_>),
     ) -> Result<Looked, StoreError>;
+
+    /// A site that has blocks from before `before` that are in no part.
+    fn unarchived(&self, before: WallMillis) -> Result<Option<String>, StoreError>;
+
+    /// The part that was planned first of those that wait for their archival.
+    fn waiting(&self) -> Result<Option<Part>, StoreError>;
+
+    /// Every row of a part that waits, with the time at which it was received, in order of board, epoch and class and of their blocks'
+    /// sequences; how many. `None`, and nothing passed on, where the part waits no more: then its rows may be gone.
+    fn part_rows(&self, part: &Part, each: &mut dyn FnMut(Row<'_>, i64)) -> Result<Option<u64>, StoreError>;
+
+    /// Blocks of `class` that were received before `before`, [`DUE_MAX`](super::parts::DUE_MAX) at most: those that are in no part, or
+    /// with `archived` those of archived parts alone; never those of a part that waits. Where there are any at all, some are found.
+    fn due(&self, class: Class, before: WallMillis, archived: bool) -> Result<Vec<Due>, StoreError>;
 
     /// The newest rows of one class of `site`, at most `limit` of each of its streams, in no order.
     fn newest(&self, site: &Name, class: Class, limit: u32, each: &mut dyn FnMut(Row<'_>)) -> Result<(), StoreError>;

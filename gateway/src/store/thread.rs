@@ -34,6 +34,19 @@ pub(crate) enum Job {
     Load(Token, Name, Vec<Stream>),
     /// Remember for people. Not answered.
     Note(Happening),
+    /// Something else to do with the store, which answers by itself; where it fails in passing it is forgotten.
+    Errand(Errand),
+}
+
+/// What is done with the store, in its turn.
+pub(crate) struct Errand(pub(crate) Act);
+
+type Act = Box<dyn FnOnce(&mut dyn Store) -> Result<(), StoreError> + Send>;
+
+impl std::fmt::Debug for Errand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Errand")
+    }
 }
 
 /// What the thread has done.
@@ -99,6 +112,7 @@ struct Gathered {
     deposits: Vec<Deposit>,
     happenings: Vec<Happening>,
     loads: Vec<(Token, Name, Vec<Stream>)>,
+    errands: Vec<Errand>,
     /// Bytes of the deposits' records, as their blocks say.
     bytes: u64,
 }
@@ -116,6 +130,7 @@ impl Gathered {
             }
             Job::Load(token, site, streams) => self.loads.push((token, site, streams)),
             Job::Note(happening) => self.happenings.push(happening),
+            Job::Errand(errand) => self.errands.push(errand),
         }
     }
 }
@@ -140,7 +155,7 @@ impl Writer {
     }
 
     fn work(&mut self, gathered: Gathered) -> Result<(), StoreError> {
-        let Gathered { tokens, deposits, happenings, loads, bytes: _ } = gathered;
+        let Gathered { tokens, deposits, happenings, loads, errands, bytes: _ } = gathered;
         if !deposits.is_empty() || !happenings.is_empty() {
             self.store(tokens, &deposits, &happenings)?;
         }
@@ -148,6 +163,14 @@ impl Writer {
         for (token, site, streams) in loads {
             let loaded = self.load(&site, &streams)?;
             self.tell(Done::Loaded(token, loaded));
+        }
+        for Errand(errand) in errands {
+            match errand(&mut *self.store) {
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(error = link::logging::whole_story(&error), "the store has no time for its upkeep");
+                }
+                done => done?,
+            }
         }
         Ok(())
     }

@@ -59,6 +59,16 @@ macro_rules! contract {
                 a_delivery_sent_again_is_one_row_in_either_order,
                 deliveries_that_look_alike_are_all_kept,
                 an_original_behind_its_would_be_copy_on_the_same_board_is_kept;
+            leaving:
+                a_day_that_is_over_is_archived_once_with_every_column,
+                days_are_parts_of_their_own_and_what_comes_late_is_one_more,
+                a_gateway_that_ends_before_it_has_noted_a_part_puts_the_same_again,
+                what_cannot_be_archived_stays,
+                what_is_not_read_back_as_it_was_put_stays,
+                what_was_kept_long_enough_goes_by_its_class_and_coverage_stays,
+                many_records_go_some_at_a_time,
+                a_part_that_waits_is_left_alone_when_the_archive_is_gone,
+                what_came_into_a_part_after_it_was_looked_up_stays;
         }
     };
     ($rig:expr; $($part:ident: $($name:ident),+;)+) => {

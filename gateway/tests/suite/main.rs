@@ -6,18 +6,24 @@
 )]
 
 mod access;
+mod archive;
 mod backups;
 mod browser;
+mod bucket;
 mod contract;
 mod deposits;
 mod filing;
 mod ingest;
 mod killed;
+mod leaving;
+mod liar;
 mod pages;
 mod postgres;
 mod region;
+mod s3;
 mod scratch;
 mod server;
 mod sessions;
 mod sqlite;
 mod store;
+mod upkeep;

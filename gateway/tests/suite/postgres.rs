@@ -12,8 +12,10 @@ use gateway::store::read::{PostgresReader, StoreReader};
 use gateway::store::{Deposit, PostgresPlace, PostgresStore, Store, StoreError};
 use shared::ids::Stream;
 
+use crate::archive::Archive;
 use crate::contract::{Postgres, Rig};
 use crate::deposits::{NOW, block, rows, site, stream};
+use crate::leaving::{keep, later};
 use crate::scratch::Scratch;
 use crate::server::Server;
 
@@ -272,4 +274,68 @@ fn a_server_that_would_lose_commits_is_refused() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it was opened");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn a_database_from_before_the_archive_is_brought_up_and_its_rows_are_archived_too() {
+    let Some(rig) = Postgres::new() else { return };
+    let (mut store, _) = rig.open();
+    store.transact(&[numbered(stream(1, 1), 0)], &[], NOW).unwrap();
+    drop(store);
+    rig.execute(
+        "DROP TABLE roadstead.kept, roadstead.part;
+         ALTER TABLE roadstead.stream DROP COLUMN archived, DROP COLUMN expired;
+         UPDATE roadstead.meta SET layout = 1",
+    );
+    assert!(matches!(PostgresReader::open(&rig.place()), Err(StoreError::Tables { found: 1, .. })));
+    let (mut store, reader) = rig.both();
+    store.transact(&[numbered(stream(1, 1), 1)], &[], NOW).unwrap();
+    let scratch = Scratch::new();
+    let archive = Archive::in_directory(scratch.path());
+    let mut upkeep = archive.upkeep((store, rig.reader()), keep(None, Some(1), None));
+    let done = upkeep.round(later(2)).unwrap();
+    assert_eq!((done.archived, done.expired), (2 * RECORDS, 2 * RECORDS));
+    assert_eq!(archive.lines().len() as u64, 2 * RECORDS);
+    assert_eq!(rows(&*reader), []);
+}
+
+/// Two gateways keep up one store, while a third takes blocks in: each record is archived once and counted once.
+#[test]
+fn two_gateways_that_archive_at_once_put_each_row_once() {
+    let Some(rig) = Postgres::new() else { return };
+    let scratch = Scratch::new();
+    let archive = Archive::in_directory(scratch.path());
+    let locks = [Scratch::new(), Scratch::new(), Scratch::new()];
+    let open =
+        |at: usize| -> Box<dyn Store> { Box::new(PostgresStore::open(&rig.place(), locks[at].path()).unwrap().0) };
+    let mut upkeeps = [0, 1].map(|at| archive.upkeep((open(at), rig.reader()), keep(None, Some(3), None)));
+    let mut third = open(2);
+    let filled = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for upkeep in &mut upkeeps {
+            let filled = &filled;
+            scope.spawn(move || {
+                loop {
+                    let last = filled.load(Ordering::Relaxed);
+                    upkeep.round(later(9)).unwrap();
+                    if last {
+                        break;
+                    }
+                }
+            });
+        }
+        for number in 0..60 {
+            let now = later(number / 12);
+            third.transact(&[numbered(stream(1, 1), number)], &[], now).unwrap();
+        }
+        filled.store(true, Ordering::Relaxed);
+    });
+    let wanted: Vec<u64> = (1..=60 * RECORDS).collect();
+    let mut archived: Vec<u64> = archive.lines().into_iter().map(|line| line.seq).collect();
+    archived.sort_unstable();
+    assert_eq!(archived, wanted);
+    let reader = rig.reader();
+    let counts = reader.counts(&site()).unwrap();
+    assert_eq!((counts.sum(|of| of.archived), counts.sum(|of| of.expired)), (60 * RECORDS, 60 * RECORDS));
+    assert_eq!(rows(&*reader), []);
 }

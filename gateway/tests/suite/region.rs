@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::config::{GatewayConfig, StoreKind};
+use gateway::config::{GatewayConfig, Retention, StoreKind};
 use gateway::{Gateway, GatewayError};
 use link::endpoint::{self, Listening};
 use link::frames::{FrameReader, encode, write_all_frames};
@@ -82,6 +82,8 @@ impl Files {
             https: None,
             listen_witness: None,
             store: StoreKind::Sqlite,
+            archive: None,
+            retention: Retention::default(),
             data_dir: self.path("data"),
             certificate: self.path("gateway.pem"),
             key: self.path("gateway.key"),

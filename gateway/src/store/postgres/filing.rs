@@ -23,6 +23,7 @@ use super::copy::Rows;
 use super::ids::{Ids, SiteId, StreamId};
 use super::key::KeyBytes;
 use super::session::{Session, get};
+use crate::store::parts::millis;
 use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
 
 /// Bytes of one COPY, about: what is gathered beyond goes in the next.
@@ -184,7 +185,7 @@ impl Filing<'_> {
         let numbers = self.number_blocks(sent)?;
         let (mut blocks, mut records) = (Rows::new(), Rows::new());
         let (mut met, mut losses) = (Vec::new(), Losses::default());
-        for (number, sent) in numbers.into_iter().zip(sent.iter_mut().filter(|sent| sent.has_rows())) {
+        for (number, sent) in numbers.iter().copied().zip(sent.iter_mut().filter(|sent| sent.has_rows())) {
             put_block(&mut blocks, number, sent.block, sent.id, self.now);
             let Ok(settled) = &sent.settled else { continue };
             let place = Place { id: sent.id, stream: &sent.block.stream, block: number };
@@ -212,6 +213,7 @@ impl Filing<'_> {
             self.flush(&mut blocks, &mut records, COPY_BYTES)?;
         }
         self.flush(&mut blocks, &mut records, 0)?;
+        self.keep(&numbers, sent)?;
         self.meet(&met)?;
         self.write_losses(&losses)
     }
@@ -226,6 +228,24 @@ impl Filing<'_> {
                 self.session.copy(sql, &rows.take())?;
             }
         }
+        Ok(())
+    }
+
+    /// Notes the blocks' age, and how many records came with each.
+    fn keep(&mut self, numbers: &[i64], sent: &[Sent<'_>]) -> Result<(), StoreError> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let (mut streams, mut records) = (Vec::new(), Vec::new());
+        for sent in sent.iter().filter(|sent| sent.has_rows()) {
+            streams.push(sent.id);
+            records.push((sent.tally.rows + sent.tally.gaps).cast_signed());
+        }
+        let insert = "INSERT INTO kept (stream, part, received_ms, block, records)
+                      SELECT came.stream, 0, $1, came.block, came.records::integer
+                      FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS came (stream, block, records)";
+        self.session
+            .execute(insert, &[&millis(self.now), &streams, &numbers, &records])?;
         Ok(())
     }
 
@@ -505,9 +525,4 @@ pub(super) fn stream_at(row: &Row, at: usize) -> Result<Stream, StoreError> {
 /// A small number in a column.
 pub(super) fn small(row: &Row, at: usize) -> Result<u8, StoreError> {
     u8::try_from(get::<i16>(row, at)?).map_err(|_| StoreError::Vanished)
-}
-
-/// Wall time as a column; a label, so the end of time is good enough for what lies beyond it.
-fn millis(at: WallMillis) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
 }

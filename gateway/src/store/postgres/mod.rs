@@ -19,6 +19,7 @@ mod ids;
 mod key;
 mod names;
 pub mod own;
+mod parts;
 mod place;
 mod read;
 mod schema;
@@ -40,6 +41,7 @@ use self::ids::Ids;
 pub use self::place::PostgresPlace;
 pub use self::read::PostgresReader;
 use self::session::{Session, get};
+use super::parts::{Expired, Expiry, Part, millis};
 use super::{Deposit, Happening, Store, StoreError, lock};
 
 /// A server that is away is waited for so long within a transaction; sessions of boards stay meanwhile. Then the transaction
@@ -190,6 +192,32 @@ impl PostgresStore {
         Ok(stored)
     }
 
+    /// A transaction that may be made again however the one before has ended: its doing finds out by itself what was done. One that
+    /// meets another gateway's is made again.
+    fn within<A>(&mut self, act: impl Fn(&mut Session) -> Result<A, StoreError>) -> Result<A, StoreError> {
+        let deadline = Instant::now() + AWAY_MAX;
+        let mut conflicts = 0;
+        loop {
+            let session = self.session(deadline)?;
+            // One at a time of all gateways: none plans what another one does, and none waits for another's locks crosswise.
+            let done = session
+                .batch("BEGIN; SELECT 1 FROM meta FOR UPDATE")
+                .and_then(|()| act(session))
+                .and_then(|done| session.batch("COMMIT").map(|()| done));
+            let error = match done {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            if session.batch("ROLLBACK").is_err() {
+                self.session = None;
+            }
+            match &error {
+                StoreError::Postgres { fault: Fault::Conflict, .. } if conflicts < CONFLICTS_MAX => conflicts += 1,
+                _ => return Err(error),
+            }
+        }
+    }
+
     fn commit(&mut self) -> Result<(), StoreError> {
         let session = self.session.as_mut().ok_or(StoreError::Vanished)?;
         session.batch("COMMIT")
@@ -241,6 +269,18 @@ impl Store for PostgresStore {
             }
         }
     }
+
+    fn plan(&mut self, site: &Name, before: WallMillis) -> Result<Option<Part>, StoreError> {
+        self.within(|session| parts::plan(session, site, before))
+    }
+
+    fn archived(&mut self, part: &Part, bytes: u64, now: WallMillis) -> Result<bool, StoreError> {
+        self.within(|session| parts::archived(session, part, bytes, now))
+    }
+
+    fn expire(&mut self, expiry: &Expiry<'_>) -> Result<Expired, StoreError> {
+        self.within(|session| parts::expire(session, expiry))
+    }
 }
 
 fn load(session: &mut Session, site: &Name, streams: &[Stream]) -> Result<Vec<(Stream, RangeSet)>, StoreError> {
@@ -273,8 +313,4 @@ fn load(session: &mut Session, site: &Name, streams: &[Stream]) -> Result<Vec<(S
         }
     }
     Ok(loaded)
-}
-
-fn millis(at: WallMillis) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
 }

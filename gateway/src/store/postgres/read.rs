@@ -9,16 +9,19 @@ use shared::ids::{Class, Name, Stream};
 use shared::ranges::RangeSet;
 use shared::record::{GapReason, Kind};
 use shared::region::ledger::FilingKey;
+use shared::time::WallMillis;
 
 use super::fault::failed;
 use super::filing::{range_at, small, stream_at};
 use super::key::KeyBytes;
 use super::names::of_text;
+use super::parts;
 use super::place::PostgresPlace;
 use super::schema;
 use super::session::{Session, Values, get};
 use crate::store::StoreError;
 use crate::store::counts::{self, Counted, SiteCounts};
+use crate::store::parts::{Due, Part};
 use crate::store::read::{Cursor, Looked, Row, Shed, StoreReader, StoredEvent};
 
 /// The columns of a row, as [`row_of`] reads them.
@@ -189,6 +192,31 @@ impl StoreReader for PostgresReader {
         })
     }
 
+    fn unarchived(&self, before: WallMillis) -> Result<Option<String>, StoreError> {
+        self.read(|session| parts::unarchived(session, before))
+    }
+
+    fn waiting(&self) -> Result<Option<Part>, StoreError> {
+        self.read(parts::waiting)
+    }
+
+    fn part_rows(&self, part: &Part, each: &mut dyn FnMut(Row<'_>, i64)) -> Result<Option<u64>, StoreError> {
+        self.read(|session| {
+            let Some(blocks) = parts::blocks(session, part)? else { return Ok(None) };
+            let select = rows!("WHERE r.stream = $1 AND r.seq BETWEEN $2 AND $3 AND r.block = $4 ORDER BY r.seq");
+            let mut count = 0;
+            for block in &blocks {
+                let values: Values<'_> = &[&block.stream_id, &block.first, &block.last, &block.id];
+                count += pass(session, block.stream, select, values, &mut |row| each(row, block.received_ms))?;
+            }
+            Ok(Some(count))
+        })
+    }
+
+    fn due(&self, class: Class, before: WallMillis, archived: bool) -> Result<Vec<Due>, StoreError> {
+        self.read(|session| parts::due(session, class, before, archived))
+    }
+
     fn newest(&self, site: &Name, class: Class, limit: u32, each: &mut dyn FnMut(Row<'_>)) -> Result<(), StoreError> {
         let newest = rows!("WHERE r.stream = $1 ORDER BY r.seq DESC LIMIT $2");
         self.read(|session| {
@@ -232,12 +260,18 @@ fn pass(
 
 /// Streams of `site` with their numbers and counts, in order of board, epoch and class.
 fn streams_of(session: &mut Session, site: &Name) -> Result<Vec<(i32, Stream, Counted)>, StoreError> {
-    let select = "SELECT s.board, s.boot, s.nonce, s.class, s.id, s.rows, s.duplicates, s.gaps
+    let select = "SELECT s.board, s.boot, s.nonce, s.class, s.id, s.rows, s.duplicates, s.gaps, s.archived, s.expired
                   FROM stream s JOIN site ON site.id = s.site
                   WHERE site.name = $1 ORDER BY s.board, s.boot, s.nonce, s.class";
     let of_row = |row: &Line| {
         let figure = |at| get::<i64>(row, at).map(i64::cast_unsigned);
-        let counted = Counted { rows: figure(5)?, duplicates: figure(6)?, gaps: figure(7)? };
+        let counted = Counted {
+            rows: figure(5)?,
+            duplicates: figure(6)?,
+            gaps: figure(7)?,
+            archived: figure(8)?,
+            expired: figure(9)?,
+        };
         Ok((get(row, 4)?, stream_at(row, 0)?, counted))
     };
     session.query(select, &[&site.as_str()])?.iter().map(of_row).collect()

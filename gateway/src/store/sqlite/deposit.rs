@@ -14,6 +14,7 @@ use shared::time::WallMillis;
 use shared::wire::uplink::Block;
 
 use super::ids::{Ids, SiteId, StreamId};
+use crate::store::parts::millis;
 use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
 
 /// The filing of one transaction.
@@ -86,6 +87,7 @@ impl<'t> Filing<'t> {
             let block_id = self.insert_block(id, block)?;
             let place = Place { site, id, stream: &block.stream, block: block_id };
             self.readings(&place, &settled, &mut tally)?;
+            self.keep(&place, tally.rows + tally.gaps)?;
             self.cover(id, settled.range)?;
             self.sql
                 .prepare_cached(
@@ -119,6 +121,14 @@ impl<'t> Filing<'t> {
                 millis(self.now)
             ])?;
         Ok(inserted)
+    }
+
+    /// Notes the block's age, and how many `records` came with it.
+    fn keep(&self, place: &Place<'_>, records: u64) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("INSERT INTO kept (stream, part, received_ms, block, records) VALUES (?1, 0, ?2, ?3, ?4)")?
+            .execute(params![place.id, millis(self.now), place.block, records.cast_signed()])?;
+        Ok(())
     }
 
     fn readings(&mut self, place: &Place<'_>, settled: &Settled, tally: &mut Tally) -> Result<(), StoreError> {
@@ -308,9 +318,4 @@ pub(super) fn stream_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Stream> {
         .ok_or(rusqlite::Error::IntegralValueOutOfRange(at + 3, i64::from(class)))?;
     let epoch = Epoch { boot: row.get(at + 1)?, nonce: nonce.cast_unsigned() };
     Ok(Stream { origin: Origin { board, epoch }, class: *class })
-}
-
-/// Wall time as a column; a label, so the end of time is good enough for what lies beyond it.
-pub(super) fn millis(at: WallMillis) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
 }

@@ -8,6 +8,7 @@
 mod deposit;
 mod ids;
 mod look;
+mod parts;
 mod read;
 pub(super) mod schema;
 
@@ -21,6 +22,7 @@ use shared::ranges::RangeSet;
 use shared::time::WallMillis;
 
 pub use self::read::SqliteReader;
+use super::parts::{Expired, Expiry, Part};
 use super::{Deposit, Happening, Store, StoreError, lock};
 
 /// Name of the store's file in the data directory.
@@ -68,6 +70,13 @@ impl SqliteStore {
         transaction.commit()?;
         Ok(stored)
     }
+
+    fn within<A>(&mut self, act: impl FnOnce(&Connection) -> Result<A, StoreError>) -> Result<A, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = act(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
 }
 
 impl Store for SqliteStore {
@@ -93,5 +102,17 @@ impl Store for SqliteStore {
             }
         }
         Ok(loaded)
+    }
+
+    fn plan(&mut self, site: &Name, before: WallMillis) -> Result<Option<Part>, StoreError> {
+        self.within(|sql| parts::plan(sql, site, before))
+    }
+
+    fn archived(&mut self, part: &Part, bytes: u64, now: WallMillis) -> Result<bool, StoreError> {
+        self.within(|sql| parts::archived(sql, part, bytes, now))
+    }
+
+    fn expire(&mut self, expiry: &Expiry<'_>) -> Result<Expired, StoreError> {
+        self.within(|sql| parts::expire(sql, expiry))
     }
 }

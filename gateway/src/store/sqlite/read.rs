@@ -8,12 +8,14 @@ use shared::ids::{Class, Name, Stream};
 use shared::ranges::RangeSet;
 use shared::record::{GapReason, Kind};
 use shared::region::ledger::FilingKey;
+use shared::time::WallMillis;
 
 use super::deposit::{range_at, stream_at};
 use super::ids::SiteId;
-use super::{FILE, deposit, schema};
+use super::{FILE, deposit, parts, schema};
 use crate::store::StoreError;
 use crate::store::counts::{self, Counted, SiteCounts, StreamCounts};
+use crate::store::parts::{Due, Part};
 use crate::store::read::{Cursor, Looked, Row, Shed, StoreReader, StoredEvent};
 
 /// The store in a file, open for reading.
@@ -129,6 +131,7 @@ impl StoreReader for SqliteReader {
         let streams = streams.into_iter().map(|(id, stream)| count(&self.sql, id, stream));
         Ok(SiteCounts { streams: streams.collect::<Result<_, _>>()? })
     }
+
     fn look(
         &self,
         site: &Name,
@@ -147,6 +150,23 @@ impl StoreReader for SqliteReader {
             self.look_into(&arrived, after, limit, &mut looked, each)?;
         }
         Ok(looked)
+    }
+
+    fn unarchived(&self, before: WallMillis) -> Result<Option<String>, StoreError> {
+        parts::unarchived(&self.sql, before)
+    }
+
+    fn waiting(&self) -> Result<Option<Part>, StoreError> {
+        parts::waiting(&self.sql)
+    }
+
+    fn part_rows(&self, part: &Part, each: &mut dyn FnMut(Row<'_>, i64)) -> Result<Option<u64>, StoreError> {
+        let _reading = self.sql.unchecked_transaction()?;
+        parts::rows(&self.sql, part, each)
+    }
+
+    fn due(&self, class: Class, before: WallMillis, archived: bool) -> Result<Vec<Due>, StoreError> {
+        parts::due(&self.sql, class, before, archived)
     }
 
     fn newest(&self, site: &Name, class: Class, limit: u32, each: &mut dyn FnMut(Row<'_>)) -> Result<(), StoreError> {
@@ -168,10 +188,16 @@ impl StoreReader for SqliteReader {
 
 fn count(sql: &Connection, id: i64, stream: Stream) -> Result<StreamCounts, StoreError> {
     let counted = sql
-        .prepare_cached("SELECT rows, duplicates, gaps FROM stream WHERE id = ?1")?
+        .prepare_cached("SELECT rows, duplicates, gaps, archived, expired FROM stream WHERE id = ?1")?
         .query_row([id], |row| {
             let figure = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
-            Ok(Counted { rows: figure(0)?, duplicates: figure(1)?, gaps: figure(2)? })
+            Ok(Counted {
+                rows: figure(0)?,
+                duplicates: figure(1)?,
+                gaps: figure(2)?,
+                archived: figure(3)?,
+                expired: figure(4)?,
+            })
         })?;
     Ok(counts::reckon(stream, counted, &deposit::coverage(sql, id)?, &declared_lost(sql, id)?))
 }

@@ -3,9 +3,10 @@
 //! ```text
 //! site 1──* stream 1──* coverage     what is stored, as ranges
 //!                  1──* block        as it came: the unit of storage and of archives
+//!                  1──* kept         a block's age, and in which part of the archive it is
 //!                  1──* record       rows for queries, by (stream, seq); unique by (publisher, key_kind, key)
 //!                  1──* shed         ranges that a gap record declared lost
-//! site 1──* publisher, event         topic, meta
+//! site 1──* publisher, event, part   topic, meta
 //! ```
 //!
 //! Numbers that are unsigned 64-bit elsewhere (nonce, fence) are kept as the same 64 bits, signed.
@@ -21,11 +22,13 @@ use shared::ids::{Name, Term};
 use crate::store::StoreError;
 
 /// Layout that this build writes, in `user_version`.
-pub(in crate::store) const VERSION: i64 = 1;
+pub(in crate::store) const VERSION: i64 = 2;
+/// The layout before, which is brought up to this one when the file is opened for writing: it lacks [`ARCHIVE`].
+const WITHOUT_ARCHIVE: i64 = 1;
 /// Marks the file as ours, in `application_id`: "RdSd".
 const APPLICATION: i64 = 0x5264_5364;
 /// Prepared statements kept: all that the store uses.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 96;
 /// How long a statement waits for a lock: only a checkpoint against a long reader ever does.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -63,6 +66,27 @@ CREATE TABLE event (
   id INTEGER PRIMARY KEY, site INTEGER, at_ms INTEGER NOT NULL, name TEXT NOT NULL, detail TEXT NOT NULL) STRICT;
 ";
 
+/// What layout 2 has more than layout 1: counts of what was archived and of what has expired, each block's age, and parts.
+const ARCHIVE: &str = "
+ALTER TABLE stream ADD COLUMN archived INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE stream ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE kept (
+  stream INTEGER NOT NULL, part INTEGER NOT NULL, received_ms INTEGER NOT NULL, block INTEGER NOT NULL,
+  records INTEGER NOT NULL, PRIMARY KEY (stream, part, received_ms, block)) STRICT, WITHOUT ROWID;
+CREATE TABLE part (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, site INTEGER NOT NULL, day_ms INTEGER NOT NULL, name TEXT NOT NULL,
+  records INTEGER NOT NULL, bytes INTEGER, stored_ms INTEGER) STRICT;
+CREATE INDEX part_waiting ON part (id) WHERE stored_ms IS NULL;
+";
+/// The ages of the blocks that a file of layout 1 has: none is archived.
+const AGES: &str = "
+INSERT INTO kept (stream, part, received_ms, block, records)
+  SELECT b.stream, 0, b.received_ms, b.id,
+         (SELECT count(*) FROM record r
+          WHERE r.stream = b.stream AND r.seq BETWEEN b.first AND b.first + b.count - 1 AND r.block = b.id)
+  FROM block b;
+";
+
 /// Opens the file for writing, making it where it does not exist.
 pub(in crate::store) fn open(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path)?;
@@ -93,23 +117,31 @@ pub(in crate::store) fn open(path: &Path) -> Result<Connection, StoreError> {
 
 /// Opens the file for reading alone; a gateway may be writing it meanwhile.
 pub(in crate::store) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
+    match open_any_to_read(path)? {
+        (connection, VERSION) => Ok(connection),
+        (_, found) => Err(StoreError::Layout { path: path.to_owned(), found }),
+    }
+}
+
+/// The same of a file that may have the layout before, too; with its layout.
+pub(in crate::store) fn open_any_to_read(path: &Path) -> Result<(Connection, i64), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "trusted_schema", false)?;
     let found = pragma(&connection, "user_version")?;
-    if found != VERSION || pragma(&connection, "application_id")? != APPLICATION {
+    if !(WITHOUT_ARCHIVE..=VERSION).contains(&found) || pragma(&connection, "application_id")? != APPLICATION {
         return Err(StoreError::Layout { path: path.to_owned(), found });
     }
-    Ok(connection)
+    Ok((connection, found))
 }
 
 fn pragma(connection: &Connection, name: &str) -> Result<i64, StoreError> {
     Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
 }
 
-/// All tables or none: a gateway that is killed here begins again.
+/// All tables or none, also of those that an older file lacks: a gateway that is killed here begins again.
 fn lay_out(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = pragma(&transaction, "user_version")?;
@@ -118,10 +150,16 @@ fn lay_out(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if found == VERSION && is_ours {
         return Ok(());
     }
-    if found != 0 || tables != 0 {
+    if found == WITHOUT_ARCHIVE && is_ours {
+        tracing::info!(file = %path.display(), "bringing the store up to this version: each block is looked at once");
+        transaction.execute_batch(ARCHIVE)?;
+        transaction.execute_batch(AGES)?;
+    } else if found == 0 && tables == 0 {
+        transaction.execute_batch(LAYOUT)?;
+        transaction.execute_batch(ARCHIVE)?;
+    } else {
         return Err(StoreError::Layout { path: path.to_owned(), found });
     }
-    transaction.execute_batch(LAYOUT)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;

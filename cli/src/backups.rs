@@ -174,7 +174,14 @@ fn failed(what: &str, error: BackupError) -> Failure {
     let remedy = match &error {
         BackupError::Store(StoreError::Locked { .. }) => Some("stop the gateway first"),
         BackupError::Damaged { .. } => Some("`roadstead backup verify` says which backups are whole"),
-        BackupError::File { .. } | BackupError::Busy { .. } | BackupError::Store(_) => None,
+        BackupError::File { .. }
+        | BackupError::Object { .. }
+        | BackupError::Busy { .. }
+        | BackupError::WrongKey { .. }
+        | BackupError::NoRoom { .. }
+        | BackupError::TooMany { .. }
+        | BackupError::Key(_)
+        | BackupError::Store(_) => None,
     };
     let failure = Failure::new(what).because(error);
     match remedy {

@@ -21,3 +21,4 @@ mod server;
 mod sessions;
 mod sqlite;
 mod store;
+mod vault;

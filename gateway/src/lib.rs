@@ -16,6 +16,7 @@ mod api;
 pub mod config;
 mod dashboard;
 mod metrics;
+pub mod objects;
 mod owner;
 mod picture;
 mod reckon;

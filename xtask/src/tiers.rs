@@ -58,6 +58,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: postgres,
     },
     Tier {
+        name: "s3",
+        about: "objects and the archive in a real S3 server, killed half-way; read by DuckDB",
+        run: s3,
+    },
+    Tier {
         name: "monitoring",
         about: "alert rules and dashboards: promtool, and a live site that tells every name",
         run: monitoring,
@@ -107,6 +112,8 @@ const MONITORING: &str = "monitoring::";
 const BROWSER: &str = "browser::";
 /// Tests that need a PostgreSQL server: of the store by itself, and of a whole gateway.
 const POSTGRES: &str = "postgres::";
+/// Tests that need an S3 server.
+const S3: &str = "s3::";
 /// Tests of the front door with publishers that others wrote; they have a tier of their own too.
 const CLIENTS: &str = "front_door::tests::clients";
 /// A stalled download of the advisory database is given up after so long.
@@ -181,14 +188,16 @@ fn tidy(workshop: &Workshop) -> Done {
 fn unit(workshop: &Workshop) -> Done {
     tools::c_compiler(workshop)?;
     if workshop.which("cargo-nextest").is_some() {
-        let but_others =
-            format!("not (binary(/^({})$/) | test({CLIENTS}) | (binary(suite) & test({POSTGRES})))", SUITES.join("|"));
+        let but_others = format!(
+            "not (binary(/^({})$/) | test({CLIENTS}) | (binary(suite) & (test({POSTGRES}) | test({S3}))))",
+            SUITES.join("|")
+        );
         Step::new("cargo nextest run --locked --workspace -E")
             .args([but_others])
             .run(workshop)?;
     } else {
         Step::new("cargo test --locked --workspace --lib --bins --test suite -- --skip")
-            .args([CLIENTS, "--skip", POSTGRES])
+            .args([CLIENTS, "--skip", POSTGRES, "--skip", S3])
             .run(workshop)?;
     }
     nothing_left_out(Step::new("cargo test --locked --workspace --doc").run(workshop))
@@ -266,6 +275,24 @@ fn postgres(workshop: &Workshop) -> Done {
     part(workshop, "suite", &[POSTGRES], &settings)?;
     part(workshop, "process", &[POSTGRES], &settings)?;
     Ok(Vec::new())
+}
+
+/// A machine without a server says so in the summary.
+fn s3(workshop: &Workshop) -> Done {
+    let (program, reader) = match tools::s3(workshop) {
+        Ok(found) => found,
+        Err(Stop::Lacking { what, remedy }) => {
+            let note = format!("NO S3 SERVER WAS TRIED: {what}; to mend it: {remedy}");
+            println!("{note}");
+            return Ok(vec![note]);
+        }
+        Err(stop) => return Err(stop),
+    };
+    let settings = [
+        ("ROADSTEAD_S3", program.to_string_lossy().into_owned()),
+        ("ROADSTEAD_DUCKDB", reader.to_string_lossy().into_owned()),
+    ];
+    nothing_left_out(part(workshop, "suite", &[S3], &settings))
 }
 
 /// Without promtool the names are held against a live site all the same, and the summary says what was not checked.

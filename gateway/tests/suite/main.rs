@@ -8,6 +8,7 @@
 mod access;
 mod backups;
 mod browser;
+mod bucket;
 mod contract;
 mod deposits;
 mod filing;
@@ -16,6 +17,7 @@ mod killed;
 mod pages;
 mod postgres;
 mod region;
+mod s3;
 mod scratch;
 mod server;
 mod sessions;

@@ -13,9 +13,10 @@
 //! |---|---|
 //! | `vault` | backups in pieces: encrypted, each written once |
 //! | `contents`, `seal`, `key` | what such a backup holds, as bytes; how it is sealed; with what |
-//! | `place`, `crew` | where a vault is; who carries pieces there |
+//! | `place`, `bucket`, `crew` | where a vault is: a directory, a bucket; who carries pieces there |
 //! | `scratch` | copies of databases, and their looks |
 
+mod bucket;
 mod contents;
 mod crew;
 mod key;
@@ -34,6 +35,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+pub use self::bucket::Bucket;
 pub use self::key::{BackupKey, KeyError};
 use self::place::PART;
 pub use self::place::{Folder, Hold, Place};

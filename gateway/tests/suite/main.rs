@@ -24,3 +24,4 @@ mod sessions;
 mod sqlite;
 mod store;
 mod vault;
+mod vault_s3;

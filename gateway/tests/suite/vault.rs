@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use gateway::store::backup::{
-    Backup, BackupError, BackupKey, Beside, Folder, Hold, PIECE_BYTES, Place, Source, Swept, Taken, Taking, Vault, is_vault,
+    Backup, BackupError, BackupKey, Beside, Folder, Hold, PIECE_BYTES, Place, Source, Swept, Taken, Taking, Vault,
+    is_vault,
 };
 use gateway::store::read::SqliteReader;
 use gateway::store::{FILE, SqliteStore, StoreError};
@@ -60,7 +61,9 @@ impl Region {
     /// Rows of the store that a backup gives back.
     fn restored(&self, backup: &Backup) -> usize {
         let fresh = Scratch::new();
-        Vault::new(&self.place(), &self.key).restore(fresh.path(), backup, "before").unwrap();
+        Vault::new(&self.place(), &self.key)
+            .restore(fresh.path(), backup, "before")
+            .unwrap();
         stored(fresh.path())
     }
 
@@ -77,7 +80,9 @@ impl Region {
     /// Every file of the vault below `under`.
     fn objects(&self, under: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        self.place().list(under, &mut |name| found.push(self.folder.path().join(name))).unwrap();
+        self.place()
+            .list(under, &mut |name| found.push(self.folder.path().join(name)))
+            .unwrap();
         found.sort();
         found
     }
@@ -100,7 +105,10 @@ fn bulky(first: u64, count: u64) -> shared::wire::uplink::Block {
                 .collect()
         })
         .collect();
-    let readings: Vec<_> = (first..).zip(&payloads).map(|(seq, payload)| reading(counted(seq), payload)).collect();
+    let readings: Vec<_> = (first..)
+        .zip(&payloads)
+        .map(|(seq, payload)| reading(counted(seq), payload))
+        .collect();
     block_of(stream(1, 1), first, &readings)
 }
 
@@ -170,7 +178,9 @@ fn another_key_is_refused_and_nothing_is_touched() {
     let vault = Vault::new(&place, &other);
     let before = region.objects("");
     let is_refused = |error: &BackupError| {
-        let BackupError::WrongKey { wanted, given, .. } = error else { panic!("{error:?}") };
+        let BackupError::WrongKey { wanted, given, .. } = error else {
+            panic!("{error:?}")
+        };
         assert_eq!((wanted, given), (&region.key.name(), &other.name()));
     };
     is_refused(&vault.check_head().unwrap_err());
@@ -253,7 +263,13 @@ fn pieces_and_backups_in_each_others_places_are_found() {
         fs::write(b, in_a).unwrap();
     };
     swap(&pieces[0], &pieces[1]);
-    let found = vault.list().unwrap().whole.iter().filter(|backup| vault.verify(backup, region.data.path()).is_err()).count();
+    let found = vault
+        .list()
+        .unwrap()
+        .whole
+        .iter()
+        .filter(|backup| vault.verify(backup, region.data.path()).is_err())
+        .count();
     assert!(found >= 1);
     swap(&pieces[0], &pieces[1]);
     let backups = region.objects("backups");
@@ -310,7 +326,12 @@ struct Dying {
 
 impl Dying {
     fn after(region: &Region, changes: i64, is_half: bool) -> Self {
-        Self { place: region.place(), left: AtomicI64::new(changes), is_half, is_dead: AtomicBool::new(false) }
+        Self {
+            place: region.place(),
+            left: AtomicI64::new(changes),
+            is_half,
+            is_dead: AtomicBool::new(false),
+        }
     }
 
     fn step(&self) -> io::Result<()> {
@@ -321,7 +342,11 @@ impl Dying {
     }
 
     fn look(&self) -> io::Result<()> {
-        if self.is_dead.load(Ordering::SeqCst) { Err(io::Error::other("killed")) } else { Ok(()) }
+        if self.is_dead.load(Ordering::SeqCst) {
+            Err(io::Error::other("killed"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -468,7 +493,10 @@ fn what_is_beside_the_store_comes_back_where_nothing_is() {
     drop(store);
     let accounts = region.data.path().join("accounts");
     let sql = rusqlite::Connection::open(&accounts).unwrap();
-    sql.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE account (name TEXT); INSERT INTO account VALUES ('ada')").unwrap();
+    sql.execute_batch(
+        "PRAGMA journal_mode = wal; CREATE TABLE account (name TEXT); INSERT INTO account VALUES ('ada')",
+    )
+    .unwrap();
     let log = region.data.path().join("log");
     fs::write(&log, b"line 1\nline 2\nbeing wri").unwrap();
     let beside = |name: &str, source| Beside { name: name.to_owned(), source };
@@ -511,4 +539,57 @@ fn what_is_beside_the_store_comes_back_where_nothing_is() {
     let leads_away = Taking { beside: vec![beside("../up", Source::Bytes(vec![1]))], ..region.taking("two", 2000) };
     assert!(vault.take(leads_away).is_err());
     assert_eq!(region.list(), [taken]);
+}
+
+const FIXTURE: &str = "tests/fixtures/vault-1";
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let into = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy_dir(&path, &into),
+            false => assert!(fs::copy(&path, &into).is_ok()),
+        }
+    }
+}
+
+/// As the first version of vaults wrote it.
+#[test]
+fn a_vault_of_old_is_listed_verified_and_put_back() {
+    let (kept, dir) = (Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE), Scratch::new());
+    copy_dir(&kept, dir.path());
+    // A repository keeps no modes.
+    let key = BackupKey::read_guarded(&dir.path().join("backup.key")).unwrap();
+    let place = Folder::new(dir.path());
+    let vault = Vault::new(&place, &key);
+    vault.check_head().unwrap();
+    let found = vault.list().unwrap();
+    let [old] = &found.whole[..] else { panic!("{found:?}") };
+    assert_eq!(
+        (old.name.as_str(), old.manifest.taken_ms, old.manifest.records),
+        ("20260301T080000000Z", 1_772_352_000_000, 40)
+    );
+    vault.verify(old, dir.path()).unwrap();
+    let fresh = Scratch::new();
+    let restored = vault.restore(fresh.path(), old, "before").unwrap();
+    assert_eq!((stored(fresh.path()), restored.beside), (40, vec!["audit".to_owned()]));
+}
+
+/// Writes the fixture anew: for a form that changed on purpose alone, beside the old one.
+#[test]
+#[ignore = "writes what another test reads"]
+fn keep_a_vault() {
+    let (region, _store) = Region::filled(40);
+    let head = Beside { name: "audit/head".to_owned(), source: Source::Bytes(b"1 head\n".to_vec()) };
+    let taking = Taking {
+        beside: vec![head],
+        piece_bytes: 64 * 1024,
+        ..region.taking("20260301T080000000Z", 1_772_352_000_000)
+    };
+    Vault::new(&region.place(), &region.key).take(taking).unwrap();
+    fs::remove_file(region.folder.path().join("lock")).unwrap();
+    fs::write(region.folder.path().join("backup.key"), region.key.to_text()).unwrap();
+    copy_dir(region.folder.path(), &Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE));
 }

@@ -142,7 +142,9 @@ impl Contents {
         let mut file = Kept { name: name.to_owned(), bytes: rest.u64()?, lists: Vec::new() };
         let lists = self.pieces(&file).div_ceil(self.list_names());
         // Taken before anything is allocated for it.
-        let length = usize::try_from(lists).ok().and_then(|lists| lists.checked_mul(PIECE_NAME_BYTES));
+        let length = usize::try_from(lists)
+            .ok()
+            .and_then(|lists| lists.checked_mul(PIECE_NAME_BYTES));
         let names = rest.take(length.ok_or(BadContents::Short)?)?;
         file.lists = names_in(names);
         Ok(file)
@@ -151,12 +153,18 @@ impl Contents {
 
 /// The names of pieces that stand in `bytes`.
 pub(super) fn names_in(bytes: &[u8]) -> Vec<PieceName> {
-    bytes.as_chunks::<PIECE_NAME_BYTES>().0.iter().map(|name| PieceName(*name)).collect()
+    bytes
+        .as_chunks::<PIECE_NAME_BYTES>()
+        .0
+        .iter()
+        .map(|name| PieceName(*name))
+        .collect()
 }
 
 /// Whether it is a relative path that leads nowhere above, without what a terminal or a shell would stumble over.
 pub(super) fn is_name(name: &str) -> bool {
-    let is_part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(|c: char| c.is_control() || c == '\\');
+    let is_part =
+        |part: &str| !matches!(part, "" | "." | "..") && !part.contains(|c: char| c.is_control() || c == '\\');
     name.len() <= NAME_BYTES_MAX && name.split('/').all(is_part)
 }
 

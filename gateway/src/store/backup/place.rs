@@ -107,7 +107,11 @@ impl Place for Folder {
         // One byte more than allowed, so that a longer one is seen to be one.
         let mut bytes = Vec::new();
         file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
-        if bytes.len() > bytes_max { Err(too_long()) } else { Ok(Some(bytes)) }
+        if bytes.len() > bytes_max {
+            Err(too_long())
+        } else {
+            Ok(Some(bytes))
+        }
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -97,9 +97,15 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, BackupError> {
 }
 
 fn has_room(dir: &Path, bytes: u64) -> Result<(), BackupError> {
-    let about = rustix::fs::statvfs(dir).map_err(io::Error::from).map_err(cannot("look at", dir))?;
+    let about = rustix::fs::statvfs(dir)
+        .map_err(io::Error::from)
+        .map_err(cannot("look at", dir))?;
     let (free, needed) = (about.f_bavail.saturating_mul(about.f_frsize), bytes.saturating_add(SPARED));
-    if free < needed { Err(BackupError::NoRoom { path: dir.to_owned(), free, needed }) } else { Ok(()) }
+    if free < needed {
+        Err(BackupError::NoRoom { path: dir.to_owned(), free, needed })
+    } else {
+        Ok(())
+    }
 }
 
 /// A name that nothing has. What a process left that was killed within the moment in which it had one goes: it is empty.

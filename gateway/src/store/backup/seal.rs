@@ -184,7 +184,13 @@ impl Sealer {
 
     /// Opens what was sealed as the object of this kind and name; a content of more than `bytes_max` is refused before it is
     /// unpacked.
-    pub(super) fn open(&self, kind: Kind, name: &[u8], mut sealed: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Unsealed> {
+    pub(super) fn open(
+        &self,
+        kind: Kind,
+        name: &[u8],
+        mut sealed: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, Unsealed> {
         match sealed.first() {
             Some(&VERSION) => {}
             Some(&other) => return Err(Unsealed::Version(other)),
@@ -202,7 +208,11 @@ impl Sealer {
     /// Opens a piece, whose content is what its name says.
     pub(super) fn open_piece(&self, name: PieceName, sealed: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Unsealed> {
         let content = self.open(Kind::Piece, &name.0, sealed, bytes_max)?;
-        if self.name(&content) == name { Ok(content) } else { Err(Unsealed::Misnamed) }
+        if self.name(&content) == name {
+            Ok(content)
+        } else {
+            Err(Unsealed::Misnamed)
+        }
     }
 
     fn key(&self, kind: Kind, name: &[u8]) -> LessSafeKey {

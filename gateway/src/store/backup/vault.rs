@@ -89,7 +89,9 @@ impl<'a> Vault<'a> {
                 Err(other) => return Err(other),
             }
         }
-        found.whole.sort_by_key(|backup| (backup.manifest.taken_ms, backup.name.clone()));
+        found
+            .whole
+            .sort_by_key(|backup| (backup.manifest.taken_ms, backup.name.clone()));
         Ok(found)
     }
 

@@ -10,7 +10,9 @@ use super::super::crew::crew;
 use super::super::place::remove;
 use super::super::scratch::Scratch;
 use super::super::seal::PieceName;
-use super::super::{Backup, BackupError, cannot, check, check_open, coming_store, give_owner_like, holds, put_in_place, sync_dir};
+use super::super::{
+    Backup, BackupError, cannot, check, check_open, coming_store, give_owner_like, holds, put_in_place, sync_dir,
+};
 use super::{STORE, Vault, described, find, object_of};
 use crate::store::lock;
 
@@ -59,9 +61,9 @@ impl Vault<'_> {
         let contents = self.contents_of(backup)?;
         let file = find(&contents, STORE).ok_or_else(|| self.damaged(&backup.name, "no store is in it"))?;
         let coming = coming_store(store);
-        let came = self.bring(&contents, file, &coming).and_then(|()| {
-            holds(&coming, check(&coming)?, &backup.manifest)
-        });
+        let came = self
+            .bring(&contents, file, &coming)
+            .and_then(|()| holds(&coming, check(&coming)?, &backup.manifest));
         if came.is_err() {
             remove(&coming).map_err(cannot("remove", &coming))?;
         }
@@ -74,7 +76,11 @@ impl Vault<'_> {
     /// The accounts, if there are none, and the audit log, if there is none.
     fn bring_beside(&self, contents: &Contents, store: &Path, restored: &mut Restored) -> Result<(), BackupError> {
         let root_of = |name: &str| name.split('/').next().unwrap_or_default().to_owned();
-        let has: Vec<String> = RESTORED.iter().filter(|root| has_any(&store.join(root))).map(|root| (*root).to_owned()).collect();
+        let has: Vec<String> = RESTORED
+            .iter()
+            .filter(|root| has_any(&store.join(root)))
+            .map(|root| (*root).to_owned())
+            .collect();
         for file in &contents.files {
             let root = root_of(&file.name);
             if !RESTORED.contains(&root.as_str()) {
@@ -148,7 +154,10 @@ impl Vault<'_> {
         let fetch = |job: Job| {
             let content = self.piece(job.name, job.bytes)?;
             if content.len() != job.bytes {
-                return Err(self.damaged(&object_of(job.name), format_args!("{} bytes, where {} belong", content.len(), job.bytes)));
+                return Err(self.damaged(
+                    &object_of(job.name),
+                    format_args!("{} bytes, where {} belong", content.len(), job.bytes),
+                ));
             }
             into.write_all_at(&content, job.at).map_err(cannot("write", shown))
         };
@@ -168,7 +177,11 @@ impl Vault<'_> {
                     }
                 }
             }
-            if at == kept.bytes { Ok(()) } else { Err(self.damaged(&kept.name, "pieces of it are in no list")) }
+            if at == kept.bytes {
+                Ok(())
+            } else {
+                Err(self.damaged(&kept.name, "pieces of it are in no list"))
+            }
         })
     }
 

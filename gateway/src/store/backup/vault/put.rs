@@ -12,10 +12,10 @@ use super::super::contents::{BadContents, CONTENTS_BYTES_MAX, Contents, FILES_MA
 use super::super::crew::{Hands, crew};
 use super::super::scratch::{self, Scratch};
 use super::super::seal::{Head, Kind, PieceName};
-use crate::store::sqlite::FILE;
-use crate::store::sqlite::schema::{VERSION, open_to_read};
 use super::super::{Backup, BackupError, cannot, check_open};
 use super::{BACKUPS, HEAD, STORE, Vault, described, failed, object_of};
+use crate::store::sqlite::FILE;
+use crate::store::sqlite::schema::{VERSION, open_to_read};
 
 /// What is to be taken.
 #[derive(Debug)]
@@ -145,7 +145,11 @@ impl Vault<'_> {
     /// Only what can be read again counts.
     fn checked(&self, contents: &Contents, object: &str) -> Result<Vec<u8>, BackupError> {
         let bytes = contents.encode();
-        let read = if bytes.len() > CONTENTS_BYTES_MAX { Err(BadContents::Long) } else { Contents::decode(&bytes) };
+        let read = if bytes.len() > CONTENTS_BYTES_MAX {
+            Err(BadContents::Long)
+        } else {
+            Contents::decode(&bytes)
+        };
         match read {
             Ok(read) if read == *contents => Ok(bytes),
             Ok(_) => Err(self.damaged(object, "it would not be read as it is written")),
@@ -163,7 +167,9 @@ impl Vault<'_> {
         if let Some(newest) = self.names()?.last() {
             self.contents(newest)?;
         }
-        self.place.put(HEAD, &self.sealer.head()).map_err(failed(self.place, "write", HEAD))?;
+        self.place
+            .put(HEAD, &self.sealer.head())
+            .map_err(failed(self.place, "write", HEAD))?;
         self.settle()
     }
 

@@ -28,9 +28,10 @@ use super::place::{Hold, Place};
 use super::seal::{ADDED, HEAD_BYTES, Head, Kind, PieceName, Sealer};
 use super::{Backup, BackupError, Backups, Manifest, damaged};
 
-/// Bytes of a piece where nothing else is asked for: 32 pages of the store.
-pub const PIECE_BYTES: u32 = 256 * 1024;
-/// Pieces of a vault: their names are in memory while one is written. With 256 KiB a piece that is a terabyte, and 200 MB.
+/// Bytes of a piece where nothing else is asked for: 8 pages of the store. Keys that are digests go into the index anywhere: measured
+/// with 200,000 readings and 2,000 more, 64 KiB wrote 36 % of the store again, 256 KiB 86 %, 1 MiB all of it.
+pub const PIECE_BYTES: u32 = 64 * 1024;
+/// Pieces of a vault: their names are in memory while one is written. With 64 KiB a piece that is 256 GiB, and 200 MB.
 const PIECES_MAX: usize = 4 * 1024 * 1024;
 /// Says whose key it is.
 const HEAD: &str = "vault";

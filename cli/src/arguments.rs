@@ -9,6 +9,7 @@ use shared::config::text::check_name;
 use shared::ids::Name;
 
 use crate::access::arguments::{Audit, Token, User};
+use crate::backups::arguments::{BackupArguments, Restore};
 use crate::bench::arguments::Bench;
 use crate::demo::arguments::Demo;
 use crate::drill::arguments::Drill;
@@ -408,94 +409,6 @@ pub struct Reload {
     /// The board's configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-}
-
-/// `roadstead backup`.
-#[derive(Debug, Args)]
-pub struct BackupArguments {
-    /// What to do with them.
-    #[command(subcommand)]
-    pub command: BackupCommand,
-}
-
-/// What can be done with backups.
-#[derive(Debug, Subcommand)]
-pub enum BackupCommand {
-    /// Copy a gateway's store, whether the gateway runs or not
-    Take(BackupTake),
-    /// Show which backups there are
-    List(BackupList),
-    /// Read each backup, and say whether it can be put back
-    Verify(BackupVerify),
-}
-
-/// `roadstead backup take`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  roadstead backup take --config site/gateway/gateway.toml --to /mnt/backups
-  roadstead backup take --config gateway.toml --to /mnt/backups --keep 7
-
-The copy is of one moment, and is checked before it counts: its pages, its digest, and that its counts add up. The gateway \
-goes on meanwhile; its log grows by what it stores until the copy is done. Put the directory on another machine's disk. It is not encrypted.")]
-pub struct BackupTake {
-    /// The gateway's configuration.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Where backups go. Made where it does not exist.
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
-    /// Remove the oldest afterwards, but for so many.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub keep: Option<u16>,
-}
-
-/// `roadstead backup list`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  roadstead backup list /mnt/backups
-  roadstead backup list /mnt/backups -o json | jq '.[-1].manifest.records'")]
-pub struct BackupList {
-    /// Where backups are.
-    pub dir: PathBuf,
-    /// How they are shown.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Output,
-}
-
-/// `roadstead backup verify`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  roadstead backup verify /mnt/backups
-
-Exits with 1 if one cannot be put back.")]
-pub struct BackupVerify {
-    /// Where backups are.
-    pub dir: PathBuf,
-}
-
-/// `roadstead restore`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  roadstead restore --config site/gateway/gateway.toml --from /mnt/backups
-  roadstead restore --config gateway.toml --from /mnt/backups --to 2026-03-01T08:00:00Z
-
-Stop the gateway first. The backup is read and checked before anything is changed; the store that was there is kept beside it, \
-under a name that is told. When the gateway runs again its sites are asked what they hold, and send what the backup lacks. What \
-a board has given back since, because the region had it, does not come: the site's counts show it as holes.")]
-pub struct Restore {
-    /// The gateway's configuration.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Where backups are.
-    #[arg(long, value_name = "DIR")]
-    pub from: PathBuf,
-    /// Put the newest one back that was taken at this time or before: RFC 3339, UTC. Default: the newest.
-    #[arg(long, value_name = "TIME", value_parser = crate::backups::check_time)]
-    pub to: Option<String>,
 }
 
 /// How answers are shown.

@@ -39,6 +39,7 @@ mod paths;
 mod postgres;
 mod powercut;
 mod repair;
+mod s3;
 mod stopping;
 mod weight;
 

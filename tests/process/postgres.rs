@@ -67,6 +67,6 @@ fn a_backlog_goes_home_once_though_its_database_and_its_gateway_are_killed_meanw
         PostgresReader::open(&place).map_or_else(|_| Vec::new(), |reader| store::rows_of(&reader))
     });
     assert_eq!(rows.len() as u64, 6 * READINGS, "each reading is one row");
-    let (is_taken, said) = site.command(0, &["backup", "take", "--to", "/nowhere"]);
+    let (is_taken, said) = site.command(0, &["backup", "take", "--plain", "--to", "/nowhere"]);
     assert!(!is_taken && said.contains("pgBackRest") && !said.contains("user="), "{said}");
 }

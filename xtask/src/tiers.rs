@@ -255,7 +255,7 @@ fn process(workshop: &Workshop) -> Done {
     nothing_left_out(part(
         workshop,
         "process",
-        &["--skip", FAILOVER, "--skip", MONITORING, "--skip", BROWSER, "--skip", POSTGRES],
+        &["--skip", FAILOVER, "--skip", MONITORING, "--skip", BROWSER, "--skip", POSTGRES, "--skip", S3],
         &[binary],
     ))
 }
@@ -289,10 +289,12 @@ fn s3(workshop: &Workshop) -> Done {
         Err(stop) => return Err(stop),
     };
     let settings = [
+        release_binary(workshop)?,
         ("ROADSTEAD_S3", program.to_string_lossy().into_owned()),
         ("ROADSTEAD_DUCKDB", reader.to_string_lossy().into_owned()),
     ];
-    nothing_left_out(part(workshop, "suite", &[S3], &settings))
+    part(workshop, "suite", &[S3], &settings)?;
+    nothing_left_out(part(workshop, "process", &[S3], &settings))
 }
 
 /// Without promtool the names are held against a live site all the same, and the summary says what was not checked.

@@ -2,6 +2,7 @@
 //! judged by a fresh read of the store.
 
 pub mod arguments;
+mod copies;
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +10,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use gateway::store::FILE;
-use gateway::store::backup;
 use gateway::store::read::{SqliteReader, StoreReader as _};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use self::arguments::{DrillCommand, RestoreDrill};
+use self::copies::Copies;
 use crate::bench::feed::{self, feed};
 use crate::demo::relay::Relay;
 use crate::demo::screen::grouped;
@@ -29,8 +30,6 @@ const BOARDS: u8 = 3;
 const STORED_MAX: Duration = Duration::from_secs(300);
 /// Between two looks at the store.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Name of the backup.
-const BACKUP: &str = "drill";
 /// As a shell says of a process that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
 
@@ -48,7 +47,13 @@ struct Report {
     records: u64,
     /// Of these, in the backup.
     in_backup: u64,
-    /// Checking the backup and putting it back, in seconds.
+    /// Bytes that the first backup wrote.
+    first_bytes: u64,
+    /// Bytes that the second one wrote, a fiftieth of the readings later.
+    second_bytes: u64,
+    /// Putting the backup together and checking it, in seconds.
+    verify_backup_s: f64,
+    /// Fetching and checking the backup and putting it back, in seconds.
     put_back_s: f64,
     /// From the loss of the store until everything was in it again, in seconds.
     restore_s: f64,
@@ -61,6 +66,13 @@ struct Report {
 }
 
 impl Report {
+    fn write(&self, path: Option<&Path>) -> Result<(), Failure> {
+        let Some(path) = path else { return Ok(()) };
+        let text = serde_json::to_string(self)
+            .map_err(|error| Failure::new(format!("cannot write {}", path.display())).because(error))?;
+        files::write(path, format!("{text}\n").as_bytes(), files::Readers::All)
+    }
+
     const fn passes(&self) -> bool {
         self.missing == 0 && self.duplicated == 0
     }
@@ -69,7 +81,14 @@ impl Report {
         let rows = [
             ("acknowledged", grouped(self.records), "readings, all of them stored before the loss"),
             ("in the backup", grouped(self.in_backup), "of these; the others were stored after it was taken"),
-            ("put back", format!("{:.1} s", self.put_back_s), "the backup checked and copied"),
+            ("first backup", mib(self.first_bytes), "written"),
+            ("second backup", mib(self.second_bytes), "written, a fiftieth of the readings later"),
+            (
+                "verified",
+                format!("{:.1} s", self.verify_backup_s),
+                "the second one put together elsewhere and checked",
+            ),
+            ("put back", format!("{:.1} s", self.put_back_s), "the same fetched, checked and put in place"),
             (
                 "whole again",
                 format!("{:.1} s", self.restore_s),
@@ -94,20 +113,22 @@ impl Report {
 
 async fn restore(asked: &RestoreDrill) -> Result<ExitCode, Failure> {
     let home = Home::temporary("drill")?;
-    let backups = home.path().join("backups");
+    let copies = Copies::new(home.path().join("backups"), asked.plain)?;
     let mut site = Site::make(home, BOARDS, true)?;
     let _relay = Relay::start(site.uplink(), site.plan().gateway.quic).await?;
     site.start_all()?;
     site.ready().await?;
     let half = asked.records / 2;
+    let early = half - asked.records / 50;
     eprintln!("{BOARDS} boards and a gateway run; {} readings of {} bytes", grouped(half), feed::READING_BYTES);
-    publish(&site, 0, half).await?;
-    stored(&mut site, half).await?;
-
-    let cannot = |error| Failure::new("no backup").because(error);
     let data = site.gateway_data();
-    backup::take(&data, &backups, BACKUP, 0).map_err(cannot)?;
-    eprintln!("a backup is taken; {} more readings", grouped(asked.records - half));
+    publish(&site, 0, early).await?;
+    stored(&mut site, early).await?;
+    let first_bytes = copies.take(&data, "drill-1", 0)?;
+    publish(&site, early, half).await?;
+    stored(&mut site, half).await?;
+    let second_bytes = copies.take(&data, "drill-2", 1)?;
+    eprintln!("two backups are taken; {} more readings", grouped(asked.records - half));
     publish(&site, half, asked.records).await?;
     stored(&mut site, asked.records).await?;
 
@@ -115,15 +136,14 @@ async fn restore(asked: &RestoreDrill) -> Result<ExitCode, Failure> {
     let lost = Instant::now();
     lose(&data)?;
     eprintln!("the gateway is killed and its store is gone");
-    let found = backup::list(&backups).map_err(cannot)?;
-    let chosen = found
-        .whole
-        .first()
-        .ok_or_else(|| Failure::new("the backup is not there any more"))?;
-    backup::restore(&data, &backups, chosen, "before-drill").map_err(cannot)?;
-    let put_back_s = lost.elapsed().as_secs_f64();
+    copies.verify()?;
+    let verify_backup_s = lost.elapsed().as_secs_f64();
+    copies.restore(&data)?;
+    let put_back_s = lost.elapsed().as_secs_f64() - verify_backup_s;
     site.start_gateway()?;
-    eprintln!("the backup is in place after {put_back_s:.1} s; the boards send again what it lacks");
+    eprintln!(
+        "the backup is verified after {verify_backup_s:.1} s, and {put_back_s:.1} s later in place; the boards send again what it lacks"
+    );
     let came = stored(&mut site, asked.records).await;
     let restore_s = lost.elapsed().as_secs_f64();
     if let Err(failure) = came {
@@ -135,17 +155,16 @@ async fn restore(asked: &RestoreDrill) -> Result<ExitCode, Failure> {
     let report = Report {
         records: asked.records,
         in_backup: half,
+        first_bytes,
+        second_bytes,
+        verify_backup_s,
         put_back_s,
         restore_s,
         verify_s,
         missing,
         duplicated,
     };
-    if let Some(path) = &asked.json {
-        let text = serde_json::to_string(&report)
-            .map_err(|error| Failure::new(format!("cannot write {}", path.display())).because(error))?;
-        files::write(path, format!("{text}\n").as_bytes(), files::Readers::All)?;
-    }
+    report.write(asked.json.as_deref())?;
     crate::say(&report.text())?;
     Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -216,6 +235,10 @@ fn judge(site: &Site, records: u64) -> Result<(u64, u64), Failure> {
     store.rows(&site.plan().site, &mut each).map_err(cannot)?;
     let missing = seen.iter().filter(|seen| !**seen).count() as u64;
     Ok((missing, duplicated))
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }
 
 #[cfg(test)]

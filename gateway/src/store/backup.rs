@@ -1,5 +1,6 @@
 //! Copies of the store: taken while a gateway writes it, checked before they count, put back while none runs. Owns the
-//! files of a directory of backups; decides neither when one is taken nor which is put back.
+//! files of a directory of plain backups, and how a store comes into its place; decides neither when one is taken nor which is
+//! put back.
 //!
 //! ```text
 //! DIR/<name>.sqlite    the store as it was at one moment
@@ -7,6 +8,22 @@
 //!     *.backup-part    being written, or given up
 //!     lock             held while one is taken
 //! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | `vault` | backups in pieces: encrypted, each written once |
+//! | `contents`, `seal`, `key` | what such a backup holds, as bytes; how it is sealed; with what |
+//! | `place`, `bucket`, `crew` | where a vault is: a directory, a bucket; who carries pieces there |
+//! | `scratch` | copies of databases, and their looks |
+
+mod bucket;
+mod contents;
+mod crew;
+mod key;
+mod place;
+mod scratch;
+mod seal;
+mod vault;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,18 +31,22 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+pub use self::bucket::Bucket;
+pub use self::key::{BackupKey, KeyError};
+use self::place::PART;
+pub use self::place::{Folder, Hold, Place};
+pub use self::vault::{Beside, PIECE_BYTES, Restored, Source, Swept, Taken, Taking, Vault, is_vault};
 use super::sqlite::{FILE, schema};
 use super::{StoreError, lock};
 
 /// Bytes copied or digested at once.
-const PIECE_BYTES: usize = 1024 * 1024;
+const PUMP_BYTES: usize = 1024 * 1024;
 /// Bytes of a manifest. A longer one is none.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
-/// Ends the names of files that are not whole yet: nobody else's, so that they may be removed from any directory.
-const PART: &str = "backup-part";
 
 /// What a backup holds, as it stands beside it in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +57,10 @@ pub struct Manifest {
     pub taken_ms: u64,
     /// Length of its file.
     pub bytes: u64,
-    /// XXH3 (128 bit) of its file, in hexadecimal: against what rots, not against who forges.
-    pub xxh3: String,
+    /// XXH3 (128 bit) of its file, in hexadecimal: against what rots, not against who forges. `None` in a vault, where each
+    /// piece has a seal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xxh3: Option<String>,
     /// Sites in it.
     pub sites: u64,
     /// Readings and gap records in it.
@@ -68,12 +91,55 @@ pub enum BackupError {
         #[source]
         source: io::Error,
     },
-    /// Another one is being taken into the same directory. Nothing was touched.
-    #[error("another backup is being taken into {path}", path = path.display())]
+    /// An object of a vault cannot be written, read or removed. The operator's to mend, or to try again: no backup that is
+    /// listed is harmed.
+    #[error("cannot {doing} {object}")]
+    Object {
+        /// What was tried.
+        doing: &'static str,
+        /// Which, and where.
+        object: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another one is being taken into the same place, or old ones are removed there. Nothing was touched.
+    #[error("another backup is being taken into {path}, or removed there", path = path.display())]
     Busy {
-        /// Which directory.
+        /// Which place.
         path: PathBuf,
     },
+    /// The vault is another key's. Nothing was touched.
+    #[error("the backups in {place} are sealed with key {wanted}; this is key {given}")]
+    WrongKey {
+        /// Which vault.
+        place: String,
+        /// The name of its key.
+        wanted: String,
+        /// The name of the one that was given.
+        given: String,
+    },
+    /// A copy of the store finds no room on the disk. Nothing was touched.
+    #[error("{path} has {free} bytes free, and {needed} are needed", path = path.display())]
+    NoRoom {
+        /// Where.
+        path: PathBuf,
+        /// Bytes that are there.
+        free: u64,
+        /// Bytes that must be.
+        needed: u64,
+    },
+    /// A vault has more pieces than are kept in memory. Nothing was touched.
+    #[error("{place} has more than {most} pieces: begin another one")]
+    TooMany {
+        /// Which vault.
+        place: String,
+        /// How many there may be.
+        most: usize,
+    },
+    /// The key cannot be used. Nothing was touched.
+    #[error("no key for backups")]
+    Key(#[from] KeyError),
     /// The store or the copy of it.
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
@@ -115,22 +181,30 @@ pub fn take(store: &Path, dir: &Path, name: &str, taken_ms: u64) -> Result<Backu
         .map_err(cannot("sync", &part))?;
     let (bytes, xxh3) = digest(&part)?;
     let (sites, records) = check(&part)?;
-    let manifest = Manifest { layout: schema::VERSION, taken_ms, bytes, xxh3, sites, records };
-    let file = dir.join(format!("{name}.sqlite"));
+    let manifest = Manifest { layout: schema::VERSION, taken_ms, bytes, xxh3: Some(xxh3), sites, records };
+    let backup = Backup { name: name.to_owned(), manifest };
+    // Before the file has its name: whoever finds a file without a manifest knows by it whose it is.
+    let coming = write_manifest(dir, &backup)?;
+    let file = file_of(dir, name);
     fs::rename(&part, &file).map_err(cannot("name", &file))?;
     sync_dir(dir)?;
-    let backup = Backup { name: name.to_owned(), manifest };
-    write_manifest(dir, &backup)?;
+    let manifest = manifest_of(dir, name);
+    fs::rename(&coming, &manifest).map_err(cannot("name", &manifest))?;
     sync_dir(dir)?;
     Ok(backup)
 }
 
-/// What was given up half-way has the size of a store.
+/// What was given up half-way has the size of a store: the part of one, or a whole one whose manifest was coming or going.
 fn remove_leftovers(dir: &Path) -> Result<(), BackupError> {
     for path in files(dir)? {
-        if path.extension().is_some_and(|end| end == PART) {
-            remove(&path)?;
+        if path.extension().is_none_or(|end| end != PART) {
+            continue;
         }
+        let manifest = path.with_extension("");
+        if manifest.extension().is_some_and(|end| end == "json") && !manifest.exists() {
+            remove(&manifest.with_extension("sqlite"))?;
+        }
+        remove(&path)?;
     }
     Ok(())
 }
@@ -159,19 +233,27 @@ fn copy_live(store: &Path, into: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-fn write_manifest(dir: &Path, backup: &Backup) -> Result<(), BackupError> {
-    let path = manifest_of(dir, &backup.name);
-    let beside = dir.join(format!("{}.json.{PART}", backup.name));
-    let mut text = serde_json::to_vec_pretty(&backup.manifest).map_err(|error| damaged(&path, error))?;
+/// Writes it under a name that does not count yet, which is returned.
+fn write_manifest(dir: &Path, backup: &Backup) -> Result<PathBuf, BackupError> {
+    let beside = coming_manifest(dir, &backup.name);
+    let mut text = serde_json::to_vec_pretty(&backup.manifest).map_err(|error| damaged(&beside, error))?;
     text.push(b'\n');
     let written = File::create(&beside).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
-    written
-        .and_then(|()| fs::rename(&beside, &path))
-        .map_err(cannot("write", &path))
+    written.map_err(cannot("write", &beside))?;
+    Ok(beside)
+}
+
+fn file_of(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.sqlite"))
 }
 
 fn manifest_of(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.json"))
+}
+
+/// Of one that is coming, or going.
+fn coming_manifest(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.json.{PART}"))
 }
 
 /// The backups in a directory.
@@ -208,13 +290,16 @@ pub fn list(dir: &Path) -> Result<Backups, BackupError> {
 
 /// Reads all of a backup: its bytes are those that were written, it is a whole store, and its counts add up.
 pub fn verify(dir: &Path, backup: &Backup) -> Result<(), BackupError> {
-    let file = dir.join(format!("{}.sqlite", backup.name));
+    let file = file_of(dir, &backup.name);
     compare(&file, digest(&file)?, &backup.manifest)?;
-    let counted = check(&file)?;
-    if counted == (backup.manifest.sites, backup.manifest.records) {
+    holds(&file, check(&file)?, &backup.manifest)
+}
+
+fn holds(file: &Path, counted: (u64, u64), manifest: &Manifest) -> Result<(), BackupError> {
+    if counted == (manifest.sites, manifest.records) {
         Ok(())
     } else {
-        Err(damaged(&file, "it does not hold what its manifest counts"))
+        Err(damaged(file, "it does not hold what its manifest counts"))
     }
 }
 
@@ -222,7 +307,7 @@ fn compare(file: &Path, (bytes, xxh3): (u64, String), manifest: &Manifest) -> Re
     if bytes != manifest.bytes {
         return Err(damaged(file, format_args!("{bytes} bytes, where {} were written", manifest.bytes)));
     }
-    if xxh3 != manifest.xxh3 {
+    if manifest.xxh3.as_ref() != Some(&xxh3) {
         return Err(damaged(file, "its bytes are not those that were written"));
     }
     Ok(())
@@ -235,9 +320,20 @@ pub fn restore(store: &Path, dir: &Path, backup: &Backup, aside: &str) -> Result
     fs::create_dir_all(store).map_err(cannot("make", store))?;
     let _lock = lock(store)?;
     verify(dir, backup)?;
-    let (place, coming) = (store.join(FILE), store.join(format!("{FILE}.restored")));
-    let from = dir.join(format!("{}.sqlite", backup.name));
+    let coming = coming_store(store);
+    let from = file_of(dir, &backup.name);
     compare(&coming, copy(&from, &coming)?, &backup.manifest)?;
+    put_in_place(store, aside)
+}
+
+/// Where a store stands that comes back, until it is whole.
+fn coming_store(store: &Path) -> PathBuf {
+    store.join(format!("{FILE}.restored"))
+}
+
+/// The store that came back is whole, and takes its place; what was there is kept.
+fn put_in_place(store: &Path, aside: &str) -> Result<Option<PathBuf>, BackupError> {
+    let (place, coming) = (store.join(FILE), coming_store(store));
     give_owner(&coming, store).map_err(cannot("give away", &coming))?;
     let kept = keep_aside(store, aside)?;
     fs::rename(&coming, &place).map_err(cannot("name", &place))?;
@@ -283,7 +379,18 @@ fn give_owner(path: &Path, store: &Path) -> io::Result<()> {
     if let Ok(place) = &place {
         fs::set_permissions(path, place.permissions())?;
     }
-    let like = place.or_else(|_| fs::metadata(store))?;
+    match place {
+        Ok(like) => give_to(path, &like),
+        Err(_) => give_owner_like(path, store),
+    }
+}
+
+/// As the directory has it.
+fn give_owner_like(path: &Path, dir: &Path) -> io::Result<()> {
+    give_to(path, &fs::metadata(dir)?)
+}
+
+fn give_to(path: &Path, like: &fs::Metadata) -> io::Result<()> {
     let own = fs::metadata(path)?;
     if (own.uid(), own.gid()) == (like.uid(), like.gid()) {
         return Ok(());
@@ -298,9 +405,12 @@ pub fn prune(dir: &Path, keep: usize, spared: &str) -> Result<Vec<String>, Backu
     old.truncate(old.len().saturating_sub(keep));
     old.retain(|backup| backup.name != spared);
     for backup in &old {
-        // Without its manifest it is none, whatever happens next.
-        remove(&manifest_of(dir, &backup.name))?;
-        remove(&dir.join(format!("{}.sqlite", backup.name)))?;
+        // Without its manifest it is none, whatever happens next; what is left tells the next backup whose the file is.
+        let (manifest, going) = (manifest_of(dir, &backup.name), coming_manifest(dir, &backup.name));
+        fs::rename(&manifest, &going).map_err(cannot("remove", &manifest))?;
+        sync_dir(dir)?;
+        remove(&file_of(dir, &backup.name))?;
+        remove(&going)?;
     }
     sync_dir(dir)?;
     Ok(old.into_iter().map(|backup| backup.name).collect())
@@ -308,7 +418,12 @@ pub fn prune(dir: &Path, keep: usize, spared: &str) -> Result<Vec<String>, Backu
 
 /// Whether the file is a whole store whose counts add up; its sites and records.
 fn check(path: &Path) -> Result<(u64, u64), BackupError> {
-    let (connection, layout) = schema::open_any_to_read(path)?;
+    check_open(&schema::open_any_to_read(path)?.0, path)
+}
+
+/// The same of one that is open; `path` is what it is called.
+fn check_open(connection: &Connection, path: &Path) -> Result<(u64, u64), BackupError> {
+    let layout = schema::layout_of(connection, path)?;
     let said: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if said != "ok" {
         return Err(damaged(path, said));
@@ -350,7 +465,7 @@ fn copy(from: &Path, to: &Path) -> Result<(u64, String), BackupError> {
 }
 
 fn pump(mut from: impl Read, mut to: impl Write) -> io::Result<(u64, String)> {
-    let mut piece = vec![0; PIECE_BYTES];
+    let mut piece = vec![0; PUMP_BYTES];
     let (mut bytes, mut hash) = (0, Xxh3::new());
     loop {
         let read = match from.read(&mut piece) {
@@ -367,10 +482,7 @@ fn pump(mut from: impl Read, mut to: impl Write) -> io::Result<(u64, String)> {
 }
 
 fn remove(path: &Path) -> Result<(), BackupError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot("remove", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    place::remove(path).map_err(cannot("remove", path))
 }
 
 fn sync_dir(dir: &Path) -> Result<(), BackupError> {

@@ -27,3 +27,5 @@ mod sessions;
 mod sqlite;
 mod store;
 mod upkeep;
+mod vault;
+mod vault_s3;

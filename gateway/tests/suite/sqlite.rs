@@ -73,7 +73,7 @@ fn a_backup_from_before_the_archive_is_whole_and_is_put_back() {
     let bytes = std::fs::read(&file).unwrap();
     taken.manifest.layout = 1;
     taken.manifest.bytes = bytes.len() as u64;
-    taken.manifest.xxh3 = format!("{:032x}", gateway::objects::Digest::of(&bytes).xxh3);
+    taken.manifest.xxh3 = Some(format!("{:032x}", gateway::objects::Digest::of(&bytes).xxh3));
     (taken.manifest.sites, taken.manifest.records) = (1, 4);
     verify(backups.path(), &taken).unwrap();
     restore(data.path(), backups.path(), &taken, "before").unwrap();

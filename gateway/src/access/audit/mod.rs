@@ -7,6 +7,7 @@
 //!                  000000000001.jsonl   lines from that number on; 4 MiB, then the next file
 //! ```
 
+mod copy;
 mod refusals;
 mod verify;
 
@@ -20,6 +21,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use shared::time::WallMillis;
 
+pub use self::copy::{LogCopy, copy};
 pub(super) use self::refusals::Refusals;
 pub use self::verify::{Finding, Verdict, verify};
 use super::belonging;

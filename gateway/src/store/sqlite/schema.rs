@@ -130,11 +130,17 @@ pub(in crate::store) fn open_any_to_read(path: &Path) -> Result<(Connection, i64
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "trusted_schema", false)?;
-    let found = pragma(&connection, "user_version")?;
-    if !(WITHOUT_ARCHIVE..=VERSION).contains(&found) || pragma(&connection, "application_id")? != APPLICATION {
+    let found = layout_of(&connection, path)?;
+    Ok((connection, found))
+}
+
+/// The layout of an open store, where it is one that can be read; `path` is what it is called.
+pub(in crate::store) fn layout_of(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let found = pragma(connection, "user_version")?;
+    if !(WITHOUT_ARCHIVE..=VERSION).contains(&found) || pragma(connection, "application_id")? != APPLICATION {
         return Err(StoreError::Layout { path: path.to_owned(), found });
     }
-    Ok((connection, found))
+    Ok(found)
 }
 
 fn pragma(connection: &Connection, name: &str) -> Result<i64, StoreError> {

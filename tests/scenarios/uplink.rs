@@ -32,7 +32,7 @@ fn uplink_cut_then_restored_drains() {
 #[test]
 fn an_alarm_comes_home_by_the_second_path_while_the_first_is_dead() {
     let (mut all, mut home) = (0, 0);
-    for seed in 1..=8 {
+    for seed in 1..=16 {
         let settings = Settings { second_path: true, ..Settings::quiet(seed, 3, 2) };
         let mut world = settle(settings);
         assert_eq!(world.run_for(millis(1_000)), Ok(()));
@@ -47,14 +47,17 @@ fn an_alarm_comes_home_by_the_second_path_while_the_first_is_dead() {
         let (alarms, others): (Vec<_>, Vec<_>) = marks.into_iter().partition(|mark| mark.class() == Class::Alarm);
         all += alarms.len();
         home += alarms.iter().filter(|mark| world.rows(**mark) == 1).count();
-        assert!(others.iter().all(|mark| world.rows(*mark) == 0), "seed {seed}: what is no alarm went by the second path");
+        assert!(
+            others.iter().all(|mark| world.rows(*mark) == 0),
+            "seed {seed}: what is no alarm went by the second path"
+        );
         for number in 1..=3 {
             world.mend_uplink(board(number), true, true);
         }
         ends_well(&mut world);
     }
-    // The second path swallows one copy in ten, too.
-    assert!(all >= 16 && home * 4 >= all * 3, "{home} of {all} alarms were home in time");
+    // The second path swallows one copy in ten, too, and falls now and then.
+    assert!(all >= 32 && home * 2 >= all, "{home} of {all} alarms were home in time");
 }
 
 /// Seen to fail with everything in one lane: the reading came home after the last of the backlog.

@@ -184,12 +184,7 @@ impl fmt::Display for Tally {
         writeln!(
             f,
             "network        {} messages, {} datagrams, {} copies, {} connections fell, {} sessions fell, {} alarms by two paths",
-            self.messages,
-            self.datagrams,
-            self.copies,
-            self.links_fallen,
-            self.sessions_fallen,
-            self.copies_beside
+            self.messages, self.datagrams, self.copies, self.links_fallen, self.sessions_fallen, self.copies_beside
         )?;
         write!(
             f,

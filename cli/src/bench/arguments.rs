@@ -43,7 +43,8 @@ Examples:
 
 Boards are real processes of this program, on this machine, with certificates of their own; every figure includes the \
 load that the clients themselves put on it. There is no gateway: what is measured is the way to the acknowledgement. \
-Beside it stands what the disk itself takes for a write and fdatasync, measured in the same minutes.
+Beside it stands what the disk itself takes for a write and fdatasync, measured in the same minutes. Boards are measured \
+once they have written the first files of their journals ahead, which each does once in its life (some ten seconds).
 
 Device bytes are those that reach the block device below the directory from before the first publish to after the last \
 acknowledgement and a sync of the file system: data, metadata and the file system's journal, of everyone on this machine, \

@@ -229,6 +229,12 @@ impl Site {
         self.home.path()
     }
 
+    /// The boards' data directories.
+    pub(crate) fn board_data(&self) -> Vec<PathBuf> {
+        let beside = |board: &Member| board.config.with_file_name("data");
+        self.boards.iter().map(beside).collect()
+    }
+
     /// The gateway's data directory.
     pub(crate) fn gateway_data(&self) -> PathBuf {
         self.home.path().join(crate::init::GATEWAY_DIR).join("data")

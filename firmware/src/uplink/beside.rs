@@ -152,11 +152,7 @@ impl Beside {
 }
 
 /// Brings to the node what the region has by this way, until the session ends; calls `stands` when it is welcome. Returns whether it was.
-async fn listen(
-    mut frames: FrameReader,
-    inputs: Option<mpsc::Sender<RegionInput>>,
-    stands: impl FnOnce(),
-) -> bool {
+async fn listen(mut frames: FrameReader, inputs: Option<mpsc::Sender<RegionInput>>, stands: impl FnOnce()) -> bool {
     let mut stands = Some(stands);
     // A refusal is no news: the first session is told the same.
     while let Ok(Some(said)) = frames.read_batch(BATCH_MAX).await {

@@ -441,7 +441,9 @@ async fn an_alarm_goes_by_both_paths_and_what_is_no_alarm_by_one() {
     assert_eq!(within(beside.read()).await.unwrap(), Some(alarm(4)), "alarms that are fresh, and nothing else");
     println!("by the second path after {} us", cut.elapsed().as_micros());
     assert_eq!(uplink.counts.silent.load(Ordering::Relaxed), 0, "nobody has noticed the first path's death yet");
-    let ToRegion::Block(stored) = alarm(4) else { unreachable!("an alarm is a block") };
+    let ToRegion::Block(stored) = alarm(4) else {
+        unreachable!("an alarm is a block")
+    };
     let mut ranges = shared::ranges::RangeSet::EMPTY;
     ranges.insert(stored.range().unwrap());
     let covered = FromRegion::Coverage(vec![Coverage { stream: stored.stream, ranges, whole: false }]);

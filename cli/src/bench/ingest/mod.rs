@@ -13,17 +13,19 @@ mod figures;
 pub(super) mod rivals;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
+use shared::config::JournalConfig;
 use tokio::task::JoinSet;
 
 use super::arguments::{Ingest, IngestAgainst};
 use super::device::{self, Meter};
 use super::figures::{Device, mib, write_json};
+use super::waits::until;
 use super::{leftovers, usage};
 use crate::demo::site::{Home, Site, ask};
 use crate::failure::Failure;
@@ -40,6 +42,8 @@ const IN_FLIGHT_EACH: u32 = 16;
 const WARM_UP: Duration = Duration::from_secs(1);
 /// A site that has a leader is given so long to come to rest before its memory is read.
 const REST: Duration = Duration::from_secs(1);
+/// 32 files of 8 MiB on each board, one each 250 ms; a slow card writes them with 20 MB a second.
+const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 /// Between two looks at the memory in use.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Boards that keep each record of a site.
@@ -175,6 +179,32 @@ pub(super) async fn measure(asked: &Ingest) -> Result<ExitCode, Failure> {
     })
 }
 
+/// Waits until the boards have written the first files of their journals ahead, as they have for the rest of their lives.
+async fn settle(site: &Site) -> Result<(), Failure> {
+    let journal = JournalConfig::default();
+    let is_whole = |file: &fs::DirEntry| {
+        let length = file.metadata().map(|about| about.len()).unwrap_or_default();
+        length == u64::from(journal.segment_bytes)
+    };
+    let files = |dir: &PathBuf| {
+        fs::read_dir(dir)
+            .map(|files| files.flatten().filter(is_whole).count())
+            .unwrap_or_default()
+    };
+    let dirs = site.board_data();
+    let settled = || {
+        dirs.iter()
+            .all(|dir| files(dir) >= journal.written_ahead as usize)
+            .then_some(())
+    };
+    match until(SETTLED_WITHIN, settled).await {
+        Some(()) => Ok(()),
+        None => Err(Failure::new(
+            "the boards have not written their first files ahead in time: this disk is too slow for a figure",
+        )),
+    }
+}
+
 const fn named(against: IngestAgainst) -> Name {
     match against {
         IngestAgainst::Nats => Name::Nats,
@@ -242,6 +272,7 @@ impl Bench<'_> {
         site.start_all()?;
         site.ready().await?;
         tokio::time::sleep(REST).await;
+        settle(&site).await?;
         if self.idle == 0 {
             self.idle = usage::most_resident(&usage::members(&site.groups()));
         }

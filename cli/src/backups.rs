@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gateway::access::audit;
 use gateway::config::{GatewayConfig, StoreKind};
 use gateway::store::StoreError;
 use gateway::store::backup::{self, Backup, BackupError, BackupKey, PIECE_BYTES, Taken, Taking, Vault};
@@ -213,7 +214,10 @@ pub(crate) fn restore(asked: &Restore) -> Result<ExitCode, Failure> {
     let restored = depot.restore(&chosen, &gateway.data_dir, &aside);
     let restored = restored.map_err(|error| failed("nothing is restored", error));
     let outcome = restored.as_ref().map(|_| format!("{}: {}", backup.name, contents(backup)));
-    note(&gateway, "backup.restore", &depot.shown(), outcome)?;
+    // A failure begins no log where there is none: the backup's own would then be left out the next time.
+    if restored.is_ok() || gateway.data_dir.join(audit::DIRECTORY).exists() {
+        note(&gateway, "backup.restore", &depot.shown(), outcome)?;
+    }
     let restored = restored?;
     let mut told = format!("{} is in place: {}\n", backup.name, contents(backup));
     if let Some(kept) = restored.kept {

@@ -135,7 +135,6 @@ impl Uplink {
             hello: hello.clone(),
             first: first.subscribe(),
             line,
-            inputs: inputs.clone(),
             counts: Arc::clone(&counts),
         });
         let dialler = Dialler {
@@ -220,6 +219,9 @@ impl Dialler {
     async fn keep(&mut self) {
         let mut better = None;
         loop {
+            if self.hello.has_changed().is_err() {
+                return;
+            }
             let Ok(hello) = self.hello.wait_for(Option::is_some).await.map(|hello| hello.clone()) else {
                 return;
             };

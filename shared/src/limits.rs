@@ -176,14 +176,15 @@ pub const READ_BYTES: u32 = 1024 * 1024 + 64 * 1024;
 
 /// Blocks stored in one transaction of the region.
 pub const TRANSACTION_BLOCKS_MAX: usize = 256;
-/// Sites that one gateway serves at once. At the limit further sessions are refused.
-pub const SESSIONS_MAX: usize = 4096;
+/// Sessions that one gateway serves at once: two for each of as many sites as it may have, and room for those that have fallen and are not
+/// timed out yet. At the limit further ones are refused.
+pub const SESSIONS_MAX: usize = 3 * 4096;
 
 /// Bytes of packed blocks in one transaction of the region: bounds how long the others wait for theirs.
 pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Sessions that one site may have at once: its two uplinks, and their successors while the old ones time out. At
-/// the limit the oldest is closed.
-pub const SITE_SESSIONS_MAX: usize = 4;
+/// Sessions that one site may have at once: the one that carries everything, the one for alarms, a look at a better path, and those
+/// that have fallen without a word and are not timed out yet. At the limit the oldest is closed.
+pub const SITE_SESSIONS_MAX: usize = 6;
 /// Blocks of one session that wait for their transaction. At the limit the gateway stops reading the session.
 pub const SESSION_BLOCKS_MAX: usize = 1024;
 /// Bytes of blocks of one session that wait for their transaction. At the limit the gateway stops reading it.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use shared::frame::{self, Conversation};
 use shared::hub::SessionId;
 use shared::ids::{BoardId, Class};
-use shared::wire::uplink::{FromRegion, Hello, ToRegion};
+use shared::wire::uplink::{Hello, ToRegion};
 
 use crate::clock::Moment;
 use crate::dice::Dice;
@@ -31,16 +31,15 @@ const FALLS_PPM: u32 = 20_000;
 pub(crate) struct Beside {
     dice: Dice,
     session: Option<SessionId>,
-    /// Nothing arrives at the region, or at the board, before: order is kept.
+    /// Nothing arrives at the region before: order is kept.
     at_region: Moment,
-    at_board: Moment,
 }
 
 impl Beside {
     /// A path whose chances are of its own, so that worlds without one stay as they are.
     pub(crate) fn new(seed: u64, board: BoardId) -> Self {
         let dice = Dice::new(seed ^ 0x4245_5349_4445 ^ (u64::from(board.get()) << 56));
-        Self { dice, session: None, at_region: Moment::ZERO, at_board: Moment::ZERO }
+        Self { dice, session: None, at_region: Moment::ZERO }
     }
 }
 
@@ -60,7 +59,7 @@ impl World {
         let Some(beside) = self.beside(board) else { return };
         let opened = now + beside.dice.span(STANDS_AFTER.0, STANDS_AFTER.1);
         beside.session = Some(session);
-        (beside.at_region, beside.at_board) = (opened + TICK, opened + TICK);
+        beside.at_region = opened + TICK;
         let frame = Bytes::from(frame::encode(Conversation::ToRegion, &ToRegion::Hello(hello)));
         self.agenda.put(opened, Happening::UplinkOpened { board, session });
         self.agenda.put(opened + TICK, Happening::ToRegion { session, frame });
@@ -98,17 +97,5 @@ impl World {
     pub(crate) fn is_beside(&self, board: BoardId, session: SessionId) -> bool {
         let beside = self.uplinks.get(&board).and_then(|uplink| uplink.beside.as_ref());
         beside.is_some_and(|beside| beside.session == Some(session))
-    }
-
-    /// The region says something over the second session: what it has is for the node, all else for nobody.
-    pub(crate) fn bring_beside(&mut self, board: BoardId, session: SessionId, message: &FromRegion) {
-        let now = self.now;
-        let Some(beside) = self.beside(board) else { return };
-        let at = (now + beside.dice.span(TAKES.0, TAKES.1)).max(beside.at_board + TICK);
-        beside.at_board = at;
-        if matches!(message, FromRegion::Coverage(_)) {
-            let frame = Bytes::from(frame::encode(Conversation::FromRegion, message));
-            self.agenda.put(at, Happening::FromRegion { board, session, frame });
-        }
     }
 }

@@ -152,7 +152,7 @@ impl World {
     pub(crate) fn send_from_region(&mut self, session: SessionId, message: &FromRegion) {
         let Some(board) = self.region.board_of(session) else { return };
         if self.is_beside(board, session) {
-            return self.bring_beside(board, session, message);
+            return;
         }
         let frame = Bytes::from(frame::encode(Conversation::FromRegion, message));
         self.story.weigh_bytes(self.now, &frame);
@@ -177,9 +177,7 @@ impl World {
     }
 
     pub(crate) fn frame_from_region(&mut self, board: BoardId, session: SessionId, frame: &Bytes) {
-        let is_beside = self.is_beside(board, session);
-        let hears = |line: &Line| line.session == session || (is_beside && line.told);
-        if !self.uplink(board).line.as_ref().is_some_and(hears) {
+        if self.uplink(board).line.as_ref().is_none_or(|line| line.session != session) {
             return;
         }
         match frame::decode_whole(Conversation::FromRegion, frame) {

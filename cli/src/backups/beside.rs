@@ -52,6 +52,7 @@ fn started_with(gateway: &GatewayConfig, config: &Path) -> Vec<PathBuf> {
         paths.extend(https.machines.iter().map(|machines| machines.ca.clone()));
     }
     paths.extend(gateway.sites.iter().map(|site| site.ca.clone()));
+    paths.extend(gateway.archive.iter().flat_map(|archive| archive.files()).map(Path::to_owned));
     paths
 }
 

@@ -34,6 +34,18 @@ pub struct Service {
 }
 
 impl ObjectPlace {
+    /// The files that it is used with: credentials, and who made the service's certificate.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let service = match &self.0 {
+            Kind::Directory(_) => None,
+            Kind::Bucket { service, .. } => Some(service),
+        };
+        service
+            .into_iter()
+            .flat_map(|service| [service.credentials.as_deref(), service.ca.as_deref()])
+            .flatten()
+    }
+
     /// The place at `url`: `s3://bucket/prefix`, `file:///directory`, or a path, which is relative to `beside`.
     ///
     /// Refused, in words: another scheme, a bucket that is none, what is said of a service where the place is a directory, and

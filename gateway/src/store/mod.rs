@@ -28,6 +28,7 @@ mod thread;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -213,6 +214,15 @@ pub trait Store: fmt::Debug + Send {
     fn expire(&mut self, expiry: &Expiry<'_>) -> Result<Expired, StoreError>;
 }
 
+/// What root makes in another user's directory is that user's.
+fn leave_to_owner(file: &File, dir: &Path) -> io::Result<()> {
+    let (own, above) = (file.metadata()?, std::fs::metadata(dir)?);
+    if own.uid() == 0 && above.uid() != 0 {
+        fchown(file, Some(above.uid()), Some(above.gid()))?;
+    }
+    Ok(())
+}
+
 /// Holds a directory for this process alone.
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let unusable = |source| StoreError::Directory { path: dir.to_owned(), source };
@@ -222,6 +232,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         .write(true)
         .open(dir.join("lock"))
         .map_err(unusable)?;
+    leave_to_owner(&file, dir).map_err(unusable)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked { path: dir.to_owned() }),

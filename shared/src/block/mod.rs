@@ -1,8 +1,8 @@
 //! Packing records into a sealed block and back. Owns the choice of the codec, and every check that a block's numbers and
 //! bytes must pass before a record of it is believed; never decides what goes into a block or what becomes of it.
 //!
-//! [`columns`] takes records apart and keeps the layout; [`model`] is what both ends know, [`text`] what stands in a payload,
-//! [`slots`] what a number should be, [`words`] the list of words, [`bits`] how all that is written.
+//! `columns` takes records apart and keeps the layout; `model` is what both ends know, `text` what stands in a payload,
+//! `slots` what a number should be, `words` the list of words, `bits` how all that is written.
 
 mod bits;
 mod columns;

@@ -135,7 +135,8 @@ impl Pattern {
         let (mut at, mut literal) = (0, 0);
         while at < text.len() {
             let Some((token, length)) = pattern.token_at(text, at, like) else {
-                at += 1;
+                // What is no number as a whole is not looked at again from each of its digits.
+                at += digits(&text[at..]).max(1);
                 continue;
             };
             if pattern.parts.len() == COLUMN_SLOTS_MAX {

@@ -83,7 +83,7 @@ impl Journal {
         } else {
             self.ready.push_back(segment);
         }
-        self.ahead_at = now + AHEAD_EVERY;
+        self.ahead_at = self.ahead_at.max(now + AHEAD_EVERY);
         self.is_changed = true;
         if !done.recycled {
             self.no_room = None;
@@ -307,7 +307,7 @@ impl Journal {
     fn give_back(&mut self, id: SegmentId, out: &mut Outbox<DiskJob>) {
         // A file with a damaged place is never written again.
         let is_sound = self.segments.remove(&id).is_some_and(|kept| !kept.segment.is_damaged);
-        let is_wanted = self.freed.len() < FREED_KEPT && self.files() < self.configured();
+        let is_wanted = self.freed.len() < FREED_KEPT.max(self.written_ahead()) && self.files() < self.configured();
         if is_sound && (is_wanted || self.no_room.is_some()) {
             self.freed.push(id);
             out.push(DiskJob::Free { segment: id });

@@ -181,11 +181,11 @@ fn few(dice: &mut Dice) -> u64 {
 }
 
 fn detector(nth: u64, place: &mut Place, dice: &mut Dice) -> String {
-    let (cars, trucks) = (few(dice), u64::from(dice.roll() % 12 == 0));
+    let (cars, trucks) = (few(dice), u64::from(dice.roll().is_multiple_of(12)));
     let occupancy = (cars + 2 * trucks) * 90 + dice.roll() % 90;
     let speed = wander(&mut place.values[0], 15, 180, 640, dice);
     let gap = wander(&mut place.values[1], 60, 50, 3000, dice);
-    let health = if dice.roll() % 500 == 0 { "suspect" } else { "ok" };
+    let health = if dice.roll().is_multiple_of(500) { "suspect" } else { "ok" };
     format!(
         "{{\"ts\":{},\"det\":\"D{}\",\"lane\":{},\"interval_s\":1,\"count\":{},\"occ\":{},\"speed_kmh\":{},\"gap_s\":{},\
          \"by_class\":{{\"car\":{cars},\"truck\":{trucks},\"bus\":0,\"bike\":{}}},\"temp_c\":{},\"health\":\"{health}\"}}",
@@ -196,7 +196,7 @@ fn detector(nth: u64, place: &mut Place, dice: &mut Dice) -> String {
         decimal(occupancy),
         decimal(speed * 100),
         decimal(gap * 10),
-        u64::from(dice.roll() % 30 == 0),
+        u64::from(dice.roll().is_multiple_of(30)),
         decimal(21_000 + wander(&mut place.values[2], 1, 0, 90, dice) * 100),
     )
 }
@@ -222,7 +222,7 @@ fn signal(nth: u64, place: &mut Place, dice: &mut Dice) -> String {
         nth + 1,
         place.values[0] % 3 + 1,
         place.at_ms / 1000 / CYCLE_S,
-        dice.roll() % 4 == 0,
+        dice.roll().is_multiple_of(4),
     );
     text
 }
@@ -280,7 +280,7 @@ fn packed(nth: u64, place: &mut Place, dice: &mut Dice) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
     bytes.extend((place.at_ms as u32).to_le_bytes());
     bytes.extend((place.number as u32).to_le_bytes());
-    bytes.extend([nth as u8 + 1, nth as u8 % 6, few(dice) as u8, u8::from(dice.roll() % 12 == 0)]);
+    bytes.extend([nth as u8 + 1, nth as u8 % 6, few(dice) as u8, u8::from(dice.roll().is_multiple_of(12))]);
     bytes.extend((wander(&mut place.values[0], 15, 180, 640, dice) as u16).to_le_bytes());
     bytes.extend((wander(&mut place.values[1], 60, 50, 3000, dice) as u16).to_le_bytes());
     bytes.extend((dice.roll() as u16 % 90).to_le_bytes());

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -41,9 +41,11 @@ impl Scratch {
     pub(super) fn new(dir: &Path, bytes: u64) -> Result<Self, BackupError> {
         has_room(dir, bytes)?;
         let path = name(dir)?;
-        let connection = Connection::open(&path)?;
-        let file = File::options().read(true).write(true).open(&path);
-        let file = file.map_err(cannot("open", &path))?;
+        // Made by nobody else, and for nobody else: what a backup holds is secret.
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(cannot("make", &path))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)?;
         fs::remove_file(&path).map_err(cannot("remove", &path))?;
         // Nobody needs it after a crash.
         connection.pragma_update(None, "journal_mode", "off")?;

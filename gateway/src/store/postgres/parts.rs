@@ -56,9 +56,11 @@ pub(super) fn plan(session: &mut Session, site: &Name, before: WallMillis) -> Re
     };
     let end = millis(before).min(day_ms.saturating_add(DAY_MS));
     let select = "SELECT s.board, s.boot, s.nonce, s.class, b.first, b.count, b.raw_len, k.records, k.stream, k.block
-                  FROM site JOIN stream s ON s.site = site.id JOIN kept k ON k.stream = s.id JOIN block b ON b.id = k.block
-                  WHERE site.name = $1 AND k.part = 0 AND k.received_ms >= $2 AND k.received_ms < $3
-                  ORDER BY k.block LIMIT $4";
+                  FROM (SELECT k.stream, k.block, k.records
+                        FROM site JOIN stream s ON s.site = site.id JOIN kept k ON k.stream = s.id
+                        WHERE site.name = $1 AND k.part = 0 AND k.received_ms >= $2 AND k.received_ms < $3
+                        ORDER BY k.block LIMIT $4) k
+                  JOIN stream s ON s.id = k.stream JOIN block b ON b.id = k.block ORDER BY k.block";
     let most = parts::PART_BLOCKS_MAX as i64;
     let (mut members, mut streams, mut blocks, mut records) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let mut filling = Filling::new();
@@ -200,8 +202,14 @@ pub(super) fn expire(session: &mut Session, expiry: &Expiry<'_>) -> Result<Expir
     for row in session.query(remove, &[&released])? {
         gone.insert(get(&row, 0)?, get(&row, 1)?);
     }
-    session.execute("DELETE FROM block WHERE id = ANY($1)", &[&released])?;
     let mut expired = Expired::new();
+    // Also of blocks without a row: they are gone, too.
+    let sites = "SELECT DISTINCT site.name FROM stream JOIN site ON site.id = stream.site JOIN block ON block.stream = stream.id
+                 WHERE block.id = ANY($1)";
+    for row in session.query(sites, &[&released])? {
+        expired.insert(get(&row, 0)?, 0);
+    }
+    session.execute("DELETE FROM block WHERE id = ANY($1)", &[&released])?;
     let count = "UPDATE stream SET expired = stream.expired + $2 FROM site
                  WHERE stream.id = $1 AND site.id = stream.site RETURNING site.name";
     for (stream, records) in gone {

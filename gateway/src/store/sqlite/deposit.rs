@@ -107,8 +107,10 @@ impl<'t> Filing<'t> {
         let inserted = self
             .sql
             .prepare_cached(
-                "INSERT INTO block (stream, first, count, codec, raw_len, crc, body, received_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO block (id, stream, first, count, codec, raw_len, crc, body, received_ms)
+                 VALUES (1 + max(coalesce((SELECT max(id) FROM block), 0),
+                                 coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'block'), 0)),
+                         ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .insert(params![
                 id,

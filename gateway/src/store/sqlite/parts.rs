@@ -8,7 +8,9 @@ use shared::time::WallMillis;
 use super::deposit::stream_at;
 use super::read::row_of;
 use crate::store::StoreError;
-use crate::store::parts::{self, DAY_MS, DUE_MAX, Due, Expired, Expiry, Filling, Member, Part, day_of, millis};
+use crate::store::parts::{
+    self, DAY_MS, DUE_MAX, Due, Expired, Expiry, Filling, Member, PART_BLOCKS_MAX, Part, day_of, millis,
+};
 use crate::store::read::Row;
 
 /// A site that has blocks from before `before` in no part.
@@ -56,10 +58,13 @@ pub(super) fn plan(sql: &Connection, site: &Name, before: WallMillis) -> Result<
     let (mut members, mut places, mut records) = (Vec::new(), Vec::new(), 0);
     let mut select = sql.prepare_cached(
         "SELECT s.board, s.boot, s.nonce, s.class, b.first, b.count, b.raw_len, k.records, k.stream, k.received_ms, k.block
-         FROM site JOIN stream s ON s.site = site.id JOIN kept k ON k.stream = s.id JOIN block b ON b.id = k.block
-         WHERE site.name = ?1 AND k.part = 0 AND k.received_ms >= ?2 AND k.received_ms < ?3 ORDER BY k.block",
+         FROM (SELECT k.stream, k.received_ms, k.block, k.records
+               FROM site JOIN stream s ON s.site = site.id JOIN kept k ON k.stream = s.id
+               WHERE site.name = ?1 AND k.part = 0 AND k.received_ms >= ?2 AND k.received_ms < ?3
+               ORDER BY k.block LIMIT ?4) k
+         JOIN stream s ON s.id = k.stream JOIN block b ON b.id = k.block ORDER BY k.block",
     )?;
-    let mut rows = select.query(params![site.as_str(), day_ms, end])?;
+    let mut rows = select.query(params![site.as_str(), day_ms, end, PART_BLOCKS_MAX as i64])?;
     let mut filling = Filling::new();
     while let Some(row) = rows.next()? {
         if !filling.takes(row.get::<_, i64>(6)?.cast_unsigned()) {
@@ -191,6 +196,7 @@ pub(super) fn expire(sql: &Connection, expiry: &Expiry<'_>) -> Result<Expired, S
             .prepare_cached("DELETE FROM record WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 AND block = ?4")?
             .execute(params![due.stream, first, last, due.block])? as u64;
         sql.prepare_cached("DELETE FROM block WHERE id = ?1")?.execute([due.block])?;
+        never_again(sql, due.block)?;
         sql.prepare_cached("UPDATE stream SET expired = expired + ?2 WHERE id = ?1")?
             .execute(params![due.stream, gone.cast_signed()])?;
         let site: String = sql
@@ -199,6 +205,19 @@ pub(super) fn expire(sql: &Connection, expiry: &Expiry<'_>) -> Result<Expired, S
         *expired.entry(site).or_default() += gone;
     }
     Ok(expired)
+}
+
+/// A number that is gone is not given again: whoever pages by it would pass over what comes. SQLite keeps the highest one in a table of
+/// its own, which it lets be written.
+fn never_again(sql: &Connection, block: i64) -> Result<(), StoreError> {
+    let raised = sql
+        .prepare_cached("UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'block'")?
+        .execute([block])?;
+    if raised == 0 {
+        sql.prepare_cached("INSERT INTO sqlite_sequence (name, seq) VALUES ('block', ?1)")?
+            .execute([block])?;
+    }
+    Ok(())
 }
 
 /// Whether the block was kept as it was found, and may go; then it is kept no more.

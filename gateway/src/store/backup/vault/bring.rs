@@ -68,12 +68,19 @@ impl Vault<'_> {
             remove(&coming).map_err(cannot("remove", &coming))?;
         }
         came?;
-        let mut restored = Restored { kept: put_in_place(store, aside)?, ..Restored::default() };
+        // All of it is here before any of it takes its place.
+        let mut restored = Restored::default();
         self.bring_beside(&contents, store, &mut restored)?;
+        restored.kept = put_in_place(store, aside)?;
+        for root in &restored.beside {
+            let coming = coming_beside(store, root);
+            fs::rename(&coming, store.join(root)).map_err(cannot("name", &coming))?;
+        }
+        sync_dir(store)?;
         Ok(restored)
     }
 
-    /// The accounts, if there are none, and the audit log, if there is none.
+    /// The accounts, if there are none, and the audit log, if there is none, under names that are not theirs yet.
     fn bring_beside(&self, contents: &Contents, store: &Path, restored: &mut Restored) -> Result<(), BackupError> {
         let root_of = |name: &str| name.split('/').next().unwrap_or_default().to_owned();
         let has: Vec<String> = RESTORED
@@ -81,6 +88,9 @@ impl Vault<'_> {
             .filter(|root| has_any(&store.join(root)))
             .map(|root| (*root).to_owned())
             .collect();
+        for root in RESTORED {
+            clear(&coming_beside(store, root))?;
+        }
         for file in &contents.files {
             let root = root_of(&file.name);
             if !RESTORED.contains(&root.as_str()) {
@@ -92,16 +102,17 @@ impl Vault<'_> {
                 }
                 continue;
             }
-            let path = store.join(&file.name);
-            if let Some(above) = path.parent().filter(|above| *above != store && !above.exists()) {
+            let mut coming = coming_beside(store, &root);
+            if let Some((_, below)) = file.name.split_once('/') {
+                coming.push(below);
+            }
+            if let Some(above) = coming.parent().filter(|above| *above != store && !above.exists()) {
                 make_dir(above)?;
                 give_owner_like(above, store).map_err(cannot("give away", above))?;
             }
-            let coming = path.with_extension("restored");
             self.bring(contents, file, &coming)?;
             give_owner_like(&coming, store).map_err(cannot("give away", &coming))?;
-            fs::rename(&coming, &path).map_err(cannot("name", &path))?;
-            sync_dir(path.parent().unwrap_or(store))?;
+            sync_dir(coming.parent().unwrap_or(store))?;
             if !restored.beside.contains(&root) {
                 restored.beside.push(root);
             }
@@ -194,6 +205,19 @@ impl Vault<'_> {
 
 /// What belongs into a data directory beside the store. A witness's promises do not: older ones let it promise twice.
 const RESTORED: [&str; 2] = ["access.sqlite", "audit"];
+
+fn coming_beside(store: &Path, root: &str) -> PathBuf {
+    store.join(format!("{root}.restored"))
+}
+
+/// Removes what an earlier try has left.
+fn clear(path: &Path) -> Result<(), BackupError> {
+    let removed = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => remove(path),
+    };
+    removed.map_err(cannot("remove", path))
+}
 
 fn has_any(path: &Path) -> bool {
     match fs::read_dir(path) {

@@ -299,3 +299,19 @@ fn write(value: u64, Digits { width, least, most }: Digits, text: &mut Vec<u8>) 
     let start = at.min(end - usize::from(width));
     text.extend_from_slice(&buffer[start..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail, and to take a second, where such a run is looked at again from each of its digits: its last digits were found.
+    #[test]
+    fn a_run_of_digits_that_is_no_number_is_passed_over_at_once() {
+        for text in [alloc::vec![b'7'; 8192], [&b"0."[..], &[b'7'; 8190]].concat()] {
+            let pattern = Pattern::of(&text, None).unwrap();
+            assert_eq!((pattern.parts.len(), pattern.literals), (0, text));
+        }
+        let short = Pattern::of(b"7777", None).unwrap();
+        assert_eq!(short.parts.len(), 1);
+    }
+}

@@ -497,9 +497,10 @@ fn a_device_without_room_for_a_file_that_is_not_needed_is_not_full() {
 
 #[test]
 fn freed_files_are_kept_as_far_as_the_limit_allows() {
-    for (segments_max, kept) in [(8, 4), (60, 32)] {
+    // What was written ahead stays, too: else it would be written again and again.
+    for (segments_max, written_ahead, kept) in [(8, 1, 4), (60, 7, 32), (100, 40, 40)] {
         let sized = JournalConfig::sized(12 * PAGE_BYTES as u32, segments_max);
-        let config = JournalConfig { covered_kept: 0, ..sized };
+        let config = JournalConfig { covered_kept: 0, written_ahead, ..sized };
         let (mut disk, mut journal) = (Disk::default(), Journal::new(config, epoch(1), Recovered::default()));
         let mut first = 1;
         while journal.fill().0 < segments_max as usize - 3 {

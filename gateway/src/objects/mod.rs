@@ -157,17 +157,22 @@ impl Objects {
         put.map(drop).map_err(self.failed("write", name))
     }
 
-    /// Puts an object where none has this name; false, and nothing changed, where one has. An answer that is lost makes the
-    /// next attempt return false.
+    /// Puts an object where none has this name; false, and nothing changed, where another one has. One of the same bytes counts as
+    /// put: whoever must know that it was not somebody else's puts something of its own into it.
     pub async fn put_new(&self, name: &str, body: Bytes) -> Result<bool, ObjectError> {
         let key = self.key("write", name)?;
         match self
             .store
-            .put_opts(&key, PutPayload::from_bytes(body), PutMode::Create.into())
+            .put_opts(&key, PutPayload::from_bytes(body.clone()), PutMode::Create.into())
             .await
         {
             Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            // A request whose answer was lost is made again, and then meets what it has made itself.
+            Err(object_store::Error::AlreadyExists { .. }) => match self.get(name, body.len() as u64).await {
+                Ok(found) => Ok(found.is_some_and(|found| found == body)),
+                Err(ObjectError::TooLong { .. }) => Ok(false),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(self.failed("write", name)(error)),
         }
     }

@@ -14,8 +14,9 @@ use crate::powercut::wire;
 
 /// Kernel modules that a machine needs for its disk and its cards, each after those that it needs.
 const MODULES: [&str; 9] = [
-    "drivers/virtio/virtio",
     "drivers/virtio/virtio_ring",
+    // Needs the ring since 6.1.0-56.
+    "drivers/virtio/virtio",
     "drivers/virtio/virtio_pci_legacy_dev",
     "drivers/virtio/virtio_pci_modern_dev",
     "drivers/virtio/virtio_pci",

@@ -96,6 +96,11 @@ impl Sources {
         page.counter("uplink_dials_failed", "Dials of the region that failed", read(&uplink.failed))?;
         page.counter("uplink_paths_silent", "Sessions left because their path was silent", read(&uplink.silent))?;
         page.counter("uplink_alarm_copies", "Blocks of alarms sent by a second path, too", read(&uplink.copies))?;
+        page.counter(
+            "uplink_alarm_copies_dropped",
+            "Blocks of alarms that a second path had no room for: they went by the first alone",
+            read(&uplink.copies_dropped),
+        )?;
         page.counter("uplink_sessions_moved", "Sessions moved to a better path or gateway", read(&uplink.moved))?;
         let standing = self.standing.as_ref().map(|gauge| gauge.status(clock::now()));
         let in_use = standing.and_then(|standing| standing.path);

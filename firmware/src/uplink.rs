@@ -61,6 +61,8 @@ pub(crate) struct UplinkCounts {
     pub(crate) moved: AtomicU64,
     /// Blocks of alarms sent by a second path, too.
     pub(crate) copies: AtomicU64,
+    /// Those that a second path had no room for.
+    pub(crate) copies_dropped: AtomicU64,
     /// Sessions dropped because too much waited for them.
     pub(crate) queue_full: AtomicU64,
     /// Frames that were no messages.
@@ -96,7 +98,9 @@ impl Session {
             && let Some(line) = self.beside.borrow().as_ref()
         {
             // Where too much waits there, the first path has it all the same.
-            let _ = line.try_send(message.clone());
+            if line.try_send(message.clone()).is_err() {
+                self.counts.copies_dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
         let queue = if waits { &self.backlog } else { &self.messages };
         if queue.try_send(message).is_err() && self.connection.close_reason().is_none() {

@@ -44,6 +44,8 @@ pub struct Bursts {
 pub struct Settings {
     /// Whether boards have a second path to the region, for alarms.
     pub second_path: bool,
+    /// Whether boards write the first files of their journals ahead.
+    pub writes_ahead: bool,
     /// Decides every chance in the world.
     pub seed: u64,
     /// Boards of the site, 1 to 64.
@@ -109,6 +111,7 @@ impl Settings {
         };
         Self {
             second_path: false,
+            writes_ahead: false,
             seed,
             boards,
             // A pair without a witness has one that votes, so that losing the other is borne.
@@ -183,8 +186,9 @@ impl Settings {
             },
             ..quiet
         };
-        // By a chance of its own, so that every other one stays as it was.
-        drawn.second_path = Dice::new(seed ^ 0x5345_434f_4e44).coin();
+        // By chances of their own, so that every other one stays as it was.
+        let mut later = Dice::new(seed ^ 0x5345_434f_4e44);
+        (drawn.second_path, drawn.writes_ahead) = (later.coin(), later.coin());
         drawn.draw_control(&mut dice.fork());
         for fault in Fault::ALL {
             if dice.coin() {
@@ -253,6 +257,8 @@ impl Settings {
     /// The world that `seed` draws for a lie: the faults that bring it to light happen often.
     pub fn for_mutant(seed: u64, mutant: Mutant, boards: u8) -> Self {
         let mut settings = Self::drawn(seed, boards, boards);
+        // Neither has to do with a lie, and both shift what its world meets.
+        (settings.second_path, settings.writes_ahead) = (false, false);
         if matches!(mutant, Mutant::CacheTrusted | Mutant::EmptyDiskTrusted) {
             settings.restart = (Duration::from_millis(5), Duration::from_millis(200));
         }

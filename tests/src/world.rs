@@ -355,6 +355,12 @@ impl World {
     }
 }
 
+fn journal_config(settings: &Settings) -> JournalConfig {
+    let sized = JournalConfig::sized(settings.segment_bytes, settings.segments_max);
+    let written_ahead = if settings.writes_ahead { sized.written_ahead } else { 0 };
+    JournalConfig { written_ahead, ..sized }
+}
+
 fn new_uplink(id: BoardId, settings: &Settings) -> Uplink {
     let beside = settings.second_path.then(|| Beside::new(settings.seed, id));
     Uplink::new(settings.uplink, beside)
@@ -388,7 +394,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
         duties,
         copies: settings.copies,
         timing: Timing::default(),
-        journal: JournalConfig::sized(settings.segment_bytes, settings.segments_max),
+        journal: journal_config(settings),
         repair: settings.repair,
         has_region: true,
     };

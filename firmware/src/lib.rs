@@ -34,4 +34,4 @@ mod wear;
 mod witness;
 mod workloads;
 
-pub use start::{FirmwareError, run, serve};
+pub use start::{FirmwareError, run};

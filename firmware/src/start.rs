@@ -22,6 +22,7 @@ use shared::limits::{DOOR_SESSIONS_MAX, OFFER_BATCHES_MAX};
 use shared::node::{Node, Start};
 use shared::wire::peer::Hello;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin;
@@ -44,9 +45,8 @@ use crate::wear::WearGauge;
 use crate::witness::{WitnessInput, WitnessLine};
 use crate::workloads::{self, Workloads};
 
-/// Threads that run the board's tasks: one for the node and one for its connections, whatever the machine has, so
-/// that the workloads beside it keep theirs.
-const THREADS: usize = 2;
+/// Threads for calls that block (opening the journal, looking names up): they come when they are needed and go again.
+const BLOCKING_THREADS_MAX: usize = 2;
 /// Files open beside connections: pages (`link::http::CONNECTIONS_MAX`), journal, state, sockets, log.
 const FILES_BESIDE: u64 = link::http::CONNECTIONS_MAX as u64 + 64;
 /// Where in the board's directory is what it must not forget as the witness of other sites.
@@ -124,18 +124,22 @@ impl FirmwareError {
     }
 }
 
-/// Runs a board on a runtime of its own until `stop` is given, then stops it in order: the lease is handed back, what
-/// was accepted is committed and answered. Blocks the calling thread.
+/// Runs a board until `stop` is given, then stops it in order: the lease is handed back, what was accepted is committed and
+/// answered. Blocks the calling thread.
+///
+/// The calling thread runs the node and what a record passes on its way to the acknowledgement: front door, mesh, journal's answers.
+/// A second thread runs what may take its time: the uplink, pages, bridge, votes for other sites. A record so wakes no second
+/// thread on its way, and a drain or a page keeps no heartbeat waiting. Two threads whatever the machine has: the workloads
+/// beside the board keep theirs.
 pub fn run(mut config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
     config.publishers.connections_max = raise_open_files(config.publishers.connections_max);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .max_blocking_threads(THREADS)
-        .thread_name("board")
-        .enable_all()
-        .build()
-        .map_err(FirmwareError::System)?;
-    runtime.block_on(async { tokio::spawn(serve(config, stop)).await.expect("a board's task does not panic") })
+    let mut core = tokio::runtime::Builder::new_current_thread();
+    let mut background = tokio::runtime::Builder::new_multi_thread();
+    let core = core.max_blocking_threads(BLOCKING_THREADS_MAX).thread_name("board-blocking");
+    let background = background.worker_threads(1).max_blocking_threads(1).thread_name("board-uplink");
+    let background = background.enable_all().build().map_err(FirmwareError::System)?;
+    let core = core.enable_all().build().map_err(FirmwareError::System)?;
+    core.block_on(serve(config, stop, background.handle()))
 }
 
 /// Lets the process open as many files as the front door may have connections, as far as its hard limit goes: the
@@ -167,14 +171,14 @@ fn raise_open_files(connections_max: usize) -> usize {
     connections
 }
 
-/// Runs a board on the calling task's runtime, as [`run`] does on its own.
-pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareError> {
+/// Runs a board on the calling task's runtime, and on `background` what may take its time.
+async fn serve(config: BoardConfig, mut stop: Stop, background: &Handle) -> Result<(), FirmwareError> {
     let identity = Identity::load(&config.identity.certificate, &config.identity.key, &config.identity.ca)?;
     let secrets = Secrets::read(&config)?;
     let (stop_shell, shell_stopped) = signal();
     let (snapshots, seen) = watch::channel(None);
     let pages = Pages { snapshots: seen, registry: Arc::default(), wear: Arc::default(), uplink: Arc::default() };
-    let serving = serve_pages(&config, secrets.status.clone(), &pages, shell_stopped.clone()).await?;
+    let serving = serve_pages(&config, secrets.status.clone(), &pages, (background, shell_stopped.clone())).await?;
     let opened = tokio::select! {
         opened = open_disk(&config) => opened?,
         // Nothing was accepted in this life.
@@ -183,7 +187,7 @@ pub async fn serve(config: BoardConfig, mut stop: Stop) -> Result<(), FirmwareEr
     let wear = WearGauge { disk: opened.disk.gauge(), endurance: config.endurance };
     let wear = pages.wear.get_or_init(|| wear).clone();
     let Board { driver, mesh, stop_door, sources } =
-        assemble(&config, (identity, secrets), (opened, wear), snapshots, &shell_stopped)?;
+        assemble(&config, (identity, secrets), (opened, wear), snapshots, (background, &shell_stopped))?;
     if let Some(standing) = &sources.standing {
         pages.uplink.get_or_init(|| standing.clone());
     }
@@ -218,7 +222,7 @@ async fn serve_pages(
     config: &BoardConfig,
     token: Option<StatusToken>,
     pages: &Pages,
-    stop: Stop,
+    (background, stop): (&Handle, Stop),
 ) -> Result<tokio::task::JoinHandle<()>, FirmwareError> {
     let address = config.listen.http;
     let listener = TcpListener::bind(address)
@@ -226,10 +230,10 @@ async fn serve_pages(
         .map_err(|source| FirmwareError::Http { address, source })?;
     let router = router(pages.clone(), token.clone());
     if token.is_none() {
-        return Ok(tokio::spawn(link::http::serve(listener, router, stop)));
+        return Ok(background.spawn(link::http::serve(listener, router, stop)));
     }
     let encrypted = Encrypted::new(&config.identity.certificate, &config.identity.key, None)?;
-    Ok(tokio::spawn(link::http::serve_through(encrypted, listener, router, stop)))
+    Ok(background.spawn(link::http::serve_through(encrypted, listener, router, stop)))
 }
 
 /// Lets the publishers take their last answers. What they offer now is not taken in, so not acknowledged either.
@@ -275,7 +279,7 @@ fn assemble(
     (identity, secrets): (Identity, Secrets),
     (opened, wear): (Opened, WearGauge),
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
-    stop: &Stop,
+    (background, stop): (&Handle, &Stop),
 ) -> Result<Board, FirmwareError> {
     let hello = hello(config, opened.epoch);
     let start = Start {
@@ -289,6 +293,7 @@ fn assemble(
     let (uplink, region) = match &config.region {
         Some(region) => {
             let identity = identity.with_roots(&region.ca)?;
+            let _there = background.enter();
             let (uplink, region) = Uplink::start(identity, region, stop.clone());
             (Some(uplink), Some(region))
         }
@@ -296,8 +301,11 @@ fn assemble(
     };
     let (witness, from_witness) = start_witness(config, &identity, stop)?.unzip();
     let witness_for = config.witness_for.as_ref();
-    let witnessing = witness_for.and_then(|served| witness_others(config, served, &identity, stop));
-    let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config, secrets)?;
+    let witnessing = witness_for.and_then(|served| {
+        let _there = background.enter();
+        witness_others(config, served, &identity, stop)
+    });
+    let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config, secrets, background)?;
     let notices = Arc::<Notices>::default();
     let sources = Sources {
         snapshots: snapshots.subscribe(),
@@ -407,17 +415,17 @@ struct Entrances {
     offers: mpsc::Receiver<Vec<Offer>>,
 }
 
-fn open_entrances(config: &BoardConfig, secrets: Secrets) -> Result<Entrances, FirmwareError> {
+fn open_entrances(config: &BoardConfig, secrets: Secrets, background: &Handle) -> Result<Entrances, FirmwareError> {
     let (stop, stopped) = watch::channel(false);
     let (offers_in, offers) = mpsc::channel(OFFER_BATCHES_MAX);
     let door = door_config(config, secrets.users);
     let (anonymous, users) = (door.anonymous, door.users.len());
     let answers = FrontDoor::start(door, offers_in.clone(), stopped.clone())?;
     tracing::info!(address = %answers.address(), users, anonymous, "the front door is open");
-    let bridge = config
-        .bridge
-        .as_ref()
-        .map(|bridge| Bridge::start(bridge_config(bridge, secrets.bridge), offers_in, &answers, stopped));
+    let bridge = config.bridge.as_ref().map(|bridge| {
+        let _there = background.enter();
+        Bridge::start(bridge_config(bridge, secrets.bridge), offers_in, &answers, stopped)
+    });
     Ok(Entrances { stop, answers, bridge, offers })
 }
 

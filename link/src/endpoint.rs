@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{
     AckFrequencyConfig, AsyncUdpSocket, ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Runtime,
@@ -30,6 +31,13 @@ const MESH_KEEP_ALIVE: Duration = Duration::from_millis(800);
 const MESH_RTT: Duration = Duration::from_millis(2);
 /// Bytes that a board takes from a peer ahead of reading: bounds memory a peer, and fills a gigabit at 8 ms.
 const MESH_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Packets of data that may come before one is acknowledged. Must stay well below what the first window holds, or whoever has sent a
+/// windowful waits for the delay below.
+const DATA_ACKS_AFTER: u32 = 8;
+/// How long an acknowledgement of data may wait for more packets: a packet lost last is sent again after that and a round trip or two.
+const DATA_ACK_DELAY: Duration = Duration::from_millis(5);
+/// Bytes that may be on their way to a peer before its first acknowledgement: 45 packets, a third of a millisecond of a gigabit.
+const DATA_WINDOW_FIRST_BYTES: u64 = 64 * 1024;
 /// Datagrams kept until they are read: a burst of heartbeats and votes of 64 boards.
 const DATAGRAMS_RECEIVED_BYTES: usize = 64 * DATAGRAM_BYTES_MAX;
 /// Datagrams kept until they are sent. When full the oldest goes: the newest heartbeat says all.
@@ -304,10 +312,19 @@ fn idle(after: Duration) -> IdleTimeout {
     IdleTimeout::try_from(after).expect("a few seconds fit a QUIC timeout")
 }
 
-/// Data as dialled: it is there before the first record comes, and stays when none comes for long.
+/// Data as dialled: it is there before the first record comes, and stays when none comes for long. Nothing comes back that an
+/// acknowledgement could ride on, so each costs both sides a packet of its own, and they are asked for seldom.
 fn data_transport() -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(DATA_ACKS_AFTER))
+        .max_ack_delay(Some(DATA_ACK_DELAY));
+    let mut lan = CubicConfig::default();
+    lan.initial_window(DATA_WINDOW_FIRST_BYTES);
     let mut transport = mesh_transport();
-    transport.keep_alive_interval(Some(MESH_KEEP_ALIVE));
+    transport
+        .keep_alive_interval(Some(MESH_KEEP_ALIVE))
+        .congestion_controller_factory(Arc::new(lan))
+        .ack_frequency_config(Some(acks));
     transport
 }
 

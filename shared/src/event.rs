@@ -371,7 +371,7 @@ impl fmt::Display for Event {
             Self::SessionOpened { board, term } => write!(f, "{board} speaks for the site under term {term}"),
             Self::SessionRefused { reason } => write!(f, "a session was refused: {reason}"),
             Self::SiteSentAway { sites, share, .. } => {
-                write!(f, "sent to another gateway: this one has {sites} sites, its share is {share}")
+                write!(f, "sent elsewhere: {sites} sites here, a share is {share}")
             }
             Self::SiteKept => f.write_str("sent away, and back: it reaches no other gateway, and stays"),
             Self::Overlap { stream, range } => {

@@ -27,6 +27,7 @@ use shared::ids::{Epoch, Name, Term};
 use shared::ranges::RangeSet;
 use shared::uplink::ways::{Fall, Way, Ways};
 use shared::wire::uplink::{FromRegion, Hello, ToRegion};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::contract::{Postgres, Rig as _};
@@ -74,12 +75,7 @@ fn gateway_process() {
         sites: SITES.into_iter().map(site).collect(),
         digest: [0; 32],
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(gateway::run(config, std::future::pending())).unwrap();
+    runtime().block_on(gateway::run(config, std::future::pending())).unwrap();
 }
 
 /// A gateway's process.
@@ -341,12 +337,26 @@ fn expect_once(reader: &PostgresReader, site: &Name, sent: u64) {
 
 /// All sites have the same list. Both gateways end with about half of them; one is killed, and all are at the other; it comes back and
 /// has its share again. Each record is stored once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sites_are_spread_over_two_gateways_also_after_one_was_killed() {
+#[test]
+fn sites_are_spread_over_two_gateways_also_after_one_was_killed() {
     let Some(server) = Server::alone() else { return };
     let url = server.running().database("region").unwrap();
     let files = Files::of(&SITES);
-    let mut gateways = [1, 2].map(|number| Gateway::new(&files, number, &url));
+    let gateways = [1, 2].map(|number| Gateway::new(&files, number, &url));
+    let sent = runtime().block_on(spread(&files, gateways));
+    let reader = PostgresReader::open(&PostgresPlace::new(&url, None, None).unwrap()).unwrap();
+    for (site, sent) in SITES.into_iter().zip(sent) {
+        expect_once(&reader, &name(site), sent);
+    }
+}
+
+fn runtime() -> Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap()
+}
+
+/// The story of the gateways; what each site has sent in it.
+async fn spread(files: &Files, mut gateways: [Gateway; 2]) -> Vec<u64> {
     expect("both gateways know each other", &[], async || {
         let mut known = 0;
         for gateway in &gateways {
@@ -356,6 +366,33 @@ async fn sites_are_spread_over_two_gateways_also_after_one_was_killed() {
     })
     .await;
     let stop = Arc::<AtomicBool>::default();
+    let (mut tasks, crowd) = assemble(files, gateways.each_ref().map(|gateway| gateway.quic), &stop);
+    expect("the sites are spread", &crowd, async || is_even(&crowd)).await;
+    let sent_away: u64 = crowd.iter().map(|seen| seen.sent_away.load(Ordering::Relaxed)).sum();
+    assert!(sent_away >= 4, "they moved because they were told to: {sent_away}");
+    gateways[0].kill();
+    expect("all are at the one that lives", &crowd, async || here(&crowd) == [0, SITES.len()]).await;
+    gateways[0].start();
+    expect("the one that came back has its share", &crowd, async || is_even(&crowd)).await;
+    // At least so much more, over the gateways as they are now.
+    let goal: Vec<u64> = crowd
+        .iter()
+        .map(|seen| seen.sent.load(Ordering::Relaxed) + 5 * RECORDS)
+        .collect();
+    let is_far = |(seen, goal): (&Arc<Seen>, &u64)| seen.acknowledged.load(Ordering::Relaxed) >= *goal;
+    expect("records go on", &crowd, async || crowd.iter().zip(&goal).all(is_far)).await;
+    stop.store(true, Ordering::Relaxed);
+    let done = async {
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, done).await.unwrap();
+    crowd.iter().map(|seen| seen.sent.load(Ordering::Relaxed)).collect()
+}
+
+/// All sites, on their way to the first of `gateways`; they send until `stop`.
+fn assemble(files: &Files, gateways: [SocketAddr; 2], stop: &Arc<AtomicBool>) -> (JoinSet<()>, Vec<Arc<Seen>>) {
     let (mut tasks, mut crowd) = (JoinSet::new(), Vec::new());
     for site in SITES {
         let seen = Arc::new(Seen {
@@ -368,50 +405,17 @@ async fn sites_are_spread_over_two_gateways_also_after_one_was_killed() {
         let site = Site {
             name: site,
             identity: files.board(site, site, 1),
-            gateways: gateways.iter().map(|gateway| gateway.quic).collect(),
-            ways: Ways::new(1, 2, clock::now()),
+            gateways: gateways.to_vec(),
+            ways: Ways::new(1, gateways.len(), clock::now()),
             seen,
-            stop: Arc::clone(&stop),
+            stop: Arc::clone(stop),
             next: 1,
             covered: RangeSet::EMPTY,
             waiting: VecDeque::new(),
         };
         tasks.spawn(site.run());
     }
-    expect("the sites are spread", &crowd, async || is_even(&crowd)).await;
-    let sent_away: u64 = crowd.iter().map(|seen| seen.sent_away.load(Ordering::Relaxed)).sum();
-    assert!(sent_away >= 4, "they moved because they were told to: {sent_away}");
-    gateways[0].kill();
-    expect("all are at the one that lives", &crowd, async || here(&crowd) == [0, SITES.len()]).await;
-    gateways[0].start();
-    expect("the one that came back has its share", &crowd, async || is_even(&crowd)).await;
-    let stood = gateways[1]
-        .figure("roadstead_region_sites_sent_away_total{stage=\"stood\"}")
-        .await;
-    assert!(stood.is_some_and(|stood| stood >= 1), "{stood:?}");
-    // At least so much more, over the gateways as they are now.
-    let goal: Vec<u64> = crowd
-        .iter()
-        .map(|seen| seen.sent.load(Ordering::Relaxed) + 5 * RECORDS)
-        .collect();
-    let is_far = |(seen, goal): (&Arc<Seen>, &u64)| seen.acknowledged.load(Ordering::Relaxed) >= *goal;
-    expect("records go on", &crowd, async || crowd.iter().zip(&goal).all(is_far)).await;
-    stop.store(true, Ordering::Relaxed);
-    let done = tokio::time::timeout(PATIENCE, async {
-        while let Some(done) = tasks.join_next().await {
-            done.unwrap()
-        }
-    });
-    done.await.unwrap();
-    let place = PostgresPlace::new(&url, None, None).unwrap();
-    let sent: Vec<u64> = crowd.iter().map(|seen| seen.sent.load(Ordering::Relaxed)).collect();
-    let looked = tokio::task::spawn_blocking(move || {
-        let reader = PostgresReader::open(&place).unwrap();
-        for (site, sent) in SITES.into_iter().zip(sent) {
-            expect_once(&reader, &name(site), sent);
-        }
-    });
-    looked.await.unwrap();
+    (tasks, crowd)
 }
 
 /// Gateways see each other as long as they say something, and not once they have said good-bye.

@@ -2,9 +2,9 @@
 //! they have, and which site was sent away when. Weighs sites and not bytes; closes nothing itself.
 //!
 //! ```text
-//!                  ┌── this gateway is over the bar, another one has room ──▶ sent away: dials its next gateway
-//! hello of a site ─┤                                                             ▲
-//!                  └── else, or it has come back: it stays ──── over the bar: one after the other
+//!                  ┌── this gateway is full, another one has room ──▶ sent away: dials its next gateway
+//! hello of a site ─┤                                                     ▲
+//!                  └── else, or it has come back: it stays ── over the bar: one after the other
 //! ```
 //!
 //! A site is never left without a gateway: one that comes back at once, as often as others might refuse it too, has nowhere else to
@@ -88,6 +88,9 @@ pub(super) struct Weight {
     pub(super) own: usize,
     /// What each gateway would have if all had as many.
     pub(super) share: usize,
+    /// With more it takes no others in: half-way to the bar, so that who is sent away by one gateway of a long list finds the one
+    /// that lacks sites.
+    full: usize,
     /// With more it sends sites away, until it has its share.
     bar: usize,
     /// What the others lack of their shares.
@@ -117,7 +120,10 @@ pub(super) struct Spread {
     looks: BTreeMap<Name, (Instant, u32)>,
     /// When those were sent away who may be in nobody's figures yet.
     on_their_way: VecDeque<Instant>,
-    /// Whether sites are sent away until no more than the share is here.
+    /// Whether no others were to be taken in when the others were last heard. Not while sites come in between: what the others had
+    /// then says nothing of what they get meanwhile.
+    is_full: bool,
+    /// Whether sites are sent away until no more than the share is here. It begins when the others are heard, too.
     is_over: bool,
     next_at: Instant,
     jitter: Jitter,
@@ -133,6 +139,7 @@ impl Spread {
             kept: BTreeMap::new(),
             looks: BTreeMap::new(),
             on_their_way: VecDeque::new(),
+            is_full: false,
             is_over: false,
             next_at: Instant::NEVER,
             jitter: Jitter::new(seed),
@@ -156,8 +163,9 @@ impl Spread {
         self.kept.retain(|_, until| *until > now);
         self.sent.retain(|_, sent| now.since(sent.at) < REST);
         self.looks.retain(|_, (since, _)| now.since(*since) < LOOKS_WITHIN);
-        // Not while sites come in between: what the others had before says nothing of what they get meanwhile.
-        self.is_over |= self.weigh(0, now).is_some_and(|weight| weight.own > weight.bar);
+        let weight = self.weigh(0, now);
+        self.is_full = weight.is_some_and(|weight| weight.own > weight.full);
+        self.is_over |= weight.is_some_and(|weight| weight.own > weight.bar);
         self.plan(now);
     }
 
@@ -178,7 +186,10 @@ impl Spread {
         self.looks.remove(site);
         let weight = self.weigh(1, now);
         let is_kept = self.kept.get(site).is_some_and(|until| *until > now);
-        let is_wanted_away = |weight: &Weight| self.is_over && weight.room > 0 && weight.own > weight.share;
+        let is_wanted_away = |weight: &Weight| {
+            let is_too_many = self.is_over && weight.own > weight.share || self.is_full && weight.own > weight.full;
+            is_too_many && weight.room > 0
+        };
         let verdict = match weight.filter(is_wanted_away) {
             None => Verdict::Stays,
             Some(_) if is_kept => Verdict::Stays,
@@ -283,11 +294,13 @@ impl Spread {
         let others = || view.others.iter().map(|load| usize::try_from(load.sites).unwrap_or(usize::MAX));
         let total = others().fold(own + self.on_their_way.len(), usize::saturating_add);
         let share = total.div_ceil(view.others.len() + 1);
+        let over = (share / OVER_PART).max(OVER_MIN);
         let lacking: usize = others().map(|sites| share.saturating_sub(sites)).sum();
         Some(Weight {
             own,
             share,
-            bar: share + (share / OVER_PART).max(OVER_MIN),
+            full: share + over / 2,
+            bar: share + over,
             room: lacking.saturating_sub(self.on_their_way.len()),
             is_other_over: others().any(|sites| sites > share),
         })

@@ -370,13 +370,9 @@ impl fmt::Display for Event {
             Self::BadFrame { from, why } => write!(f, "{from} sent a frame that is none: {why}"),
             Self::SessionOpened { board, term } => write!(f, "{board} speaks for the site under term {term}"),
             Self::SessionRefused { reason } => write!(f, "a session was refused: {reason}"),
-            Self::SiteSentAway { sites, share, .. } => {
-                write!(f, "sent elsewhere: {sites} sites here, a share is {share}")
-            }
+            Self::SiteSentAway { sites, share, .. } => write!(f, "sent elsewhere: {sites} here, the share is {share}"),
             Self::SiteKept => f.write_str("sent away, and back: it reaches no other gateway, and stays"),
-            Self::Overlap { stream, range } => {
-                write!(f, "records {} to {} of {stream} came again", range.first, range.last)
-            }
+            Self::Overlap { stream, range: r } => write!(f, "records {} to {} of {stream} came again", r.first, r.last),
         }
     }
 }

@@ -370,6 +370,8 @@ async fn spread(files: &Files, mut gateways: [Gateway; 2]) -> Vec<u64> {
     expect("the sites are spread", &crowd, async || is_even(&crowd)).await;
     let sent_away: u64 = crowd.iter().map(|seen| seen.sent_away.load(Ordering::Relaxed)).sum();
     assert!(sent_away >= 4, "they moved because they were told to: {sent_away}");
+    let looked = "roadstead_region_sites_sent_away_total{stage=\"looked\"}";
+    expect("who looks back is told no", &crowd, async || gateways[0].figure(looked).await > Some(0)).await;
     gateways[0].kill();
     expect("all are at the one that lives", &crowd, async || here(&crowd) == [0, SITES.len()]).await;
     gateways[0].start();

@@ -93,7 +93,9 @@ const fn level(event: &Event) -> Level {
         | Event::DutyMoved { .. }
         | Event::DutyActs { .. }
         | Event::DutyRests { .. }
-        | Event::SessionOpened { .. } => Level::INFO,
+        | Event::SessionOpened { .. }
+        | Event::SiteSentAway { .. }
+        | Event::SiteKept => Level::INFO,
         Event::CopyRefused { .. } | Event::SegmentFreed { .. } | Event::Overlap { .. } => Level::DEBUG,
     }
 }

@@ -25,6 +25,7 @@
 //! url = "postgres://roadstead@db-1.example,db-2.example/roadstead"
 //! password_file = "db.password" # optional: its first line
 //! ca = "db-ca.pem"              # needed where the server is not this machine: TLS, and who the server is
+//! spread_sites = true           # optional: whether gateways of one database share the sites out among each other
 //!
 //! [archive]                     # optional, as [retention] is: see `keeping`
 //! url = "s3://region-archive/records"
@@ -75,6 +76,10 @@ pub struct GatewayConfig {
     pub data_dir: PathBuf,
     /// What the region's store is.
     pub store: StoreKind,
+    /// Whether this gateway and the others of its store share the sites out among each other. Default true; without effect where the
+    /// store is a file, which has one gateway. Must be the same for all gateways of a store: one that does not is not seen by those
+    /// that do.
+    pub spread_sites: bool,
     /// Where records go before they are removed, and once their day is over; `None`: nowhere.
     pub archive: Option<ObjectPlace>,
     /// How long records are kept.
@@ -164,6 +169,7 @@ struct RawStore {
     url: Option<String>,
     password_file: Option<PathBuf>,
     ca: Option<PathBuf>,
+    spread_sites: Option<bool>,
 }
 
 /// What it is, without where.
@@ -219,6 +225,7 @@ impl RawGateway {
                 .transpose()?,
             data_dir: beside.join(&self.data_dir),
             store: self.store.check(text, beside)?,
+            spread_sites: self.store.spread_sites.unwrap_or(true),
             archive: self.archive.as_ref().map(|archive| archive.check(text, beside)).transpose()?,
             retention: self.retention.check(text)?,
             certificate: beside.join(&self.identity.certificate),
@@ -233,12 +240,13 @@ impl RawGateway {
 impl RawStore {
     /// Words of refusal never hold the address: it may have a password in it.
     fn check(&self, text: &Text<'_>, beside: &Path) -> Result<StoreKind, ConfigError> {
-        let is_bare = self.url.is_none() && self.password_file.is_none() && self.ca.is_none();
+        let is_bare =
+            self.url.is_none() && self.password_file.is_none() && self.ca.is_none() && self.spread_sites.is_none();
         match self.kind.as_ref().map_or("sqlite", |kind| kind.get_ref().as_str()) {
             "sqlite" if is_bare => Ok(StoreKind::Sqlite),
             "sqlite" => Err(text
                 .refuse_all(
-                    "`store.url`, `password_file` and `ca` are for `kind = \"postgres\"`, and the kind is \"sqlite\"",
+                    "`store.url`, `password_file`, `ca` and `spread_sites` are for `kind = \"postgres\"`, and the kind is \"sqlite\"",
                 )
                 .suggest("say which store is meant: a file needs none of them")),
             "postgres" => {
@@ -394,11 +402,17 @@ ca = "oak-ca.pem"
         assert_eq!(with("kind = \"sqlite\"").unwrap().store, StoreKind::Sqlite);
         let url = "url = \"postgres://gate:hunter2@127.0.0.1/region\"";
         let config = with(&format!("kind = \"postgres\"\n{url}")).unwrap();
-        assert!(matches!(config.store, StoreKind::Postgres(_)));
+        assert!(matches!(config.store, StoreKind::Postgres(_)) && config.spread_sites);
+        assert!(
+            !with(&format!("kind = \"postgres\"\nspread_sites = false\n{url}"))
+                .unwrap()
+                .spread_sites
+        );
         let shown = format!("{config:?}");
         assert!(shown.contains("127.0.0.1:5432/region") && !shown.contains("hunter2"), "{shown}");
         for (wrong, word) in [
             (url.to_owned(), "sqlite"),
+            ("spread_sites = true".to_owned(), "sqlite"),
             ("kind = \"postgres\"".to_owned(), "store.url"),
             (format!("kind = \"oracle\"\n{url}"), "oracle"),
             (format!("kind = \"postgres\"\n{}", url.replace("127.0.0.1", "db.example")), "`ca`"),

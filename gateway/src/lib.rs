@@ -23,6 +23,7 @@ mod picture;
 mod reckon;
 mod run;
 mod session;
+mod spread;
 pub mod store;
 pub mod upkeep;
 

@@ -35,6 +35,9 @@ const OUTCOMES: [&str; 3] = ["row", "duplicate", "gap"];
 const REASONS: [Refusal; 4] =
     [Refusal::Fenced { highest: Term::ZERO }, Refusal::Identity, Refusal::Full, Refusal::Protocol];
 
+/// How far a site had come that is sent to another gateway: it looked for a better way, said hello, or had a session.
+const STAGES: [&str; 3] = ["looked", "dialled", "stood"];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiteLabel {
     site: String,
@@ -49,6 +52,11 @@ struct OutcomeLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
 }
 
 /// The gateway's counters; clones count together.
@@ -68,6 +76,9 @@ pub(crate) struct Metrics {
     archived: Family<SiteLabel, Counter>,
     expired: Family<SiteLabel, Counter>,
     archive_failures: Counter,
+    gateways: Gauge,
+    sites_sent_away: Family<StageLabel, Counter>,
+    sites_kept: Counter,
 }
 
 impl Metrics {
@@ -88,6 +99,9 @@ impl Metrics {
             archived: Family::default(),
             expired: Family::default(),
             archive_failures: Counter::default(),
+            gateways: Gauge::default(),
+            sites_sent_away: Family::default(),
+            sites_kept: Counter::default(),
         };
         metrics.register(registry);
         metrics
@@ -104,6 +118,9 @@ impl Metrics {
             for outcome in OUTCOMES {
                 drop(self.records.get_or_create(&OutcomeLabels { site: site.to_string(), outcome }));
             }
+        }
+        for stage in STAGES {
+            drop(self.sites_sent_away.get_or_create(&StageLabel { stage }));
         }
         for reason in REASONS {
             drop(
@@ -131,6 +148,24 @@ impl Metrics {
         registry.register("archived_records", help, self.archived.clone());
         registry.register("expired_records", "Records removed because their time was over", self.expired.clone());
         registry.register("archive_failures", "Attempts to archive that failed", self.archive_failures.clone());
+        let help = "Gateways of this store that are alive, as far as this one knows: itself at least";
+        registry.register("gateways", help, self.gateways.clone());
+        let help = "Times that a site was sent to another gateway because this one has more than its share, by how far it had come";
+        registry.register("sites_sent_away", help, self.sites_sent_away.clone());
+        let help = "Times that a site came back that was sent away, because it has nowhere else to go, and stayed";
+        registry.register("sites_kept", help, self.sites_kept.clone());
+    }
+
+    pub(crate) fn gateways(&self, count: usize) {
+        self.gateways.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn sent_away(&self, stage: &'static str) {
+        self.sites_sent_away.get_or_create(&StageLabel { stage }).inc();
+    }
+
+    pub(crate) fn kept(&self) {
+        self.sites_kept.inc();
     }
 
     pub(crate) fn archived(&self, site: &Name, records: u64) {

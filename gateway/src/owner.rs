@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use link::once::OncePerPeer;
 use quinn::{Connection, VarInt};
 use shared::event::Event;
 use shared::frame::FrameRefusal;
-use shared::hub::{Hub, HubAction, SessionId};
+use shared::hub::{Hub, HubAction, Load, SessionId};
 use shared::ids::{BoardId, Name};
 use shared::outbox::Outbox;
 use shared::time::Instant;
@@ -18,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::metrics::Metrics;
 use crate::picture::{Picture, SitePicture, Speaker, Told};
+use crate::session;
 use crate::store::{Deposit, Done, Happening, Job, StoreError};
 
 /// What the owner is told by sessions.
@@ -31,6 +34,14 @@ pub(crate) enum Input {
         connection: Connection,
         /// Where answers go; dropping it ends the session once they are sent.
         replies: mpsc::Sender<FromRegion>,
+        /// Set before they are dropped where the site is to dial another gateway.
+        away: Arc<AtomicBool>,
+    },
+    /// A connection has opened no conversation: its board looks whether this gateway would do.
+    Looked {
+        /// As its certificate proves.
+        site: Name,
+        connection: Connection,
     },
     /// A message. The permit is given back when more may be read.
     Message {
@@ -48,6 +59,7 @@ struct Line {
     site: Name,
     connection: Connection,
     replies: mpsc::Sender<FromRegion>,
+    away: Arc<AtomicBool>,
     /// Permits kept while no more of it may be read.
     held: Vec<OwnedSemaphorePermit>,
 }
@@ -90,11 +102,12 @@ impl Owner {
         }
     }
 
-    /// Runs until the senders of `inputs` are gone or the store fails for good.
+    /// Runs until the senders of `inputs` are gone or the store fails for good. `loads` is what other gateways of the store say.
     pub(crate) async fn run(
         mut self,
         mut inputs: mpsc::Receiver<Input>,
         mut done: mpsc::Receiver<Done>,
+        mut loads: watch::Receiver<Vec<Load>>,
     ) -> Result<(), StoreError> {
         loop {
             let nap = link::clock::nap(self.hub.next_deadline(), link::clock::now());
@@ -106,6 +119,10 @@ impl Owner {
                     Some(input) => self.handle_input(input, link::clock::now()),
                     None => return Ok(()),
                 },
+                Ok(()) = loads.changed() => {
+                    let others = loads.borrow_and_update().clone();
+                    self.hub.handle_loads(others, link::clock::now());
+                }
                 () = tokio::time::sleep(nap) => {}
             }
             let now = link::clock::now();
@@ -113,19 +130,26 @@ impl Owner {
                 self.hub.handle_deadline(now, &mut self.out);
                 self.perform(now);
             }
+            self.metrics.gateways(self.hub.gateways(now));
             self.picture.send_modify(|picture| picture.beat = now);
         }
     }
 
     fn handle_input(&mut self, input: Input, now: Instant) {
         match input {
-            Input::Opened { session, identity, connection, replies } => {
+            Input::Opened { session, identity, connection, replies, away } => {
                 let site = identity.0.clone();
-                self.lines
-                    .insert(session, Line { site: site.clone(), connection, replies, held: Vec::new() });
+                let line = Line { site: site.clone(), connection, replies, away, held: Vec::new() };
+                self.lines.insert(session, line);
                 self.hub.handle_opened(session, identity, now, &mut self.out);
                 self.perform(now);
                 self.show(site, |_| {});
+            }
+            Input::Looked { site, connection } => {
+                if !self.hub.handle_look(&site, now) {
+                    self.metrics.sent_away("looked");
+                    session::send_away(&connection);
+                }
             }
             Input::Message { session, message, permit } => {
                 self.hub.handle_message(session, message, now, &mut self.out);
@@ -178,6 +202,12 @@ impl Owner {
                 }
                 HubAction::Close { session } => {
                     if let Some(line) = self.lines.remove(&session) {
+                        self.show(line.site, |_| {});
+                    }
+                }
+                HubAction::SendAway { session } => {
+                    if let Some(line) = self.lines.remove(&session) {
+                        line.away.store(true, Ordering::Relaxed);
                         self.show(line.site, |_| {});
                     }
                 }
@@ -253,6 +283,11 @@ impl Owner {
                 return;
             }
             other => {
+                if let Event::SiteSentAway { stood, .. } = other {
+                    self.metrics.sent_away(if *stood { "stood" } else { "dialled" });
+                } else if *other == Event::SiteKept {
+                    self.metrics.kept();
+                }
                 let detail = format!("{other}");
                 tracing::info!(site = %shown, detail, "event");
                 detail

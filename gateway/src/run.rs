@@ -34,8 +34,11 @@ use crate::objects::{ObjectError, Objects};
 use crate::owner::{Input, NOTES_MAX, Owner};
 use crate::picture::Picture;
 use crate::session;
+use crate::spread;
 use crate::store::read::StoreReader;
-use crate::store::{Desk, PostgresReader, PostgresStore, SqliteReader, SqliteStore, Store, StoreError, StoreThread};
+use crate::store::{
+    Desk, PostgresLoads, PostgresReader, PostgresStore, SqliteReader, SqliteStore, Store, StoreError, StoreThread,
+};
 use crate::upkeep::Upkeep;
 
 /// Inputs that wait for the owner. At the limit sessions are not read.
@@ -117,6 +120,7 @@ pub struct Gateway {
     memory: HubMemory,
     reader: Box<dyn StoreReader>,
     upkeep: Option<Keeping>,
+    loads: Option<PostgresLoads>,
 }
 
 /// What the upkeep reads by, and what it is to do.
@@ -188,6 +192,12 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
     let sites = Arc::new(sites);
     let archive = config.archive.as_ref().map(Objects::open).transpose()?;
     let (store, memory, [reader, second]) = open_store(&config).await?;
+    let loads = match &config.store {
+        StoreKind::Postgres(place) if config.spread_sites => {
+            Some(PostgresLoads::new(place.clone(), memory.incarnation))
+        }
+        StoreKind::Postgres(_) | StoreKind::Sqlite => None,
+    };
     let is_kept_for_ever = archive.is_none() && config.retention == Retention::default();
     let keeping = Keeping { reader: second, archive, retention: config.retention };
     let (access, encrypted) = open_access(&config)?;
@@ -219,6 +229,7 @@ pub async fn open(config: GatewayConfig) -> Result<Gateway, GatewayError> {
         memory,
         reader,
         upkeep: (!is_kept_for_ever).then_some(keeping),
+        loads,
     })
 }
 
@@ -267,7 +278,9 @@ impl Gateway {
         let (stopper, heard) = link::stop::signal();
         let upkeep = keep_up(self.upkeep, &store, &metrics, &heard)?;
         let witness = tokio::spawn(witness(self.witness, heard.clone()));
-        let owner = tokio::spawn(Owner::new(hub, store.jobs(), metrics, picture).run(waiting, done));
+        let (tell, loads) = watch::channel(Vec::new());
+        let spreading = tokio::spawn(spread::exchange(self.loads, seen.clone(), tell, heard.clone()));
+        let owner = tokio::spawn(Owner::new(hub, store.jobs(), metrics, picture).run(waiting, done, loads));
         let doors = tokio::spawn(admit(doorman, self.sites, inputs, heard.clone()));
         let (histories, kept) = watch::channel(Histories::default());
         let keeping = tokio::spawn(dashboard::keep(seen.clone(), desk.clone(), histories, heard.clone()));
@@ -279,7 +292,7 @@ impl Gateway {
 
         let outcome = watch_over(owner, stop, &stopper).await;
         // All end by the signal; a panic in them was logged where it happened.
-        let _ = tokio::join!(doors, http, witness, keeping, attending);
+        let _ = tokio::join!(doors, http, witness, keeping, attending, spreading);
         write_down_the_end(&self.access, outcome.is_ok()).await;
         self.listening.endpoint.close(VarInt::from_u32(0), b"the gateway stops");
         let _ = tokio::time::timeout(FAREWELL_MAX, self.listening.endpoint.wait_idle()).await;

@@ -2,6 +2,7 @@
 //! task, in bounds; decides nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +26,13 @@ pub(crate) const REPLIES_MAX: usize = 256;
 const WRITE_MAX: Duration = Duration::from_secs(10);
 /// The last words of a session are given so long to arrive.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
+/// What a site was told before it is sent away is given so long to leave: the close overtakes what waits.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+/// A connection that opens no conversation within this does not want one yet: its board looks whether this gateway would do. A board
+/// that wants one says hello with the end of its handshake, and one that looks waits for two round trips and 50 ms for a refusal.
+const LOOK_AFTER: Duration = Duration::from_millis(25);
+/// How a connection is closed whose site is sent to another gateway; 0 is a session that is over, 1 one that was refused.
+const SENT_AWAY: (u32, &[u8]) = (2, b"this gateway has more than its share of the sites; dial another");
 
 const _: () = assert!(2 * AHEAD_MAX < shared::limits::SESSION_SLACK, "who is held back in time is not refused");
 
@@ -36,12 +44,14 @@ pub(crate) async fn serve(
     inputs: mpsc::Sender<Input>,
     slot: OwnedSemaphorePermit,
 ) {
-    let Ok(Ok((send, receive))) = tokio::time::timeout(HELLO_WITHIN, connection.accept_bi()).await else {
+    let Some((send, receive)) = conversation(&identity.0, &connection, &inputs).await else {
         connection.close(VarInt::from_u32(1), b"no conversation was opened");
         return;
     };
     let (replies, outgoing) = mpsc::channel(REPLIES_MAX);
-    let opened = Input::Opened { session, identity, connection: connection.clone(), replies };
+    let is_sent_away = Arc::<AtomicBool>::default();
+    let away = Arc::clone(&is_sent_away);
+    let opened = Input::Opened { session, identity, connection: connection.clone(), replies, away };
     if inputs.send(opened).await.is_err() {
         return;
     }
@@ -50,8 +60,30 @@ pub(crate) async fn serve(
         // The owner is gone only when the process stops.
         let _ = inputs.send(Input::Closed { session, fault }).await;
     };
-    tokio::join!(reading, write(&connection, send, outgoing));
+    tokio::join!(reading, write(&connection, send, outgoing, &is_sent_away));
     drop(slot);
+}
+
+/// Tells a board whose connection this is that its site is to dial another gateway.
+pub(crate) fn send_away(connection: &Connection) {
+    let (code, why) = SENT_AWAY;
+    connection.close(VarInt::from_u32(code), why);
+}
+
+/// The stream of the conversation, once it is opened. The owner is asked about who does not open one at once: it may close the
+/// connection.
+async fn conversation(
+    site: &Name,
+    connection: &Connection,
+    inputs: &mpsc::Sender<Input>,
+) -> Option<(SendStream, RecvStream)> {
+    let mut opening = std::pin::pin!(connection.accept_bi());
+    if let Ok(opened) = tokio::time::timeout(LOOK_AFTER, &mut opening).await {
+        return opened.ok();
+    }
+    let looked = Input::Looked { site: site.clone(), connection: connection.clone() };
+    inputs.send(looked).await.ok()?;
+    tokio::time::timeout(HELLO_WITHIN, opening).await.ok()?.ok()
 }
 
 /// Passes on what comes, until it ends; returns what was wrong with it, if anything.
@@ -108,7 +140,13 @@ async fn pass_on(
 }
 
 /// Sends what the owner says, until the owner lets go of the session; then closes the connection.
-async fn write(connection: &Connection, mut send: SendStream, mut outgoing: mpsc::Receiver<FromRegion>) {
+async fn write(
+    connection: &Connection,
+    mut send: SendStream,
+    mut outgoing: mpsc::Receiver<FromRegion>,
+    is_sent_away: &AtomicBool,
+) {
+    let mut has_said = false;
     let mut frames: Vec<Bytes> = Vec::new();
     while let Some(message) = outgoing.recv().await {
         frames.push(encode(Conversation::FromRegion, &message));
@@ -120,6 +158,15 @@ async fn write(connection: &Connection, mut send: SendStream, mut outgoing: mpsc
             connection.close(VarInt::from_u32(1), b"answers were not read");
             return;
         }
+        has_said = true;
+    }
+    if is_sent_away.load(Ordering::Relaxed) {
+        // The end of the stream would be heard before the reason.
+        if has_said {
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        send_away(connection);
+        return;
     }
     // Fails only where the stream is gone, and then there is nothing to wait for.
     if send.finish().is_ok() {

@@ -232,6 +232,17 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
+    /// Region: a site was sent to another gateway, because this one has more than its share of the sites.
+    SiteSentAway {
+        /// Sites here, this one included.
+        sites: usize,
+        /// What each gateway would have if all had as many.
+        share: usize,
+        /// Whether its session stood, rather than was about to.
+        stood: bool,
+    },
+    /// Region: a site that was sent away has come back, because it has nowhere else to go, and stays.
+    SiteKept,
     /// Region: a block, or part of it, was stored before.
     Overlap {
         /// Of which stream.
@@ -286,6 +297,8 @@ impl Event {
             Self::BadFrame { .. } => "bad_frame",
             Self::SessionOpened { .. } => "session_opened",
             Self::SessionRefused { .. } => "session_refused",
+            Self::SiteSentAway { .. } => "site_sent_away",
+            Self::SiteKept => "site_kept",
             Self::Overlap { .. } => "overlap",
         }
     }
@@ -357,9 +370,9 @@ impl fmt::Display for Event {
             Self::BadFrame { from, why } => write!(f, "{from} sent a frame that is none: {why}"),
             Self::SessionOpened { board, term } => write!(f, "{board} speaks for the site under term {term}"),
             Self::SessionRefused { reason } => write!(f, "a session was refused: {reason}"),
-            Self::Overlap { stream, range } => {
-                write!(f, "records {} to {} of {stream} came again", range.first, range.last)
-            }
+            Self::SiteSentAway { sites, share, .. } => write!(f, "sent elsewhere: {sites} here, the share is {share}"),
+            Self::SiteKept => f.write_str("sent away, and back: it reaches no other gateway, and stays"),
+            Self::Overlap { stream, range: r } => write!(f, "records {} to {} of {stream} came again", r.first, r.last),
         }
     }
 }

@@ -160,7 +160,7 @@ impl World {
     fn perform_hub(&mut self, action: HubAction) {
         match action {
             HubAction::Send { session, message } => self.send_from_region(session, &message),
-            HubAction::Close { session } => self.region_closes(session),
+            HubAction::Close { session } | HubAction::SendAway { session } => self.region_closes(session),
             HubAction::Store { token, fence, blocks, .. } => {
                 self.region.jobs.push_back(Job::Store { token, fence, blocks });
                 self.store_begins();

@@ -40,7 +40,7 @@ use shared::wire::uplink::Block;
 
 pub(crate) use self::desk::{Desk, Unanswered};
 use self::parts::{Expired, Expiry, Part};
-pub use self::postgres::{Fault, PostgresPlace, PostgresReader, PostgresStore};
+pub use self::postgres::{Fault, PostgresLoads, PostgresPlace, PostgresReader, PostgresStore};
 pub use self::sqlite::{FILE, SqliteReader, SqliteStore};
 pub(crate) use self::thread::{Done, Errand, Job, StoreThread};
 

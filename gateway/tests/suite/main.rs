@@ -24,6 +24,7 @@ mod s3;
 mod scratch;
 mod server;
 mod sessions;
+mod spread;
 mod sqlite;
 mod store;
 mod upkeep;

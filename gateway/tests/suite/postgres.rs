@@ -283,7 +283,7 @@ fn a_database_from_before_the_archive_is_brought_up_and_its_rows_are_archived_to
     store.transact(&[numbered(stream(1, 1), 0)], &[], NOW).unwrap();
     drop(store);
     rig.execute(
-        "DROP TABLE roadstead.kept, roadstead.part;
+        "DROP TABLE roadstead.kept, roadstead.part, roadstead.gateway;
          ALTER TABLE roadstead.stream DROP COLUMN archived, DROP COLUMN expired;
          UPDATE roadstead.meta SET layout = 1",
     );

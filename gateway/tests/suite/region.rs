@@ -39,15 +39,20 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new() -> Self {
+        Self::of(&["elm", "oak"])
+    }
+
+    /// The same with other sites.
+    pub(crate) fn of(sites: &[&'static str]) -> Self {
         let scratch = Scratch::new();
         let mut authorities = BTreeMap::new();
-        for name in ["region", "elm", "oak"] {
+        for name in ["region"].iter().chain(sites) {
             let key = KeyPair::generate().unwrap();
             let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             std::fs::write(scratch.path().join(format!("{name}-ca.pem")), params.self_signed(&key).unwrap().pem())
                 .unwrap();
-            authorities.insert(name, Issuer::new(params, key));
+            authorities.insert(*name, Issuer::new(params, key));
         }
         let files = Self { scratch, authorities };
         files.certify("region", &gateway_name("centre"), "gateway");
@@ -82,6 +87,7 @@ impl Files {
             https: None,
             listen_witness: None,
             store: StoreKind::Sqlite,
+            spread_sites: true,
             archive: None,
             retention: Retention::default(),
             data_dir: self.path("data"),
@@ -121,14 +127,7 @@ impl Running {
 
     /// The status and body of a GET.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let mut connection = TcpStream::connect(self.http).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
-        connection.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        let reading = connection.read_to_string(&mut answer);
-        tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), body.to_owned())
+        get(self.http, path).await.unwrap()
     }
 
     pub(crate) async fn json(&self, path: &str) -> serde_json::Value {
@@ -136,6 +135,18 @@ impl Running {
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
+}
+
+/// The status and body of a GET; an error where nobody listens.
+pub(crate) async fn get(http: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut connection = TcpStream::connect(http).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    let reading = connection.read_to_string(&mut answer);
+    tokio::time::timeout(PATIENCE, reading).await.unwrap()?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok((head[9..12].parse().unwrap(), body.to_owned()))
 }
 
 /// A board's end of a session.

@@ -32,7 +32,7 @@ pub(crate) mod core;
 mod durable;
 #[cfg(test)]
 mod figures_tests;
-mod jitter;
+pub(crate) mod jitter;
 mod lease;
 #[cfg(test)]
 mod model;

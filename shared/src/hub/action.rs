@@ -18,7 +18,7 @@ pub struct HubConfig {
 /// What the store remembers from before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HubMemory {
-    /// Drawn when the store was made or restored.
+    /// Drawn when the store was made or restored. The order in which sites are sent away follows from it, too.
     pub incarnation: u64,
     /// Highest term of each site that has ever been welcomed.
     pub fences: BTreeMap<Name, Term>,
@@ -36,6 +36,12 @@ pub enum HubAction {
     },
     /// Close a session once what was sent before has left.
     Close {
+        /// Which.
+        session: SessionId,
+    },
+    /// Close a session, so that its board dials the next gateway of its list: once what was sent before has left, with the reason that
+    /// this gateway has more than its share of the sites.
+    SendAway {
         /// Which.
         session: SessionId,
     },

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::spread::Verdict;
 use super::{Asked, Hub, HubAction, SessionId, Stored};
 use crate::event::Event;
 use crate::ids::{Name, Stream};
@@ -10,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::ranges::RangeSet;
 use crate::region::intake::Carried;
 use crate::region::session::{Phase, Session};
+use crate::time::Instant;
 use crate::wire::peer::{Coverage, Reader};
 use crate::wire::uplink::{FromRegion, Reads, Refusal};
 
@@ -114,7 +116,49 @@ impl Hub {
         if let Some(intake) = self.intakes.get_mut(&gone.site) {
             intake.forget(session);
         }
+        if !self.has_spoken(&gone.site) {
+            self.spread.handle_gone(&gone.site);
+        }
         Some(gone)
+    }
+
+    /// Whether a session of `site` has said hello.
+    pub(super) fn has_spoken(&self, site: &Name) -> bool {
+        self.sessions_of(site)
+            .any(|id| self.sessions.get(&id).is_some_and(|session| session.term().is_some()))
+    }
+
+    /// Whether `site`, which says hello on a session, may stay. Where not it is told to go.
+    pub(super) fn takes(&mut self, session: SessionId, site: &Name, now: Instant, out: &mut Outbox<HubAction>) -> bool {
+        match self.spread.handle_hello(site, now) {
+            Verdict::Stays => true,
+            Verdict::Kept => {
+                out.push(HubAction::Notice { site: Some(site.clone()), event: Event::SiteKept });
+                true
+            }
+            Verdict::Away => {
+                let (sites, share) = self.spread.weigh(1, now).map_or((0, 0), |weight| (weight.own, weight.share));
+                if self.remove(session).is_some() {
+                    out.push(HubAction::SendAway { session });
+                }
+                let event = Event::SiteSentAway { sites, share, stood: false };
+                out.push(HubAction::Notice { site: Some(site.clone()), event });
+                false
+            }
+        }
+    }
+
+    /// Sends all sessions of `site` away. What they have sent and was not stored yet they send again, elsewhere.
+    pub(super) fn send_away(&mut self, site: &Name, now: Instant, out: &mut Outbox<HubAction>) {
+        let sessions: Vec<SessionId> = self.sessions_of(site).collect();
+        for session in sessions {
+            if self.remove(session).is_some() {
+                out.push(HubAction::SendAway { session });
+            }
+        }
+        let (sites, share) = self.spread.weigh(1, now).map_or((0, 0), |weight| (weight.own, weight.share));
+        let event = Event::SiteSentAway { sites, share, stood: true };
+        out.push(HubAction::Notice { site: Some(site.clone()), event });
     }
 }
 

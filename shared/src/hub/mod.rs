@@ -23,12 +23,15 @@ use crate::wire::uplink::{Block, FromRegion, Hello, Refusal, SiteReport, ToRegio
 
 mod action;
 mod answers;
+mod spread;
 #[cfg(test)]
 mod tests;
 
 use self::answers::turn_away;
+use self::spread::Spread;
 
 pub use self::action::{HubAction, HubConfig, HubMemory};
+pub use self::spread::Load;
 pub use crate::region::ledger::{StoreFailed, Stored, Tally};
 pub use crate::region::session::SessionId;
 
@@ -52,6 +55,8 @@ pub struct Hub {
     /// Which site each transaction on its way belongs to.
     stores: BTreeMap<Token, Name>,
     asked: BTreeMap<Token, Asked>,
+    /// Which sites go to other gateways.
+    spread: Spread,
     next_token: u64,
 }
 
@@ -68,6 +73,7 @@ impl Hub {
             unspoken: BTreeSet::new(),
             stores: BTreeMap::new(),
             asked: BTreeMap::new(),
+            spread: Spread::new(memory.incarnation),
             next_token: 0,
         }
     }
@@ -109,16 +115,10 @@ impl Hub {
     }
 
     /// A message of a session. Whatever it says, the worst is that the session ends.
-    pub fn handle_message(
-        &mut self,
-        session: SessionId,
-        message: ToRegion,
-        _now: Instant,
-        out: &mut Outbox<HubAction>,
-    ) {
+    pub fn handle_message(&mut self, session: SessionId, message: ToRegion, now: Instant, out: &mut Outbox<HubAction>) {
         let Some(from) = self.sessions.get(&session) else { return };
         let refusal = match message {
-            ToRegion::Hello(hello) => self.hello(session, &hello, out),
+            ToRegion::Hello(hello) => self.hello(session, &hello, now, out),
             ToRegion::Ask(_) | ToRegion::Block(_) | ToRegion::Report(_) if from.term().is_none() => {
                 Err(Refusal::Protocol)
             }
@@ -135,6 +135,18 @@ impl Hub {
     /// The connection of a session is gone.
     pub fn handle_closed(&mut self, session: SessionId, _now: Instant, _out: &mut Outbox<HubAction>) {
         self.remove(session);
+    }
+
+    /// How many sites each of the other live gateways of the store has, by the store's word of a moment ago. Until it is told, and where it
+    /// is not told again for ten seconds, every site is taken.
+    pub fn handle_loads(&mut self, others: Vec<Load>, now: Instant) {
+        self.spread.handle_loads(others, now);
+    }
+
+    /// A board of `site` has connected and says no hello: it looks whether this gateway would do. Returns whether it would; where not, its
+    /// connection is to be closed at once.
+    pub fn handle_look(&mut self, site: &Name, now: Instant) -> bool {
+        self.spread.handle_look(site, now)
     }
 
     /// The transaction of `token` has committed, with one outcome a block; or it has not, and nothing of it is stored.
@@ -189,18 +201,31 @@ impl Hub {
         out.push(HubAction::Send { session: asked.session, message });
     }
 
-    /// Closes sessions that have not said hello in time.
+    /// Closes sessions that have not said hello in time, and sends a site to another gateway where that is due.
     pub fn handle_deadline(&mut self, now: Instant, out: &mut Outbox<HubAction>) {
         while let Some((until, session)) = self.unspoken.first().copied().filter(|(until, _)| *until <= now) {
             self.unspoken.remove(&(until, session));
             self.refuse(session, Refusal::Protocol, out);
+        }
+        let Self { spread, intakes, .. } = self;
+        let is_idle = |site: &Name| intakes.get(site).is_none_or(|intake| intake.blocks() == 0);
+        if let Some(site) = spread.due(now, is_idle) {
+            self.send_away(&site, now, out);
         }
     }
 
     /// What the hub waits for.
     pub fn next_deadline(&self) -> Deadline {
         let hello = |(until, _): &(Instant, SessionId)| Deadline { at: *until, why: "a session has not said hello" };
-        self.unspoken.first().map_or(Deadline::NONE, hello)
+        self.unspoken
+            .first()
+            .map_or(Deadline::NONE, hello)
+            .min(self.spread.next_deadline())
+    }
+
+    /// How many gateways are alive that share the sites, as far as this one knows: itself at least.
+    pub fn gateways(&self, now: Instant) -> usize {
+        self.spread.gateways(now)
     }
 
     /// Whether more may be read from `session`: the shell leaves it in the socket while not.
@@ -235,6 +260,10 @@ impl Hub {
         }
         let indexed: usize = self.of_site.values().map(BTreeSet::len).sum();
         assert!(indexed == self.sessions.len(), "each session is its site's");
+        self.spread.check();
+        for site in self.spread.here() {
+            assert!(self.has_spoken(site), "who counts has said hello");
+        }
         for (id, session) in &self.sessions {
             assert!(self.sessions_of(&session.site).any(|of_site| of_site == *id), "each session is its site's");
             let fence = self.intakes.get(&session.site).map(|intake| &intake.fence);
@@ -250,13 +279,28 @@ impl Hub {
         }
     }
 
-    fn hello(&mut self, id: SessionId, hello: &Hello, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {
+    fn hello(
+        &mut self,
+        id: SessionId,
+        hello: &Hello,
+        now: Instant,
+        out: &mut Outbox<HubAction>,
+    ) -> Result<(), Refusal> {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         session.judge(hello)?;
+        let site = session.site.clone();
+        // A stale board is told that it is one, wherever it asks.
+        let is_fenced = self
+            .intakes
+            .get(&site)
+            .is_some_and(|intake| hello.term < intake.fence.highest());
+        if !is_fenced && !self.takes(id, &site, now, out) {
+            return Ok(());
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         if let Phase::Opened { until } = session.phase {
             self.unspoken.remove(&(until, id));
         }
-        let site = session.site.clone();
         let Some(intake) = self.intakes.get_mut(&site) else {
             return Err(Refusal::Identity);
         };

@@ -83,7 +83,10 @@ impl Region {
                     assert_eq!(rest.last(), Some(&welcomed), "it comes behind the welcome");
                     self.told_reads += 1;
                 }
-                HubAction::Send { .. } | HubAction::Close { .. } | HubAction::Report { .. } => rest.push(action),
+                HubAction::Send { .. }
+                | HubAction::Close { .. }
+                | HubAction::SendAway { .. }
+                | HubAction::Report { .. } => rest.push(action),
             }
         }
         rest
@@ -379,4 +382,106 @@ fn a_report_is_passed_on_with_its_term() {
     let passed =
         HubAction::Report { site: name("elm"), board: board(1), term: Term::from_token(100), report: report.clone() };
     assert_eq!(region.say(1, ToRegion::Report(report)), [passed]);
+}
+
+/// A hub beside another gateway that has no sites; its own bar is two more than its share.
+fn beside_an_empty_one() -> Region {
+    let sites: Vec<Name> = (0..8).map(|number| name(&alloc::format!("site-{number}"))).collect();
+    let memory = HubMemory { incarnation: 77, fences: BTreeMap::new() };
+    let config = HubConfig { sites: sites.iter().cloned().collect() };
+    let mut region = Region::new();
+    region.hub = Hub::new(config, memory, Instant::ZERO);
+    region
+        .hub
+        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0 }], Instant::ZERO);
+    for (session, site) in (1..).zip(&sites[..6]) {
+        region.open(session, site, 1);
+        region.hello(session, site, 1, 100);
+        region.work();
+    }
+    region
+        .hub
+        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0 }], Instant::ZERO);
+    region
+}
+
+#[test]
+fn a_site_too_many_is_sent_away_before_its_term_is_heard() {
+    let mut region = beside_an_empty_one();
+    let away = [HubAction::SendAway { session: SessionId(9) }];
+    region.open(9, "site-6", 1);
+    assert_eq!(region.hub.gateways(Instant::ZERO), 2);
+    assert_eq!(region.hello(9, "site-6", 1, 50), away, "each share is three, the bar five");
+    assert!(region.jobs.is_empty(), "no transaction for who does not stay");
+    assert!(region.hub.session(SessionId(9)).is_none());
+}
+
+#[test]
+fn a_second_session_of_a_site_is_neither_counted_nor_sent_away_by_itself() {
+    let mut region = beside_an_empty_one();
+    region.open(9, "site-6", 1);
+    region.hello(9, "site-6", 1, 50);
+    for session in 20..24 {
+        region.open(session, "site-0", 1);
+        assert_eq!(region.hello(session, "site-0", 1, 100), [welcome(session)]);
+    }
+    // One that is refused leaves the others where they are.
+    region.open(30, "site-0", 2);
+    let highest = Term::from_token(100);
+    assert_eq!(region.hello(30, "site-0", 2, 99), refused(30, Refusal::Fenced { highest }));
+    assert_eq!(region.hub.sessions_of(&name("site-0")).count(), 5);
+    // A higher term takes over, and the site goes on counting.
+    region.open(31, "site-0", 2);
+    assert!(
+        !region
+            .hello(31, "site-0", 2, 101)
+            .contains(&HubAction::SendAway { session: SessionId(31) })
+    );
+}
+
+#[test]
+fn a_site_that_is_sent_away_loses_all_its_sessions_and_what_they_sent_is_still_stored() {
+    let mut region = Region::new();
+    let sites: Vec<Name> = (0..8).map(|number| name(&alloc::format!("site-{number}"))).collect();
+    let memory = HubMemory { incarnation: 77, fences: BTreeMap::new() };
+    region.hub = Hub::new(HubConfig { sites: sites.iter().cloned().collect() }, memory, Instant::ZERO);
+    for (number, site) in (0..).zip(&sites) {
+        for session in [number, 100 + number] {
+            region.open(session, site, 1);
+            region.hello(session, site, 1, 100);
+        }
+        while !region.jobs.is_empty() {
+            region.work();
+        }
+    }
+    (0..8).for_each(|number| drop(region.say(number, ToRegion::Block(block(1, 1, 3)))));
+    assert_eq!(region.jobs.len(), 8, "each has a block on its way");
+    region
+        .hub
+        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0 }], Instant::ZERO);
+    let at = region.hub.next_deadline().at;
+    assert!(at < Instant::ZERO + Duration::from_secs(2));
+    region.hub.handle_deadline(at, &mut region.out);
+    let gone: Vec<SessionId> = region
+        .drain()
+        .into_iter()
+        .map(|action| match action {
+            HubAction::SendAway { session } => session,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let [SessionId(first), SessionId(second)] = gone[..] else {
+        panic!("{gone:?}")
+    };
+    assert_eq!(second, first + 100, "both sessions of one site");
+    assert_eq!(region.hub.sessions().count(), 14);
+    for _ in 0..8 {
+        assert!(
+            region
+                .work()
+                .iter()
+                .all(|action| !matches!(action, HubAction::Send { session, .. } if gone.contains(session)))
+        );
+    }
+    assert_eq!(region.coverage[&stream(1)].count(), 3, "the transaction on its way has happened");
 }

@@ -73,6 +73,8 @@ const fn is_told(event: &Event) -> bool {
         | Event::BadFrame { .. }
         | Event::SessionOpened { .. }
         | Event::SessionRefused { .. }
+        | Event::SiteSentAway { .. }
+        | Event::SiteKept
         | Event::RecordsMissing { .. }
         | Event::Repaired { .. }
         | Event::RecordsGone { .. }

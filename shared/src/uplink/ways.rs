@@ -46,6 +46,9 @@ const HOLD_MAX: Duration = Duration::from_secs(600);
 const FLAPS_WITHIN: Duration = Duration::from_secs(60);
 /// What stood so long has forgotten its flaps and its mistakes.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+/// A way that refused, or whose session was ended, within this is dialled behind those that were not: a gateway that has more than its share
+/// of the sites sends this one away, and the next may too. A round over all of a long list takes less.
+const ENDED_LATELY: Duration = Duration::from_secs(10);
 /// A path that answers within this of having been taken for dead was not.
 const MISTAKE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -74,6 +77,8 @@ struct Stand {
     next_at: Instant,
     backoff: Duration,
     rests_until: Instant,
+    /// When the region last refused or ended a session over it.
+    ended_at: Option<Instant>,
     /// When it was last taken for dead.
     silent_at: Option<Instant>,
     mistakes: u32,
@@ -88,6 +93,7 @@ impl Stand {
         next_at: Instant::ZERO,
         backoff: BACKOFF_MIN,
         rests_until: Instant::ZERO,
+        ended_at: None,
         silent_at: None,
         mistakes: 0,
         hold: HOLD_MIN,
@@ -143,16 +149,21 @@ impl Ways {
 
     /// A session is wanted. The best way is dialled at once, and each other where those before it have not answered. The way
     /// that has just fallen comes last; then the next path and the next address are dialled at once, as nobody knows which of
-    /// the two it was.
+    /// the two it was. Those that have refused lately come behind those that have not.
     pub fn begin(&mut self, now: Instant) {
         let mut order: Vec<usize> = (0..self.stands.len()).filter(|rank| Some(*rank) != self.fell).collect();
+        let ended_lately = |ways: &Self, rank: &usize| {
+            let ended_at = ways.stands[*rank].ended_at;
+            ended_at.is_some_and(|at| now.since(at) < ENDED_LATELY)
+        };
+        order.sort_by_key(|rank| (ended_lately(self, rank), *rank));
         let mut at_once = 1;
         if let Some(fell) = self.fell {
             let was = self.way(fell);
             let over = |ways: &Self, rank: &usize| ways.way(*rank).path == was.path;
             let to = |ways: &Self, rank: &usize| ways.way(*rank).gateway == was.gateway;
             // The same address over another path, another address over the same path, and then the others.
-            order.sort_by_key(|rank| (!to(self, rank) && !over(self, rank), *rank));
+            order.sort_by_key(|rank| (ended_lately(self, rank), !to(self, rank) && !over(self, rank), *rank));
             let next_path = order.iter().position(|rank| to(self, rank));
             let next_address = order.iter().position(|rank| over(self, rank));
             let mut first: Vec<usize> = [next_path, next_address].into_iter().flatten().map(|at| order[at]).collect();
@@ -204,6 +215,7 @@ impl Ways {
         let rank = self.rank(way);
         let Some(stand) = self.stands.get_mut(rank) else { return };
         stand.rests_until = now + stand.backoff;
+        stand.ended_at = Some(now);
         stand.next_at = stand.next_at.max(stand.rests_until);
         stand.backoff = (stand.backoff * 2).min(BACKOFF_MAX);
         stand.good_since = None;
@@ -246,6 +258,7 @@ impl Ways {
             stand.hold = (stand.hold * 2).min(HOLD_MAX);
         }
         stand.silent_at = (fall == Fall::Silent).then_some(now);
+        stand.ended_at = (fall == Fall::Ended).then_some(now);
         if fall == Fall::Ended && stood < GOOD_AFTER {
             stand.rests_until = now + stand.backoff;
             stand.backoff = (stand.backoff * 2).min(BACKOFF_MAX);

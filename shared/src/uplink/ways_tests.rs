@@ -52,6 +52,37 @@ fn after_a_fall_the_other_path_and_the_other_address_are_dialled_at_once() {
     assert_eq!(dialled, [(90_000, way(0, 1)), (90_000, way(1, 0)), (90_300, way(1, 1))]);
 }
 
+/// A gateway that has more than its share of the sites ends the session, and the next one may too.
+#[test]
+fn who_is_sent_away_tries_all_of_its_list_before_it_comes_back() {
+    let mut ways = Ways::new(1, 4, ms(0));
+    ways.begin(ms(0));
+    let mut at = 60_000;
+    ways.handle_opened(way(0, 0), ms(0));
+    for next in 1..4 {
+        ways.handle_fell(Fall::Ended, ms(at));
+        ways.begin(ms(at));
+        assert_eq!(ways.due(ms(at)), Some(way(0, next)));
+        ways.handle_opened(way(0, next), ms(at));
+        // Longer than the first that refused rests.
+        at += 500;
+    }
+    ways.handle_fell(Fall::Ended, ms(at));
+    ways.begin(ms(at));
+    assert_eq!(ways.due(ms(at)), Some(way(0, 0)), "nobody else is left");
+    // What was ten seconds ago is forgotten.
+    for (after, first) in [(9_999, 2), (10_000, 0)] {
+        let mut ways = Ways::new(1, 3, ms(0));
+        ways.begin(ms(0));
+        ways.handle_opened(way(0, 0), ms(0));
+        ways.handle_fell(Fall::Ended, ms(60_000));
+        ways.handle_opened(way(0, 1), ms(60_000));
+        ways.handle_fell(Fall::Ended, ms(60_000 + after));
+        ways.begin(ms(60_000 + after));
+        assert_eq!(ways.due(ms(60_000 + after)), Some(way(0, first)), "{after} ms later");
+    }
+}
+
 #[test]
 fn the_only_way_is_dialled_again_at_once_and_its_mistakes_are_counted() {
     let mut ways = Ways::new(1, 1, ms(0));

@@ -217,7 +217,7 @@ fn serve(hub: &mut Hub, now: Instant, out: &mut Outbox<HubAction>, fails: bool) 
                 hub.handle_stored(token, result, now, out);
             }
             HubAction::Load { token, .. } => hub.handle_loaded(token, Vec::new(), now, out),
-            HubAction::Close { session } => hub.handle_closed(session, now, out),
+            HubAction::Close { session } | HubAction::SendAway { session } => hub.handle_closed(session, now, out),
             HubAction::Send { .. } | HubAction::Report { .. } | HubAction::Notice { .. } => {}
         }
         hub.check();

@@ -8,6 +8,7 @@
 //!                  1──* record   rows for queries, by (stream, seq); unique by (publisher, key_kind, key)
 //!                  1──* shed     ranges that a gap record declared lost
 //! site 1──* publisher, event, part   topic, meta
+//! gateway                        one row a living gateway: how many sites it has
 //! ```
 //!
 //! As in the file of SQLite, with these differences: a key is a `uuid`, which is 16 bytes without a length; `writer` takes the
@@ -19,9 +20,11 @@ use super::session::{Session, get};
 use crate::store::StoreError;
 
 /// Layout that this build writes, in the table `meta`.
-pub(super) const VERSION: i32 = 2;
-/// The layout before, which is brought up to this one when the store is opened for writing: it lacks [`ARCHIVE`].
+pub(super) const VERSION: i32 = 3;
+/// A layout before, which is brought up to this one when the store is opened for writing: it lacks [`ARCHIVE`] and [`GATEWAYS`].
 const WITHOUT_ARCHIVE: i32 = 1;
+/// The layout before, which lacks [`GATEWAYS`].
+const WITHOUT_GATEWAYS: i32 = 2;
 /// Gateways that open a new database at once meet here so often at most.
 const TRIES: u32 = 5;
 
@@ -81,7 +84,10 @@ INSERT INTO roadstead.kept (stream, part, received_ms, block, records)
          (SELECT count(*) FROM roadstead.record r
           WHERE r.stream = b.stream AND r.seq BETWEEN b.first AND b.first + (b.count - 1) AND r.block = b.id)
   FROM roadstead.block b;
-UPDATE roadstead.meta SET layout = 2;
+";
+/// What layout 3 has more than layout 2: what gateways tell each other. A row of `writer` would not do, as each transaction locks its own.
+const GATEWAYS: &str = "
+CREATE TABLE roadstead.gateway (incarnation bigint PRIMARY KEY, sites bigint NOT NULL, at_ms bigint NOT NULL);
 ";
 /// Blocks are compressed already: trying again only costs time. An engine without such storage goes without.
 const AS_IT_COMES: &str = "ALTER TABLE roadstead.block ALTER COLUMN body SET STORAGE EXTERNAL";
@@ -92,8 +98,9 @@ pub(super) fn lay_out(session: &mut Session) -> Result<(), StoreError> {
         if exists(session)? {
             break;
         }
-        let made =
-            session.batch(&format!("BEGIN; {LAYOUT} {ARCHIVE} INSERT INTO roadstead.meta VALUES ({VERSION}); COMMIT"));
+        let made = session.batch(&format!(
+            "BEGIN; {LAYOUT} {ARCHIVE} {GATEWAYS} INSERT INTO roadstead.meta VALUES ({VERSION}); COMMIT"
+        ));
         match made {
             Ok(()) => {
                 // No part of the layout.
@@ -111,14 +118,19 @@ pub(super) fn lay_out(session: &mut Session) -> Result<(), StoreError> {
     check(session)
 }
 
-/// Brings the tables of the layout before up to this one; of several gateways one does, and the others wait for it.
+/// Brings the tables of a layout before up to this one; of several gateways one does, and the others wait for it.
 fn bring_up(session: &mut Session) -> Result<(), StoreError> {
     session.batch("BEGIN")?;
     let row = session.query_opt("SELECT layout FROM roadstead.meta FOR UPDATE", &[])?;
-    if row.map_or(Ok(0), |row| get::<i32>(&row, 0))? == WITHOUT_ARCHIVE {
+    let found = row.map_or(Ok(0), |row| get::<i32>(&row, 0))?;
+    if found == WITHOUT_ARCHIVE {
         tracing::info!("bringing the database up to this version: each block is looked at once");
         session.batch(ARCHIVE)?;
         session.batch(AGES)?;
+    }
+    if [WITHOUT_ARCHIVE, WITHOUT_GATEWAYS].contains(&found) {
+        session.batch(GATEWAYS)?;
+        session.batch(&format!("UPDATE roadstead.meta SET layout = {VERSION}"))?;
     }
     session.batch("COMMIT")
 }

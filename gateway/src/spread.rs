@@ -1,0 +1,87 @@
+//! What this gateway and the others of its store tell each other of their loads: says how many sites are here, and passes on what the
+//! others say. Decides nothing; that is `shared::hub`'s.
+
+use std::time::Duration;
+
+use link::logging::whole_story;
+use link::stop::Stop;
+use shared::hub::Load;
+use tokio::sync::watch;
+
+use crate::picture::Picture;
+use crate::store::PostgresLoads;
+
+/// Between two exchanges.
+const EVERY: Duration = Duration::from_secs(2);
+/// A gateway whose owner task has not come round for so long says nothing: the others shall not send it any site.
+const BEAT_MAX: Duration = Duration::from_secs(5);
+/// A gateway that stops waits for so long until the others can know.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// Tells and listens until `stop`; what the others said goes to `heard`. Where there is no store to meet in, returns at once.
+pub(crate) async fn exchange(
+    loads: Option<PostgresLoads>,
+    picture: watch::Receiver<Picture>,
+    heard: watch::Sender<Vec<Load>>,
+    mut stop: Stop,
+) {
+    let mut kept = loads;
+    let mut was_well = true;
+    while let Some(mut loads) = kept.take() {
+        if stop.is_stopped() {
+            leave(loads).await;
+            return;
+        }
+        let sites = picture_of(&picture);
+        let mut telling = tokio::task::spawn_blocking(move || {
+            let told = sites.map(|sites| loads.tell(sites)).transpose();
+            (loads, told)
+        });
+        let told = tokio::select! {
+            told = &mut telling => told,
+            // One that waits for a server that answers nothing is left behind.
+            () = stop.stopped() => match tokio::time::timeout(LEAVE_MAX, telling).await {
+                Ok(told) => told,
+                Err(_) => return,
+            },
+        };
+        let Ok((loads, told)) = told else { return };
+        match told {
+            Ok(others) => {
+                was_well = true;
+                if let Some(others) = others {
+                    heard.send_replace(others);
+                }
+            }
+            Err(error) => {
+                if was_well {
+                    let why = whole_story(&error);
+                    tracing::warn!(why, "the other gateways' loads are not known: no site is sent to them");
+                }
+                was_well = false;
+            }
+        }
+        kept = Some(loads);
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = stop.stopped() => {}
+        }
+    }
+}
+
+/// How many sites have a session; `None` where the owner task hangs.
+fn picture_of(picture: &watch::Receiver<Picture>) -> Option<u32> {
+    let picture = picture.borrow();
+    if link::clock::now().since(picture.beat) > BEAT_MAX {
+        return None;
+    }
+    let connected = picture.sites.values().filter(|site| site.is_connected()).count();
+    Some(u32::try_from(connected).unwrap_or(u32::MAX))
+}
+
+async fn leave(mut loads: PostgresLoads) {
+    let leaving = tokio::task::spawn_blocking(move || loads.leave());
+    if let Ok(Ok(Err(error))) = tokio::time::timeout(LEAVE_MAX, leaving).await {
+        tracing::info!(why = whole_story(&error), "the other gateways notice by themselves that this one is gone");
+    }
+}

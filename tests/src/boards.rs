@@ -166,7 +166,7 @@ impl World {
     }
 
     /// The supervisor, or the returning power, starts the board some time from now.
-    pub(crate) fn boot_later(&mut self, board: BoardId) {
+    pub fn boot_later(&mut self, board: BoardId) {
         let Some(host) = self.boards.get_mut(&board) else { return };
         let after = host.life;
         let pause = host.dice.span(self.settings.restart.0, self.settings.restart.1);

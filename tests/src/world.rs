@@ -10,7 +10,7 @@ use shared::action::Action;
 use shared::config::site::default_voters;
 use shared::config::{DutyConfig, JournalConfig, NodeConfig, Timing};
 use shared::hub::HubAction;
-use shared::ids::{BoardId, BoardSet, Name, VoterSet, Voters, WitnessId};
+use shared::ids::{BoardId, BoardSet, Name, Seq, Stream, VoterSet, Voters, WitnessId};
 use shared::outbox::Outbox;
 use shared::record::GapReason;
 
@@ -360,6 +360,15 @@ impl World {
     /// Rows of the store that stands by that carry `mark`.
     pub fn rows_standby(&self, mark: Mark) -> u32 {
         self.standby.as_ref().map_or(0, |region| region.store.rows_of(mark))
+    }
+
+    /// Whether the better region lacks the reading and can tell: something newer of its stream is there.
+    pub fn is_hole(&self, mark: Mark) -> bool {
+        let covers = |(stream, seq): (Stream, Seq)| {
+            let covered = self.region.store.coverage(&stream);
+            !covered.contains(seq) && covered.last().is_some_and(|last| last > seq)
+        };
+        self.model.addresses(mark).any(covers)
     }
 
     /// The region that the site's leader speaks with.

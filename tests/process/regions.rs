@@ -14,6 +14,10 @@ use crate::{http, store, until};
 
 /// Readings of the loads that end.
 const READINGS: u64 = 400;
+/// Readings to each board while the second region stands in: several of the smallest segments.
+const MANY: u64 = 24_000;
+/// After each 32 readings of a load without an end.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Readings to each board while neither region is there.
 const BACKLOG: u64 = 6_000;
 const ALARMS: u64 = 20;
@@ -37,6 +41,13 @@ fn expect_region(site: &Site, name: &str, within: Duration) {
 fn loads(site: &Site, name: &str, most: u64) -> Vec<Load> {
     let running = site.running();
     let load = |board: &usize| Load::start(site.mqtt(*board), &format!("{name}-{board}"), 200, most);
+    running.iter().map(load).collect()
+}
+
+/// The same until they are told to end: not as fast as they can, or a fast machine outruns what boards keep.
+fn loads_without_end(site: &Site, name: &str) -> Vec<Load> {
+    let running = site.running();
+    let load = |board: &usize| Load::paced(site.mqtt(*board), &format!("{name}-{board}"), 200, u64::MAX, PAUSE);
     running.iter().map(load).collect()
 }
 
@@ -92,12 +103,14 @@ fn expect_sound(site: &Site, gateway: std::net::SocketAddr, rows: u64) {
     assert!(until(TAKEN_WITHIN, is_sound), "{rows} rows: {}\n{}", counts(gateway), site.tails());
 }
 
-/// Seen to fail with each of: no second gateway in the configuration, nothing kept (`covered_kept = 0` and segments that fill), and
-/// the region's name left out of the holder's words (`coverage_went_back` is counted).
+/// Seen to fail with `covered_kept = 0`.
 #[test]
 fn a_second_region_takes_over_and_the_first_one_gets_what_it_has_missed() {
     let mut site = Site::make(3);
     site.make_standby();
+    for board in 1..=3 {
+        site.edit(board, |text| text.replace("[journal]", "[journal]\nsegment_mib = 4\ncovered_kept = 128"));
+    }
     site.start_gateway();
     site.start_standby();
     site.start_boards();
@@ -107,7 +120,7 @@ fn a_second_region_takes_over_and_the_first_one_gets_what_it_has_missed() {
     assert!(store::rows(&site.standby_data_dir()).is_empty(), "the second region is left alone");
 
     // The first region dies under load, and with it all that it had not acknowledged.
-    let under_way = loads(&site, "meanwhile", u64::MAX);
+    let under_way = loads_without_end(&site, "meanwhile");
     assert!(until(TAKEN_WITHIN, || under_way.iter().all(|load| load.acked() > READINGS)));
     site.kill_gateway();
     expect_region(&site, "south", TAKEN_WITHIN);
@@ -122,6 +135,7 @@ fn a_second_region_takes_over_and_the_first_one_gets_what_it_has_missed() {
     expect_region(&site, "south", TAKEN_WITHIN);
     accounts.extend(under_way.into_iter().map(Load::end));
     site.start_boards();
+    accounts.extend(loads(&site, "many", MANY).into_iter().map(Load::wait));
     store::expect_read(&accounts, || store::rows(&site.standby_data_dir()));
 
     // Neither is there: what waits goes to whichever comes, the alarms first.
@@ -135,7 +149,7 @@ fn a_second_region_takes_over_and_the_first_one_gets_what_it_has_missed() {
     // The first region returns, is taken again by itself, and has everything.
     let south = store::rows(&site.standby_data_dir()).len() as u64;
     expect_sound(&site, site.standby_http(), south);
-    let under_way = loads(&site, "homeward", u64::MAX);
+    let under_way = loads_without_end(&site, "homeward");
     site.start_gateway();
     expect_region(&site, "north", HOME_WITHIN);
     accounts.extend(under_way.into_iter().map(Load::end));
@@ -150,6 +164,6 @@ fn a_second_region_takes_over_and_the_first_one_gets_what_it_has_missed() {
         let metrics = http::Metrics::of(site.http(board));
         let events = |event: &str| metrics.sum("roadstead_events_total", &format!("event=\"{event}\""));
         assert_eq!(events("coverage_went_back"), 0, "board {board}\n{}", site.tails());
-        assert!(events("region_changed") >= 1 + u64::from(board != leader), "board {board}\n{}", site.tails());
+        assert!(events("region_changed") > u64::from(board != leader), "board {board}\n{}", site.tails());
     }
 }

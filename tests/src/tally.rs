@@ -194,17 +194,24 @@ impl fmt::Display for Tally {
             "network        {} messages, {} datagrams, {} copies, {} connections fell, {} sessions fell, {} alarms by two paths",
             self.messages, self.datagrams, self.copies, self.links_fallen, self.sessions_fallen, self.copies_beside
         )?;
+        self.tell_regions(f)
+    }
+}
+
+impl Tally {
+    fn tell_regions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "region         {} transactions, {} crashes, {} stale hellos, {} sessions refused, {} blocks came again, {} rows in a second one, {} times told of another one, {} readings released for it",
-            self.transactions,
-            self.region_crashes,
-            self.stale_hellos,
-            self.sessions_refused,
-            self.blocks_again,
-            self.rows_standby,
-            self.region_changes,
-            self.released_elsewhere
+            "region         {} transactions, {} crashes, {} stale hellos, {} sessions refused, {} blocks came again",
+            self.transactions, self.region_crashes, self.stale_hellos, self.sessions_refused, self.blocks_again
+        )?;
+        if self.rows_standby == 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            "\nsecond region  {} rows, {} times told of another one, {} readings that the first one lacks and no board keeps",
+            self.rows_standby, self.region_changes, self.released_elsewhere
         )
     }
 }

@@ -327,9 +327,7 @@ impl fmt::Display for Event {
             Self::UplinkOpened { term } => write!(f, "the uplink is open under term {term}"),
             Self::UplinkClosed => f.write_str("the uplink is closed"),
             Self::UplinkRefused { reason } => write!(f, "the region refused the session: {reason}"),
-            Self::RegionChanged => {
-                f.write_str("the site speaks with another region: what that lacks of all that is kept here goes up")
-            }
+            Self::RegionChanged => f.write_str("the site speaks with another region: it gets what it lacks"),
             Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
             Self::BoardOlder { board, seen, .. } => write!(f, "{board} has an older disk than in its life {seen}"),
             Self::BoardTwice { board, other, .. } => write!(f, "two machines run as {board}: {other} is refused"),

@@ -11,6 +11,7 @@ use shared::ids::{BoardId, Stream, Term, Token};
 use shared::outbox::Outbox;
 use shared::region::ledger::{StoreFailed, Stored};
 use shared::time::Instant;
+use shared::wire::peer::RegionTag;
 use shared::wire::uplink::Block;
 
 use crate::clock::{Moment, SkewedClock};
@@ -20,7 +21,7 @@ use crate::mark::Mark;
 use crate::mutant::Mutant;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::world::{World, site, skew};
+use crate::world::{World, domain, site, skew};
 
 /// Sessions of the region that stands by are numbered from here on.
 const STANDBY_SESSIONS: u64 = 1 << 40;
@@ -38,6 +39,11 @@ impl Place {
     /// Of a session.
     pub(crate) const fn of(session: SessionId) -> Self {
         if session.0 >= STANDBY_SESSIONS { Self::Standby } else { Self::Home }
+    }
+
+    /// What boards know it by.
+    pub(crate) fn tag(self) -> RegionTag {
+        RegionTag::of(&domain(self.name()))
     }
 
     /// In the story.
@@ -230,6 +236,7 @@ impl World {
     pub fn region_restored(&mut self, backup: Store) {
         self.region_crash();
         self.region.store = backup;
+        self.is_restored = true;
         self.region.store.incarnation = self.region.dice.word();
         self.story.tell(self.now, "region", || "is restored from a backup");
         self.region_boot();

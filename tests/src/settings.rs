@@ -253,10 +253,11 @@ impl Settings {
         self.faults.insert(Fault::RegionAway, Duration::from_millis(1_500));
     }
 
-    /// A second region, the first of which is gone for seconds now and then. Some journals keep half of their files for the one that
+    /// A second region, the first of which is gone for seconds now and then, for which the world lasts longer. Some journals keep half of their files for the one that
     /// is away.
     fn gets_a_standby(&mut self, dice: &mut Dice) {
         self.standby = true;
+        self.busy += Duration::from_secs(6);
         self.covered_kept = dice.coin().then_some(self.segments_max / 2);
         self.faults.insert(Fault::RegionGone, Fault::RegionGone.usual_gap());
     }

@@ -262,10 +262,10 @@ impl World {
 
     /// One of two regions is gone for longer than boards wait for it, mostly the one that they prefer.
     fn lose_region(&mut self, dice: &mut Dice) {
-        let place = if dice.below(4) == 0 { Place::Standby } else { Place::Home };
+        let place = if dice.below(6) == 0 { Place::Standby } else { Place::Home };
         if self.standby.is_some() {
             self.crash_region(place);
-            self.put_in(span(dice, 1_500, 6_000), Happening::Mend(Mend::RegionBoot { place }));
+            self.put_in(span(dice, 2_000, 7_000), Happening::Mend(Mend::RegionBoot { place }));
         }
     }
 

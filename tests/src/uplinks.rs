@@ -7,22 +7,22 @@ use bytes::Bytes;
 use shared::action::RegionLink;
 use shared::frame::{self, Conversation};
 use shared::hub::SessionId;
-use shared::ids::BoardId;
-use shared::wire::peer::RegionTag;
+use shared::ids::{BoardId, Stream};
+use shared::ranges::RangeSet;
 use shared::wire::uplink::{FromRegion, Hello, ToRegion};
 
 use crate::board::Life;
 use crate::happening::{Happening, Input};
 use crate::region::Place;
 use crate::uplink::Line;
-use crate::world::{World, domain};
+use crate::world::World;
 
 /// A session over which nothing comes back falls after a time between these.
 const SILENCE: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_millis(3_000));
 /// The region that stands by is taken once the better one has been gone for so long: sooner than boards do, since a world is short.
-const STANDBY_AFTER: Duration = Duration::from_millis(800);
+const STANDBY_AFTER: Duration = Duration::from_millis(300);
 /// The better one is taken again once it has been there for so long: sooner, too.
-const HOME_AFTER: Duration = Duration::from_millis(1_500);
+const HOME_AFTER: Duration = Duration::from_millis(1_000);
 /// Between two looks at it.
 const LOOKS_EVERY: Duration = Duration::from_millis(250);
 const TICK: Duration = Duration::from_micros(1);
@@ -100,9 +100,13 @@ impl World {
     /// A session with the region that stands by ends once the better one has been there for long enough.
     pub(crate) fn look_home(&mut self, board: BoardId, session: SessionId) {
         let (now, is_there) = (self.now, self.region_runs(Place::Home));
+        self.check_beliefs();
         let uplink = self.uplink(board);
         if uplink.line.as_ref().is_none_or(|line| line.session != session) {
             return;
+        }
+        if Place::of(session) == Place::Home {
+            return self.put_in(LOOKS_EVERY, Happening::LookHome { board, session });
         }
         let seen = uplink.home_seen.get_or_insert(now);
         if !is_there {
@@ -112,6 +116,28 @@ impl World {
             return;
         }
         self.put_in(LOOKS_EVERY, Happening::LookHome { board, session });
+    }
+
+    /// Promise 2 with two regions: what a board believes one of them to have it has. So nothing is let go, and nothing held back, on
+    /// the word of the other.
+    pub(crate) fn check_beliefs(&mut self) {
+        let Some(standby) = self.standby.as_ref().filter(|_| !self.is_restored) else {
+            return;
+        };
+        let wrong = self.boards.values().find_map(|host| {
+            let (tag, covered) = host.process.as_ref()?.node.known_coverage()?;
+            let place = if tag == Place::Home.tag() { Place::Home } else { Place::Standby };
+            let store = match place {
+                Place::Home => &self.region.store,
+                Place::Standby => &standby.store,
+            };
+            let is_wrong = |(stream, ranges): &(&Stream, &RangeSet)| !store.coverage(stream).contains_all(ranges);
+            let (stream, _) = covered.iter().find(is_wrong)?;
+            Some(format!("{} takes {} to have what it lacks of {stream}", host.id, place.name()))
+        });
+        if let Some(what) = wrong {
+            self.broken(what);
+        }
     }
 
     /// The region accepts the connection.
@@ -134,12 +160,11 @@ impl World {
             .tell(self.now, board, || format!("session {} with the region, term {}", session.0, hello.term));
         self.send_to_region(board, &ToRegion::Hello(hello.clone()), false);
         self.stand_beside(board, session, hello);
-        let place = Place::of(session);
-        if place == Place::Standby {
+        if self.standby.is_some() {
             self.uplink(board).home_seen = None;
             self.put_in(LOOKS_EVERY, Happening::LookHome { board, session });
         }
-        let tag = self.standby.is_some().then(|| RegionTag::of(&domain(place.name())));
+        let tag = self.standby.is_some().then(|| Place::of(session).tag());
         self.input(board, Input::RegionLink(RegionLink::Up(tag)));
     }
 

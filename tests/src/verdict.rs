@@ -23,6 +23,7 @@ impl World {
         let mut accord = Accord::default();
         loop {
             self.run_for(std::time::Duration::from_millis(100))?;
+            self.check_beliefs();
             let agreed = self.look_for_accord(&mut accord);
             match self.unrest() {
                 None if agreed => break,

@@ -65,6 +65,8 @@ pub struct World {
     pub(crate) region: Region,
     /// The second region, where there is one.
     pub(crate) standby: Option<Region>,
+    /// The first one was put back from a backup: sites learn of it later.
+    pub(crate) is_restored: bool,
     pub(crate) publishers: Vec<Publisher>,
     pub(crate) model: Model,
     /// Readings that rotted on a board, or whose gap record did.
@@ -106,6 +108,7 @@ impl World {
             uplinks: ids.iter().map(|id| (*id, new_uplink(*id, &settings))).collect(),
             region: Region::new(&settings, dice.fork()),
             standby: Region::standby(&settings),
+            is_restored: false,
             publishers: Publisher::draw_all(&settings, &mut dice.fork()),
             model: Model::new(settings.copies),
             rotted: BTreeSet::new(),

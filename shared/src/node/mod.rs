@@ -308,6 +308,11 @@ impl Node {
         self.journal.held()
     }
 
+    /// What a region is known to have of it, and which one: `None` unless the site knows several, and one of them has answered.
+    pub fn known_coverage(&self) -> Option<(RegionTag, &BTreeMap<Stream, RangeSet>)> {
+        self.uplink.known()
+    }
+
     /// When to call [`Node::handle_deadline`], and why.
     pub fn next_deadline(&self) -> Deadline {
         let read = match (self.reading, self.next_read(Instant::ZERO)) {

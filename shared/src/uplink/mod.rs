@@ -15,6 +15,7 @@
 pub mod budget;
 mod lanes;
 pub mod outlook;
+mod regions;
 pub mod silence;
 pub mod ways;
 mod window;
@@ -31,6 +32,8 @@ use crate::limits::{COVERAGE_STREAMS_MAX, RANGES_MAX, READ_BYTES};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::record::Reading;
 use crate::time::{Deadline, Instant};
+pub use crate::uplink::regions::WentBack;
+
 use crate::uplink::lanes::{Lane, Lanes};
 use crate::uplink::window::Window;
 use crate::wire::peer::{Coverage, RegionTag, Run};
@@ -125,15 +128,6 @@ pub struct Uplink {
     foreign: BTreeSet<Stream>,
 }
 
-/// A stream of which the region covers less than was heard before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WentBack {
-    /// Which.
-    pub stream: Stream,
-    /// Whether what was heard before is another region's word: then this one has lost nothing.
-    pub is_another: bool,
-}
-
 impl Uplink {
     /// A closed uplink of one of `boards` boards that holds `held`, of which the region had `covered` when it last spoke.
     pub fn new(
@@ -157,15 +151,6 @@ impl Uplink {
             region: None,
             foreign: BTreeSet::new(),
         }
-    }
-
-    /// What is heard of coverage from now on is the word of `region`. Returns whether another one spoke before.
-    pub fn handle_region(&mut self, region: RegionTag) -> bool {
-        let is_another = self.region.replace(region).is_some_and(|before| before != region);
-        if is_another {
-            self.foreign = self.covered.keys().copied().collect();
-        }
-        is_another
     }
 
     /// Time passes while records come in.

@@ -110,8 +110,8 @@ impl World {
             .collect()
     }
 
-    /// Promise 9 with two regions: the region lacks a reading that the other one has, and no board keeps it any more. That it
-    /// is missing shows in the region: as a hole, below what is stored or declared of its stream.
+    /// Promise 9 with two regions: the region lacks a reading that the other one has, and no board keeps it any more. Of a life
+    /// that goes on that is a hole; the end of one that ended meanwhile the region does not know of.
     fn is_released_elsewhere(&self, mark: Mark) -> bool {
         let is_kept = || self.boards_left().any(|host| host.disk.holds(mark));
         self.rows_standby(mark) > 0 && !is_kept()

@@ -109,10 +109,11 @@ pub struct Witness {
 pub struct Region {
     /// The region's authority, PEM.
     pub ca: PathBuf,
-    /// Its gateways, in the order in which they are preferred: 1 to [`GATEWAYS_MAX`].
+    /// Its gateways, in the order in which they are preferred: 1 to [`GATEWAYS_MAX`]. They may be of several regions, and then
+    /// each says of which; the region whose gateway comes first is the most preferred.
     pub gateways: Vec<GatewayAddress>,
-    /// The paths to them, in the order in which they are preferred: 1 to [`UPLINKS_MAX`]. All gateways over the first are
-    /// preferred to any over the second.
+    /// The paths to them, in the order in which they are preferred: 1 to [`UPLINKS_MAX`]. All gateways of a region over the first
+    /// are preferred to any over the second.
     pub paths: Vec<UplinkPath>,
 }
 
@@ -123,6 +124,25 @@ pub struct GatewayAddress {
     pub name: Name,
     /// Its QUIC address, UDP.
     pub address: GatewayPlace,
+    /// The region whose store it writes, for people and to tell it from the others: with a store and a history of its own. `None`
+    /// where all gateways are of one region.
+    pub region: Option<Name>,
+}
+
+impl Region {
+    /// Of each gateway the place of its region among the regions, in the order in which they are preferred.
+    pub fn ranks(&self) -> Vec<usize> {
+        let mut known: Vec<Option<&Name>> = Vec::new();
+        let mut ranks = Vec::new();
+        for gateway in &self.gateways {
+            let region = gateway.region.as_ref();
+            if !known.contains(&region) {
+                known.push(region);
+            }
+            ranks.extend(known.iter().position(|other| *other == region));
+        }
+        ranks
+    }
 }
 
 /// The text's shape, before anything is checked.
@@ -201,6 +221,7 @@ struct RawRegion {
 struct RawGatewayAddress {
     name: Spanned<String>,
     address: Spanned<String>,
+    region: Option<Spanned<String>>,
 }
 
 impl BoardConfig {
@@ -441,13 +462,22 @@ fn check_region(text: &Text<'_>, raw: &RawBoard, beside: &Path) -> Result<Option
             "add [[region.gateway]] with `name` and `address`, or take [region] out: then the site keeps its records",
         ));
     }
+    let is_named = region.gateway.iter().any(|gateway| gateway.region.is_some());
+    if let Some(unnamed) = region.gateway.iter().find(|gateway| is_named && gateway.region.is_none()) {
+        let message = format!("the gateway \"{}\" does not say of which region it is", unnamed.name.get_ref());
+        return Err(text
+            .refuse(unnamed.name.span(), message)
+            .suggest("give every [[region.gateway]] its `region`, or none where all share one store"));
+    }
     let gateways = region
         .gateway
         .iter()
         .map(|gateway| {
+            let of = gateway.region.as_ref();
             Ok(GatewayAddress {
                 name: text.name("region.gateway.name", &gateway.name)?,
                 address: uplink::place(text, &gateway.address)?,
+                region: of.map(|of| text.name("region.gateway.region", of)).transpose()?,
             })
         })
         .collect::<Result<_, ConfigError>>()?;

@@ -163,6 +163,26 @@ fn combinations() {
     has(&parse(text).unwrap_err().to_string(), "0 gateways, but a region has 1 to 8");
 }
 
+/// The order of the regions is that of their first gateways; where one is named, all are.
+#[test]
+fn regions() {
+    let gateway = |name: &str, region: &str| {
+        format!("[[region.gateway]]\nname = \"{name}\"\naddress = \"127.0.0.1:7401\"\n{region}\n")
+    };
+    let with = |more: &str| FULL.replace("[bridge]", &format!("{more}\n[bridge]"));
+    assert_eq!(parse(&with(&gateway("other", ""))).unwrap().region.unwrap().ranks(), [0, 0]);
+    let text = with(&gateway("other", "region = \"south\""));
+    has(&parse(&text).unwrap_err().to_string(), "the gateway \"central\" does not say of which region it is");
+    let of = |region| format!("region = \"{region}\"");
+    let more = [gateway("other", &of("south")), gateway("third", &of("north")), gateway("fourth", &of("south"))];
+    let text = with(&more.concat()).replace("name = \"central\"", "name = \"central\"\nregion = \"north\"");
+    let region = parse(&text).unwrap().region.unwrap();
+    assert_eq!(region.ranks(), [0, 1, 0, 1]);
+    assert_eq!(region.gateways[1].region.as_ref().unwrap().as_str(), "south");
+    let text = text.replace("\"south\"", "\"South\"");
+    has(&parse(&text).unwrap_err().to_string(), "region.gateway.region");
+}
+
 #[test]
 fn bridges() {
     for broker in ["localhost", "localhost:0", ":1883", "a b:1883", "mqtt://a:1883", "a:99999"] {

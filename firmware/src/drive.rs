@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use link::clock;
 use link::stop::Stop;
-use shared::action::{Action, DiskDone, DutyReport, Evidence, Health, Offer};
+use shared::action::{Action, DiskDone, DutyReport, Evidence, Health, Offer, RegionLink};
 use shared::event::Event;
 use shared::ids::{BoardId, DutyId};
 use shared::node::Node;
@@ -320,8 +320,9 @@ impl Driver {
     fn handle_region(&mut self, input: RegionInput, now: Instant) {
         match input {
             RegionInput::Up(session) => {
+                let link = RegionLink::Up(session.region);
                 self.session = Some(session);
-                self.node.handle_region_link(true, now, &mut self.out);
+                self.node.handle_region_link(link, now, &mut self.out);
             }
             RegionInput::Said(messages) => {
                 for message in messages {
@@ -331,7 +332,7 @@ impl Driver {
             }
             RegionInput::Down => {
                 self.session = None;
-                self.node.handle_region_link(false, now, &mut self.out);
+                self.node.handle_region_link(RegionLink::Down, now, &mut self.out);
             }
         }
         self.perform();

@@ -8,13 +8,14 @@ use tracing::Level;
 
 /// Events that alerts count. They are shown from zero on: an increase is seen between two values, so a counter that begins
 /// at one hides its first event.
-const FROM_ZERO: [&str; 7] = [
+const FROM_ZERO: [&str; 8] = [
     "board_older",
     "board_twice",
     "coverage_went_back",
     "device_full",
     "journal_damaged",
     "leader_changed",
+    "region_changed",
     "uplink_refused",
 ];
 
@@ -65,6 +66,7 @@ const fn level(event: &Event) -> Level {
         | Event::RecordsMissing { .. }
         | Event::JournalFull
         | Event::UplinkRefused { .. }
+        | Event::RegionChanged
         | Event::CoverageWentBack { .. }
         | Event::BoardDown { .. }
         | Event::BoardOlder { .. }

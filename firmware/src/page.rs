@@ -98,7 +98,14 @@ fn path(standing: &StandingStatus) -> String {
         .zip(standing.address.as_deref());
     let seconds = standing.for_ms / 1000;
     let way = match over {
-        Some(((path, gateway), address)) => format!("{path}, to {gateway} at {address}, for {seconds} s"),
+        Some(((path, gateway), address)) => {
+            let region = standing
+                .region
+                .as_ref()
+                .map(|region| format!(" of {region}"))
+                .unwrap_or_default();
+            format!("{path}, to {gateway}{region} at {address}, for {seconds} s")
+        }
         None => format!("none for {seconds} s"),
     };
     format!("{way}. Last change: {}", standing.why)

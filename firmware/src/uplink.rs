@@ -19,16 +19,18 @@ use link::identity::Identity;
 use link::logging::whole_story;
 use link::stop::Stop;
 use quinn::{Connection, SendStream};
+use shared::ids::Name;
 use shared::limits::PEER_QUEUE_MAX;
 use shared::time::Deadline;
 use shared::uplink::ways::{Fall, Way, Ways};
+use shared::wire::peer::RegionTag;
 use shared::wire::uplink::{FromRegion, Hello, ToRegion};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::beside::{Beside, Line, is_urgent};
 use self::dial::{Caller, Dialled};
-use self::standing::Standing;
+use self::standing::{Over, Standing};
 pub(crate) use self::standing::{StandingGauge, StandingStatus};
 use self::traffic::{fall_silent, introduce, receive, send, send_backlog};
 use crate::config::Region;
@@ -88,6 +90,8 @@ pub(crate) struct Session {
     beside: Line,
     connection: Connection,
     counts: Arc<UplinkCounts>,
+    /// The region that it is with, where the site knows several.
+    pub(crate) region: Option<RegionTag>,
 }
 
 impl Session {
@@ -143,7 +147,7 @@ impl Uplink {
         });
         let dialler = Dialler {
             caller,
-            ways: Ways::new(region.paths.len(), region.gateways.len(), now),
+            ways: Ways::new(region.paths.len(), &region.ranks(), now),
             hello,
             inputs,
             counts: Arc::clone(&counts),
@@ -307,10 +311,17 @@ impl Dialler {
         self.ways.handle_opened(way, clock::now());
         self.said.clear();
         let name = self.caller.name(way);
-        tracing::info!(gateway = name, term = %hello.term, "a session with the region stands");
-        let over = (self.caller.paths[way.path].name.clone(), self.caller.gateways[way.gateway].name.to_string());
+        let (path, gateway) = (&self.caller.paths[way.path], &self.caller.gateways[way.gateway]);
+        let region = gateway.region.as_ref().map(Name::to_string);
+        tracing::info!(gateway = name, region, term = %hello.term, "a session with the region stands");
+        let over = Over {
+            path: path.name.clone(),
+            gateway: gateway.name.to_string(),
+            region,
+            address: address.to_string(),
+        };
         self.standing.send_modify(|standing| {
-            standing.over = Some((over.0, over.1, address.to_string()));
+            standing.over = Some(over);
             standing.since = clock::now();
         });
         self.first.send_replace(Some(way));
@@ -354,7 +365,8 @@ impl Dialler {
         let (backlog, waiting) = mpsc::channel(PEER_QUEUE_MAX);
         let counts = Arc::clone(&self.counts);
         let beside = self.beside.clone();
-        let session = Session { messages, backlog, beside, connection: connection.clone(), counts };
+        let region = self.caller.gateways[way.gateway].region.as_ref().map(RegionTag::of);
+        let session = Session { messages, backlog, beside, connection: connection.clone(), counts, region };
         if self.inputs.send(RegionInput::Up(session)).await.is_err() {
             return End::Unwanted;
         }

@@ -11,7 +11,7 @@ use crate::record::{Record, RecordRefusal};
 use crate::time::Instant;
 use crate::wire::control::ControlMessage;
 use crate::wire::election::ElectionMessage;
-use crate::wire::peer::{PeerMessage, Run};
+use crate::wire::peer::{PeerMessage, RegionTag, Run};
 use crate::wire::uplink::{Hello, ToRegion};
 
 /// A publish on its way in.
@@ -39,6 +39,15 @@ pub enum Answer {
     Committed,
     /// Not a record this site takes; nothing was kept.
     Refused(RecordRefusal),
+}
+
+/// What became of the session with the region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionLink {
+    /// It stands: with the region of this tag, where the site knows several. The hello has been sent.
+    Up(Option<RegionTag>),
+    /// It fell.
+    Down,
 }
 
 /// One thing for the shell to do.
@@ -78,7 +87,7 @@ pub enum Action {
         order: DutyOrder,
     },
     /// Open a session with the region and keep trying until [`Action::HangUp`]; each time one stands, send this
-    /// hello and report `handle_region_link(true)`; when it falls, report `false`.
+    /// hello and report [`RegionLink::Up`]; when it falls, report [`RegionLink::Down`].
     Dial(Hello),
     /// Close the session with the region and stop trying.
     HangUp,

@@ -96,7 +96,10 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
-    /// The region covers less than it did: it was restored from an older state, or it is another region.
+    /// The site speaks with another region than before: what that one lacks of all that is kept here goes up to it.
+    RegionChanged,
+    /// The region covers less than it did: it was restored from an older state, or it is another region and the configuration does
+    /// not say so.
     CoverageWentBack {
         /// Of which stream.
         stream: Stream,
@@ -274,6 +277,7 @@ impl Event {
             Self::UplinkOpened { .. } => "uplink_opened",
             Self::UplinkClosed => "uplink_closed",
             Self::UplinkRefused { .. } => "uplink_refused",
+            Self::RegionChanged => "region_changed",
             Self::CoverageWentBack { .. } => "coverage_went_back",
             Self::BoardUp { .. } => "board_up",
             Self::BoardOlder { .. } => "board_older",
@@ -336,6 +340,7 @@ impl fmt::Display for Event {
             Self::UplinkOpened { term } => write!(f, "the uplink is open under term {term}"),
             Self::UplinkClosed => f.write_str("the uplink is closed"),
             Self::UplinkRefused { reason } => write!(f, "the region refused the session: {reason}"),
+            Self::RegionChanged => f.write_str("the site speaks with another region: it gets what it lacks"),
             Self::CoverageWentBack { stream } => write!(f, "the region has less of {stream} than it had"),
             Self::BoardOlder { board, seen, .. } => write!(f, "{board} has an older disk than in its life {seen}"),
             Self::BoardTwice { board, other, .. } => write!(f, "two machines run as {board}: {other} is refused"),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::mqtt::{Publish, Publisher, Version};
 
@@ -67,10 +68,15 @@ impl Load {
     /// Publishes readings of `bytes` bytes to the board at `mqtt` as `publisher`, without a pause, until `most` are
     /// acknowledged, the connection breaks, or it is told to end.
     pub(crate) fn start(mqtt: SocketAddr, publisher: &str, bytes: usize, most: u64) -> Self {
+        Self::paced(mqtt, publisher, bytes, most, Duration::ZERO)
+    }
+
+    /// The same with a `pause` after each window of readings.
+    pub(crate) fn paced(mqtt: SocketAddr, publisher: &str, bytes: usize, most: u64, pause: Duration) -> Self {
         let (stop, acked) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let account = Account::new(publisher, bytes);
         let (told, count) = (Arc::clone(&stop), Arc::clone(&acked));
-        let thread = std::thread::spawn(move || work(mqtt, account, most, &told, &count));
+        let thread = std::thread::spawn(move || work(mqtt, account, (most, pause), &told, &count));
         Self { thread, stop, acked }
     }
 
@@ -91,7 +97,13 @@ impl Load {
     }
 }
 
-fn work(mqtt: SocketAddr, mut account: Account, most: u64, stop: &AtomicBool, count: &AtomicU64) -> Account {
+fn work(
+    mqtt: SocketAddr,
+    mut account: Account,
+    (most, pause): (u64, Duration),
+    stop: &AtomicBool,
+    count: &AtomicU64,
+) -> Account {
     let Ok(mut publisher) = Publisher::connect(mqtt, &account.publisher, Version::V5) else {
         return account;
     };
@@ -115,6 +127,7 @@ fn work(mqtt: SocketAddr, mut account: Account, most: u64, stop: &AtomicBool, co
             account.acknowledge(first + u64::from(packet) - 1);
             count.fetch_add(1, Ordering::Relaxed);
         }
+        std::thread::sleep(pause);
     }
     account
 }

@@ -38,6 +38,7 @@ mod monitoring;
 mod paths;
 mod postgres;
 mod powercut;
+mod regions;
 mod repair;
 mod s3;
 mod stopping;

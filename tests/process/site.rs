@@ -67,6 +67,8 @@ impl Member {
 pub(crate) struct Site {
     boards: Vec<Member>,
     gateway: Member,
+    /// The gateway of a second region, where there is one.
+    standby: Option<Member>,
     first_port: u16,
     dir: PathBuf,
     _turn: MutexGuard<'static, ()>,
@@ -85,7 +87,7 @@ impl Site {
             (1..=boards).map(|number| Member::new("node", &dir.join(format!("board-{number}")), "board.toml"));
         let boards = members.collect();
         let gateway = Member::new("gateway", &dir.join("gateway"), "gateway.toml");
-        Self { boards, gateway, first_port, dir, _turn: turn }
+        Self { boards, gateway, standby: None, first_port, dir, _turn: turn }
     }
 
     /// Makes a site of `boards` boards with its gateway, starts all of it and waits until it is ready.
@@ -191,6 +193,62 @@ impl Site {
     /// SIGKILLs the gateway.
     pub(crate) fn kill_gateway(&mut self) {
         self.gateway.group = None;
+    }
+
+    /// Makes a second region, called `south`, with an authority, a gateway and a store of its own, and tells the boards, none of
+    /// which runs yet, of it: the steps of `docs/regions.md`. The first region is `north` from now on.
+    pub(crate) fn make_standby(&mut self) {
+        let (dir, port) = (self.dir.join("south"), ports::first_free_but(1, self.first_port));
+        let made = Command::new(program())
+            .args(["init", "--boards", "1", "--site", "site", "--gateway", "south"])
+            .args(["--port-base", &port.to_string()])
+            .arg(&dir)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
+        fs::copy(self.dir.join("ca/site-ca.pem"), dir.join("gateway/sites/site.pem")).unwrap();
+        let authority = fs::read_to_string(dir.join("ca/region-ca.pem")).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        for board in 1..=self.boards.len() {
+            let believed = self.board_dir(board).join("region-ca.pem");
+            let first = fs::read_to_string(&believed).unwrap();
+            fs::write(&believed, format!("{first}{authority}")).unwrap();
+            let south = format!(
+                "region = \"north\"\n\n[[region.gateway]]\nname = \"south\"\naddress = \"{address}\"\nregion = \"south\"\n"
+            );
+            self.edit(board, |text| text.replacen("# region = \"north\"\n", &south, 1));
+        }
+        self.standby = Some(Member::new("gateway", &dir.join("gateway"), "gateway.toml"));
+    }
+
+    fn standby(&mut self) -> &mut Member {
+        self.standby.as_mut().expect("it was made")
+    }
+
+    /// Starts the second region's gateway and waits until it is ready.
+    pub(crate) fn start_standby(&mut self) {
+        self.standby().start();
+        let http = self.standby_http();
+        let ready = until(READY_MAX, || http::get(http, "/readyz").is_some());
+        assert!(ready, "the second region's gateway does not get ready\n{}", self.tails());
+    }
+
+    /// SIGKILLs it.
+    pub(crate) fn kill_standby(&mut self) {
+        self.standby().group = None;
+    }
+
+    /// Its directory of data.
+    pub(crate) fn standby_data_dir(&self) -> PathBuf {
+        self.dir.join("south/gateway/data")
+    }
+
+    /// Its API, TCP.
+    pub(crate) fn standby_http(&self) -> SocketAddr {
+        let config = &self.standby.as_ref().expect("it was made").config;
+        let text = fs::read_to_string(config).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("http = \"")).unwrap();
+        line.trim_end_matches('"').parse().unwrap()
     }
 
     /// The gateway's process.
@@ -336,7 +394,12 @@ impl Site {
             let end = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n    ");
             format!("the end of {}:\n    {end}\n", member.log.display())
         };
-        self.boards.iter().chain([&self.gateway]).map(tail).collect()
+        self.boards
+            .iter()
+            .chain([&self.gateway])
+            .chain(&self.standby)
+            .map(tail)
+            .collect()
     }
 }
 
@@ -345,7 +408,7 @@ impl Drop for Site {
         if std::thread::panicking() {
             eprintln!("{}", self.tails());
         }
-        for member in self.boards.iter_mut().chain([&mut self.gateway]) {
+        for member in self.boards.iter_mut().chain([&mut self.gateway]).chain(&mut self.standby) {
             member.group = None;
         }
         if let Err(error) = fs::remove_dir_all(&self.dir) {

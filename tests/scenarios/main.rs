@@ -3,6 +3,7 @@
 mod control;
 mod data;
 mod duties;
+mod regions;
 mod repair;
 mod uplink;
 

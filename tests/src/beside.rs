@@ -12,6 +12,7 @@ use shared::wire::uplink::{Hello, ToRegion};
 use crate::clock::Moment;
 use crate::dice::Dice;
 use crate::happening::Happening;
+use crate::region::Place;
 use crate::world::World;
 
 const TICK: Duration = Duration::from_micros(1);
@@ -48,14 +49,14 @@ impl World {
         self.uplinks.get_mut(&board)?.beside.as_mut()
     }
 
-    /// The first session stands, with this hello: a second one is begun, in the place of an earlier one.
-    pub(crate) fn stand_beside(&mut self, board: BoardId, hello: Hello) {
+    /// The first session stands, with this hello: a second one with the same region is begun, in the place of an earlier one.
+    pub(crate) fn stand_beside(&mut self, board: BoardId, first: SessionId, hello: Hello) {
         self.fall_beside(board);
-        let now = self.now;
-        if self.region.hub.is_none() || self.beside(board).is_none() {
+        let (now, place) = (self.now, Place::of(first));
+        if !self.region_runs(place) || self.beside(board).is_none() {
             return;
         }
-        let session = self.region.new_session(board);
+        let session = self.region_at(place).new_session(board);
         let Some(beside) = self.beside(board) else { return };
         let opened = now + beside.dice.span(STANDS_AFTER.0, STANDS_AFTER.1);
         beside.session = Some(session);

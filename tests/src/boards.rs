@@ -11,6 +11,7 @@ use crate::board::{Life, Process};
 use crate::clock::Moment;
 use crate::happening::Happening;
 use crate::mutant::Mutant;
+use crate::region::Stores;
 use crate::world::World;
 
 /// Between two looks of the shell at its machine.
@@ -159,13 +160,13 @@ impl World {
 
     /// What was acknowledged visibly degraded and is left nowhere, or on `board` alone, which goes: it goes with it.
     pub(crate) fn excuse_what_only(&mut self, board: Option<BoardId>) {
-        let (boards, store) = (&self.boards, &self.region.store);
+        let (boards, stores) = (&self.boards, Stores::of(&self.region, self.standby.as_ref()));
         let elsewhere = |mark| boards.values().any(|host| Some(host.id) != board && host.disk.holds(mark));
-        self.model.board_lost(|mark| elsewhere(mark) || store.rows_of(mark) > 0);
+        self.model.board_lost(|mark| elsewhere(mark) || stores.have(mark));
     }
 
     /// The supervisor, or the returning power, starts the board some time from now.
-    pub(crate) fn boot_later(&mut self, board: BoardId) {
+    pub fn boot_later(&mut self, board: BoardId) {
         let Some(host) = self.boards.get_mut(&board) else { return };
         let after = host.life;
         let pause = host.dice.span(self.settings.restart.0, self.settings.restart.1);

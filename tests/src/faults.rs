@@ -10,6 +10,7 @@ use shared::ids::BoardId;
 use crate::board::Life;
 use crate::clock::Moment;
 use crate::dice::Dice;
+use crate::region::Place;
 use crate::settings::Settings;
 
 /// Nothing goes wrong before: boards start.
@@ -110,6 +111,8 @@ faults! {
     Loss = "a board is lost for ever" every 6_500,
     /// A board's disk is replaced by an empty one. Every record on it has another copy, or the region has it.
     Replaced = "a disk is replaced by an empty one" every 6_500,
+    /// One of two regions is gone for long. Drawn where there are two alone.
+    RegionGone = "one of two regions is gone for long" every 2_500,
 }
 
 /// What ends a fault, or carries it on.
@@ -139,7 +142,9 @@ pub(crate) enum Mend {
         board: BoardId,
     },
     WitnessBoot,
-    RegionBoot,
+    RegionBoot {
+        place: Place,
+    },
     Stopped {
         board: BoardId,
         life: Life,

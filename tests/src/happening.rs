@@ -2,7 +2,7 @@
 //! connection its generation: whatever belongs to an earlier one is void when its time comes.
 
 use bytes::Bytes;
-use shared::action::{DiskDone, DutyReport, Evidence, Health, Memory};
+use shared::action::{DiskDone, DutyReport, Evidence, Health, Memory, RegionLink};
 use shared::hub::SessionId;
 use shared::ids::{BoardId, DutyId, Fencing, WitnessId};
 use shared::record::Record;
@@ -18,6 +18,7 @@ use crate::duty::DutyStep;
 use crate::faults::Mend;
 use crate::mark::Mark;
 use crate::mesh::{Pair, Side};
+use crate::region::Place;
 
 /// An input of a board's node, as its shell hands it over.
 #[derive(Clone, Debug)]
@@ -32,7 +33,7 @@ pub(crate) enum Input {
     Duty { duty: DutyId, report: DutyReport },
     Health(Health),
     Disk(DiskDone),
-    RegionLink { up: bool },
+    RegionLink(RegionLink),
     Region(FromRegion),
 }
 
@@ -128,6 +129,11 @@ pub(crate) enum Happening {
         board: BoardId,
         session: SessionId,
     },
+    /// Looks whether the better region is there again.
+    LookHome {
+        board: BoardId,
+        session: SessionId,
+    },
     ToRegion {
         session: SessionId,
         frame: Bytes,
@@ -143,13 +149,16 @@ pub(crate) enum Happening {
     },
     // the region
     RegionWake {
+        place: Place,
         life: u64,
     },
     RegionBoot,
     StoreEnds {
+        place: Place,
         job: u64,
     },
     StoreAnswers {
+        place: Place,
         life: u64,
         done: StoreDone,
     },

@@ -32,7 +32,7 @@ mod publishers;
 pub mod race;
 pub mod recipe;
 mod referee;
-mod region;
+pub mod region;
 pub mod settings;
 mod shell;
 pub mod shrink;

@@ -12,6 +12,7 @@ use shared::wire::peer::Run;
 use crate::board::Life;
 use crate::clock::Moment;
 use crate::mark::Mark;
+use crate::region::Place;
 use crate::store::Store;
 use crate::tally::Tally;
 
@@ -49,7 +50,7 @@ pub struct Model {
     numbered: BTreeMap<Stream, BTreeMap<Seq, Mark>>,
     /// Runs seen on their way, by first sequence: how many and which checksum.
     runs: BTreeMap<(Stream, Seq), (u32, u32)>,
-    highest_session: Term,
+    highest_session: BTreeMap<Place, Term>,
     highest_lease: (Term, (BoardId, Life)),
 }
 
@@ -61,7 +62,7 @@ impl Model {
             fates: BTreeMap::new(),
             numbered: BTreeMap::new(),
             runs: BTreeMap::new(),
-            highest_session: Term::ZERO,
+            highest_session: BTreeMap::new(),
             highest_lease: (Term::ZERO, (BoardId::new(1).expect("there is a board 1"), Life::default())),
         }
     }
@@ -139,13 +140,13 @@ impl Model {
         self.number(stream, seq, mark)
     }
 
-    /// Promise 4: the region never welcomes a lower term than before.
-    pub(crate) fn session_opened(&mut self, board: BoardId, term: Term) -> Result<(), String> {
-        if term < self.highest_session {
-            let highest = self.highest_session;
+    /// Promise 4: the region at `place` never welcomes a lower term than before. Each region knows its own sessions alone.
+    pub(crate) fn session_opened(&mut self, place: Place, board: BoardId, term: Term) -> Result<(), String> {
+        let highest = self.highest_session.entry(place).or_default();
+        if term < *highest {
             return Err(format!("the region welcomes {board} in term {term}, after term {highest}"));
         }
-        self.highest_session = term;
+        *highest = term;
         Ok(())
     }
 

@@ -44,6 +44,10 @@ pub struct Bursts {
 pub struct Settings {
     /// Whether boards have a second path to the region, for alarms.
     pub second_path: bool,
+    /// Whether a second region stands by.
+    pub standby: bool,
+    /// Files of what the region has that a journal keeps; `None`: as the configuration does by default.
+    pub covered_kept: Option<u32>,
     /// Whether boards write the first files of their journals ahead.
     pub writes_ahead: bool,
     /// Decides every chance in the world.
@@ -111,6 +115,8 @@ impl Settings {
         };
         Self {
             second_path: false,
+            standby: false,
+            covered_kept: None,
             writes_ahead: false,
             seed,
             boards,
@@ -190,7 +196,7 @@ impl Settings {
         let mut later = Dice::new(seed ^ 0x5345_434f_4e44);
         (drawn.second_path, drawn.writes_ahead) = (later.coin(), later.coin());
         drawn.draw_control(&mut dice.fork());
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.into_iter().filter(|fault| *fault != Fault::RegionGone) {
             if dice.coin() {
                 drawn
                     .faults
@@ -202,6 +208,9 @@ impl Settings {
         }
         if dice.below(5) == 0 {
             drawn.becomes_cramped();
+        }
+        if later.below(8) == 0 {
+            drawn.gets_a_standby(&mut later);
         }
         drawn
     }
@@ -244,6 +253,15 @@ impl Settings {
         self.faults.insert(Fault::RegionAway, Duration::from_millis(1_500));
     }
 
+    /// A second region, the first of which is gone for seconds now and then, for which the world lasts longer. Some journals keep half of their files for the one that
+    /// is away.
+    fn gets_a_standby(&mut self, dice: &mut Dice) {
+        self.standby = true;
+        self.busy += Duration::from_secs(6);
+        self.covered_kept = dice.coin().then_some(self.segments_max / 2);
+        self.faults.insert(Fault::RegionGone, Fault::RegionGone.usual_gap());
+    }
+
     /// In how many boards a lie shows. A pair has nobody else to keep a copy while one of it restarts: what that one
     /// claims is believed.
     pub const fn boards_for(mutant: Mutant) -> u8 {
@@ -257,8 +275,10 @@ impl Settings {
     /// The world that `seed` draws for a lie: the faults that bring it to light happen often.
     pub fn for_mutant(seed: u64, mutant: Mutant, boards: u8) -> Self {
         let mut settings = Self::drawn(seed, boards, boards);
-        // Neither has to do with a lie, and both shift what its world meets.
+        // None has to do with a lie, and all shift what its world meets.
         (settings.second_path, settings.writes_ahead) = (false, false);
+        (settings.standby, settings.covered_kept) = (false, None);
+        settings.faults.remove(&Fault::RegionGone);
         if matches!(mutant, Mutant::CacheTrusted | Mutant::EmptyDiskTrusted) {
             settings.restart = (Duration::from_millis(5), Duration::from_millis(200));
         }

@@ -19,6 +19,7 @@ use crate::happening::{Happening, Input};
 use crate::mark::Mark;
 use crate::model::AnswerLeft;
 use crate::mutant::Mutant;
+use crate::region::Stores;
 use crate::world::World;
 
 /// Publishes that the shell hands over at once.
@@ -57,7 +58,7 @@ impl World {
             Input::Duty { duty, report } => node.handle_duty(duty, report, now, out),
             Input::Health(health) => node.handle_health(health, now, out),
             Input::Disk(done) => node.handle_disk(done, now, out),
-            Input::RegionLink { up } => node.handle_region_link(up, now, out),
+            Input::RegionLink(link) => node.handle_region_link(link, now, out),
             Input::Region(message) => node.handle_region(message, now, out),
         });
     }
@@ -129,7 +130,10 @@ impl World {
     fn answer_leaves(&mut self, board: BoardId, mark: Mark, degraded: Option<usize>) {
         let holders = self.boards.values().filter(|host| host.has(mark)).count();
         let left = AnswerLeft { mark, at: self.now, holders, degraded };
-        if let Err(what) = self.model.answer_leaves(left, self.region.store.rows_of(mark) > 0) {
+        if let Err(what) = self
+            .model
+            .answer_leaves(left, Stores::of(&self.region, self.standby.as_ref()).have(mark))
+        {
             self.broken(format!("{board}: {what}"));
         }
     }
@@ -231,6 +235,8 @@ impl World {
             Event::Repaired { .. } => self.tally.repaired += 1,
             Event::RecordsGone { stream, range } => self.check_gone(board, stream, *range),
             Event::JournalFull => self.tally.full += 1,
+            Event::RegionChanged => self.tally.region_changes += 1,
+            Event::CoverageWentBack { .. } => self.tally.went_back += 1,
             Event::DeviceFull => self.tally.device_full += 1,
             Event::Shed { .. } => self.tally.sheddings += 1,
             _ => {}
@@ -240,10 +246,11 @@ impl World {
     /// Promise 3: what a board calls gone is on no disk and not in the region.
     fn check_gone(&mut self, board: BoardId, stream: &Stream, range: SeqRange) {
         self.tally.gone += 1;
-        let (boards, store) = (&self.boards, &self.region.store);
+        // Of two regions the board knows what the one says that it speaks with.
+        let (boards, stores) = (&self.boards, Stores::of(&self.region, self.standby.as_ref()));
         let place = |mark| {
             let holder = boards.values().find(|host| !host.lost && host.disk.holds(mark));
-            let stored = (store.rows_of(mark) > 0).then(|| "in the region".to_owned());
+            let stored = stores.all_have(mark).then(|| "in the region".to_owned());
             holder.map(|host| format!("on {}", host.id)).or(stored)
         };
         if let Err(what) = self.model.called_gone(stream, range, place) {

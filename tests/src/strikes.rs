@@ -13,6 +13,7 @@ use crate::faults::{Fault, Mend};
 use crate::happening::Happening;
 use crate::mark::Mark;
 use crate::mutant::Mutant;
+use crate::region::{Place, Stores};
 use crate::settings::Bursts;
 use crate::world::World;
 
@@ -77,8 +78,9 @@ impl World {
             }
             Fault::RegionCrash => {
                 self.region_crash();
-                self.put_in(span(&mut dice, 50, 3_000), Happening::Mend(Mend::RegionBoot));
+                self.put_in(span(&mut dice, 50, 3_000), Happening::Mend(Mend::RegionBoot { place: Place::Home }));
             }
+            Fault::RegionGone => self.lose_region(&mut dice),
             Fault::StoreFails => self.fail_next_transaction(),
             Fault::StaleHello => self.replay_stale_hello(board),
             Fault::PublisherReset => {
@@ -258,6 +260,15 @@ impl World {
         }
     }
 
+    /// One of two regions is gone for longer than boards wait for it, mostly the one that they prefer.
+    fn lose_region(&mut self, dice: &mut Dice) {
+        let place = if dice.below(6) == 0 { Place::Standby } else { Place::Home };
+        if self.standby.is_some() {
+            self.crash_region(place);
+            self.put_in(span(dice, 2_000, 7_000), Happening::Mend(Mend::RegionBoot { place }));
+        }
+    }
+
     /// The region's next transaction does not commit.
     pub fn fail_next_transaction(&mut self) {
         self.region.fails_next = true;
@@ -305,9 +316,9 @@ impl World {
 
     /// Whether all that was acknowledged of `marks` has a place beside `board`.
     fn can_be_borne(&self, board: BoardId, marks: impl IntoIterator<Item = Mark>) -> bool {
-        let (boards, store) = (&self.boards, &self.region.store);
+        let (boards, stores) = (&self.boards, Stores::of(&self.region, self.standby.as_ref()));
         let elsewhere = |mark| boards.values().any(|host| host.id != board && host.disk.holds(mark));
-        let is_left = |mark| elsewhere(mark) || store.rows_of(mark) > 0;
+        let is_left = |mark| elsewhere(mark) || stores.have(mark);
         marks.into_iter().all(|mark| !self.model.needs(mark, is_left))
     }
 
@@ -413,7 +424,7 @@ impl World {
             Mend::Room { board } => self.empty_disk(board),
             Mend::Witness { board } => self.mend_witness(board),
             Mend::WitnessBoot => self.witness_boot(),
-            Mend::RegionBoot => self.region_boot(),
+            Mend::RegionBoot { place } => self.boot_region(place),
             Mend::Stopped { board, life } => {
                 if self.boards[&board].life == life && self.boards[&board].process.is_some() {
                     self.crash(board);
@@ -441,6 +452,9 @@ impl World {
         }
         self.region.fails_next = false;
         self.region_boot();
+        if self.standby.is_some() {
+            self.boot_region(Place::Standby);
+        }
         self.witness_boot();
         let boards: Vec<BoardId> = self.boards.keys().copied().collect();
         for board in boards {

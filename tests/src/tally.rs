@@ -38,6 +38,14 @@ tally! {
     degraded,
     /// Rows in the region's store.
     rows,
+    /// Rows in the store of the region that stands by.
+    rows_standby,
+    /// Acknowledged readings that the better region lacks at the end, since the other one had them and no board keeps them.
+    released_elsewhere,
+    /// Times that a board was told that it speaks with another region.
+    region_changes,
+    /// Times that a board found a stream's coverage to have gone back.
+    went_back,
     /// Records that a gap record declared shed and that never came.
     shed,
     /// Readings that the region had already as rows.
@@ -186,10 +194,24 @@ impl fmt::Display for Tally {
             "network        {} messages, {} datagrams, {} copies, {} connections fell, {} sessions fell, {} alarms by two paths",
             self.messages, self.datagrams, self.copies, self.links_fallen, self.sessions_fallen, self.copies_beside
         )?;
+        self.tell_regions(f)
+    }
+}
+
+impl Tally {
+    fn tell_regions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "region         {} transactions, {} crashes, {} stale hellos, {} sessions refused, {} blocks came again",
             self.transactions, self.region_crashes, self.stale_hellos, self.sessions_refused, self.blocks_again
+        )?;
+        if self.rows_standby == 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            "\nsecond region  {} rows, {} times told of another one, {} readings that the first one lacks and no board keeps",
+            self.rows_standby, self.region_changes, self.released_elsewhere
         )
     }
 }

@@ -40,6 +40,10 @@ pub(crate) struct Uplink {
     pub(crate) attempt: u64,
     /// The hello of an earlier leadership, which somebody on the way may have kept.
     pub(crate) earlier: Option<Hello>,
+    /// Since when the better region has not been there, as far as this board has tried.
+    pub(crate) home_lost: Option<Moment>,
+    /// Since when it is there again, while the session is with the one that stands by.
+    pub(crate) home_seen: Option<Moment>,
     /// The second path, where there is one.
     pub(crate) beside: Option<Beside>,
 }
@@ -53,6 +57,8 @@ impl Uplink {
             line: None,
             attempt: 0,
             earlier: None,
+            home_lost: None,
+            home_seen: None,
             beside,
         }
     }

@@ -4,18 +4,27 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use shared::action::RegionLink;
 use shared::frame::{self, Conversation};
 use shared::hub::SessionId;
-use shared::ids::BoardId;
+use shared::ids::{BoardId, Stream};
+use shared::ranges::RangeSet;
 use shared::wire::uplink::{FromRegion, Hello, ToRegion};
 
 use crate::board::Life;
 use crate::happening::{Happening, Input};
+use crate::region::Place;
 use crate::uplink::Line;
 use crate::world::World;
 
 /// A session over which nothing comes back falls after a time between these.
 const SILENCE: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_millis(3_000));
+/// The region that stands by is taken once the better one has been gone for so long: sooner than boards do, since a world is short.
+const STANDBY_AFTER: Duration = Duration::from_millis(300);
+/// The better one is taken again once it has been there for so long: sooner, too.
+const HOME_AFTER: Duration = Duration::from_millis(1_000);
+/// Between two looks at it.
+const LOOKS_EVERY: Duration = Duration::from_millis(250);
 const TICK: Duration = Duration::from_micros(1);
 /// Bytes that the uplink carries in a millisecond: 20 Mbit/s.
 const BYTES_A_MILLI: u64 = 2_500;
@@ -54,12 +63,12 @@ impl World {
         let way = uplink.out;
         let open = uplink.is_open();
         let runs = self.boards.get(&board).is_some_and(crate::board::Board::runs);
-        if !open || !runs || self.region.hub.is_none() {
+        let Some(place) = self.place_to_dial(board).filter(|_| open && runs) else {
             let again = self.net_dice.span(Duration::from_millis(200), Duration::from_millis(600));
             self.redial(board, again);
             return;
-        }
-        let session = self.region.new_session(board);
+        };
+        let session = self.region_at(place).new_session(board);
         let round = way.least() + way.delay(self.now, &mut self.net_dice);
         let opened = self.now + round + way.least();
         let line = Line {
@@ -76,10 +85,66 @@ impl World {
         self.put_in(round, Happening::UplinkUp { board, session });
     }
 
+    /// The region that answers: the better one, else, once that has been gone for long enough, the one that stands by.
+    fn place_to_dial(&mut self, board: BoardId) -> Option<Place> {
+        let now = self.now;
+        let stands_by = self.region_runs(Place::Standby);
+        if self.region_runs(Place::Home) {
+            self.uplink(board).home_lost = None;
+            return Some(Place::Home);
+        }
+        let lost = *self.uplink(board).home_lost.get_or_insert(now);
+        (stands_by && now.since(lost) >= STANDBY_AFTER).then_some(Place::Standby)
+    }
+
+    /// A session with the region that stands by ends once the better one has been there for long enough.
+    pub(crate) fn look_home(&mut self, board: BoardId, session: SessionId) {
+        let (now, is_there) = (self.now, self.region_runs(Place::Home));
+        self.check_beliefs();
+        let uplink = self.uplink(board);
+        if uplink.line.as_ref().is_none_or(|line| line.session != session) {
+            return;
+        }
+        if Place::of(session) == Place::Home {
+            return self.put_in(LOOKS_EVERY, Happening::LookHome { board, session });
+        }
+        let seen = uplink.home_seen.get_or_insert(now);
+        if !is_there {
+            uplink.home_seen = None;
+        } else if now.since(*seen) >= HOME_AFTER {
+            self.line_falls(board, TICK);
+            return;
+        }
+        self.put_in(LOOKS_EVERY, Happening::LookHome { board, session });
+    }
+
+    /// Promise 2 with two regions: what a board believes one of them to have it has. So nothing is let go, and nothing held back, on
+    /// the word of the other.
+    pub(crate) fn check_beliefs(&mut self) {
+        let Some(standby) = self.standby.as_ref().filter(|_| !self.is_restored) else {
+            return;
+        };
+        let wrong = self.boards.values().find_map(|host| {
+            let (tag, covered) = host.process.as_ref()?.node.known_coverage()?;
+            let place = if tag == Place::Home.tag() { Place::Home } else { Place::Standby };
+            let store = match place {
+                Place::Home => &self.region.store,
+                Place::Standby => &standby.store,
+            };
+            let is_wrong = |(stream, ranges): &(&Stream, &RangeSet)| !store.coverage(stream).contains_all(ranges);
+            let (stream, _) = covered.iter().find(is_wrong)?;
+            Some(format!("{} takes {} to have what it lacks of {stream}", host.id, place.name()))
+        });
+        if let Some(what) = wrong {
+            self.broken(what);
+        }
+    }
+
     /// The region accepts the connection.
     pub(crate) fn uplink_opened(&mut self, board: BoardId, session: SessionId) {
-        if self.region.opens(session) {
-            self.drive_hub(|hub, now, out| hub.handle_opened(session, (crate::world::site(), board), now, out));
+        let place = Place::of(session);
+        if self.region_at(place).opens(session) {
+            self.drive_hub(place, |hub, now, out| hub.handle_opened(session, (crate::world::site(), board), now, out));
         }
     }
 
@@ -94,8 +159,13 @@ impl World {
         self.story
             .tell(self.now, board, || format!("session {} with the region, term {}", session.0, hello.term));
         self.send_to_region(board, &ToRegion::Hello(hello.clone()), false);
-        self.stand_beside(board, hello);
-        self.input(board, Input::RegionLink { up: true });
+        self.stand_beside(board, session, hello);
+        if self.standby.is_some() {
+            self.uplink(board).home_seen = None;
+            self.put_in(LOOKS_EVERY, Happening::LookHome { board, session });
+        }
+        let tag = self.standby.is_some().then(|| Place::of(session).tag());
+        self.input(board, Input::RegionLink(RegionLink::Up(tag)));
     }
 
     /// A message leaves the board; dropped where no session stands.
@@ -139,18 +209,21 @@ impl World {
 
     /// A frame arrives at the region.
     pub(crate) fn frame_at_region(&mut self, session: SessionId, frame: &Bytes) {
-        if !self.region.is_open(session) {
+        let place = Place::of(session);
+        if !self.region_at(place).is_open(session) {
             return;
         }
         match frame::decode_whole(Conversation::ToRegion, frame) {
-            Ok(message) => self.drive_hub(|hub, now, out| hub.handle_message(session, message, now, out)),
+            Ok(message) => self.drive_hub(place, |hub, now, out| hub.handle_message(session, message, now, out)),
             Err(why) => self.broken(format!("the region cannot read a message: {why}")),
         }
     }
 
     /// A message leaves the region.
     pub(crate) fn send_from_region(&mut self, session: SessionId, message: &FromRegion) {
-        let Some(board) = self.region.board_of(session) else { return };
+        let Some(board) = self.region_at(Place::of(session)).board_of(session) else {
+            return;
+        };
         if self.is_beside(board, session) {
             return;
         }
@@ -207,15 +280,17 @@ impl World {
     }
 
     pub(crate) fn uplink_gone(&mut self, session: SessionId) {
-        if self.region.closes(session) {
-            self.drive_hub(|hub, now, out| hub.handle_closed(session, now, out));
+        let place = Place::of(session);
+        if self.region_at(place).closes(session) {
+            self.drive_hub(place, |hub, now, out| hub.handle_closed(session, now, out));
         }
     }
 
     /// The region closes a session, after what it sent before has arrived.
     pub(crate) fn region_closes(&mut self, session: SessionId) {
-        let Some(board) = self.region.board_of(session) else { return };
-        self.region.closes(session);
+        let region = self.region_at(Place::of(session));
+        let Some(board) = region.board_of(session) else { return };
+        region.closes(session);
         if self.is_beside(board, session) {
             return self.fall_beside(board);
         }
@@ -253,7 +328,7 @@ impl World {
         self.story
             .tell(self.now, board, || format!("session {} with the region fell", session.0));
         if line.told {
-            self.input(board, Input::RegionLink { up: false });
+            self.input(board, Input::RegionLink(RegionLink::Down));
         }
         let again = self.net_dice.span(Duration::from_millis(50), Duration::from_millis(400));
         self.redial(board, again);
@@ -283,9 +358,12 @@ impl World {
         }
     }
 
-    /// Every session falls with the region's process.
-    pub(crate) fn uplinks_lose_region(&mut self) {
-        let boards: Vec<BoardId> = self.uplinks.keys().copied().collect();
+    /// Every session with the region at `place` falls with its process.
+    pub(crate) fn uplinks_lose_region(&mut self, place: Place) {
+        let is_there =
+            |uplink: &crate::uplink::Uplink| uplink.line.as_ref().is_none_or(|line| Place::of(line.session) == place);
+        let boards = self.uplinks.iter().filter(|(_, uplink)| is_there(uplink));
+        let boards: Vec<BoardId> = boards.map(|(board, _)| *board).collect();
         for board in boards {
             let after = self.net_dice.span(TICK, SILENCE.0);
             self.line_falls(board, after);

@@ -6,6 +6,7 @@ use shared::ids::{Class, Epoch, Origin, Stream};
 use crate::accord::Accord;
 use crate::board::Board;
 use crate::mark::Mark;
+use crate::region::Place;
 use crate::world::{Violation, World};
 
 impl World {
@@ -22,6 +23,7 @@ impl World {
         let mut accord = Accord::default();
         loop {
             self.run_for(std::time::Duration::from_millis(100))?;
+            self.check_beliefs();
             let agreed = self.look_for_accord(&mut accord);
             match self.unrest() {
                 None if agreed => break,
@@ -32,6 +34,8 @@ impl World {
                 Some(_) => {}
             }
         }
+        let missing = self.model.missing(&self.region.store).into_iter();
+        self.tally.released_elsewhere = missing.filter(|mark| self.is_released_elsewhere(*mark)).count() as u64;
         self.stay_calm();
         if let Some(what) = self.final_complaint() {
             self.broken(what);
@@ -81,6 +85,9 @@ impl World {
         if self.leader().is_none() {
             return Some("nobody leads".into());
         }
+        if self.speaks_with() == Some(Place::Standby) {
+            return Some("the site speaks with the region that stands by".into());
+        }
         let missing = self.absent();
         missing
             .first()
@@ -97,8 +104,30 @@ impl World {
             let is_left = self.boards_left().any(|host| host.disk.holds(*mark));
             !is_left && (self.nameless.contains(mark) || is_any_lost && self.rotted.contains(mark))
         };
-        let missing = self.model.missing(&self.region.store);
-        missing.into_iter().filter(|mark| !is_known_by_a_hole(mark)).collect()
+        let missing = self.model.missing(&self.region.store).into_iter();
+        missing
+            .filter(|mark| !is_known_by_a_hole(mark) && !self.is_released_elsewhere(*mark))
+            .collect()
+    }
+
+    /// Promise 9 with two regions: the region lacks a reading that the other one has, and no board keeps it any more. Of a life
+    /// that goes on that is a hole; the end of one that ended meanwhile the region does not know of.
+    fn is_released_elsewhere(&self, mark: Mark) -> bool {
+        let is_kept = || self.boards_left().any(|host| host.disk.holds(mark));
+        self.rows_standby(mark) > 0 && !is_kept()
+    }
+
+    /// Of `origin`, records that the other region has, this one does not, and no gap record names here.
+    fn released_elsewhere(&self, origin: Origin) -> u64 {
+        let Some(standby) = &self.standby else { return 0 };
+        let of = |class| {
+            let stream = Stream { origin, class };
+            let lacks = standby.store.coverage(&stream).minus(&self.region.store.coverage(&stream));
+            let declared = |seq: &u64| self.region.store.is_shed(&stream, *seq);
+            let seqs = lacks.ranges().iter().flat_map(|range| range.first..=range.last);
+            seqs.filter(|seq| !declared(seq)).count() as u64
+        };
+        Class::ALL.into_iter().map(of).sum()
     }
 
     fn final_complaint(&self) -> Option<String> {
@@ -135,7 +164,7 @@ impl World {
             .map(|class| self.region.store.shed(&Stream { origin, class }))
             .sum();
         // What was acknowledged visibly degraded may have rotted where it stood, with a board away that may have it.
-        let open = status.repair.gone + status.repair.missing;
+        let open = status.repair.gone + status.repair.missing + self.released_elsewhere(origin);
         (stored + shed > status.accepted || stored + shed + open < status.accepted).then(|| {
             let accepted = status.accepted;
             format!("{} accepted {accepted} in this life, the region stores {stored} and knows of {shed} shed", host.id)

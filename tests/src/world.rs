@@ -10,7 +10,7 @@ use shared::action::Action;
 use shared::config::site::default_voters;
 use shared::config::{DutyConfig, JournalConfig, NodeConfig, Timing};
 use shared::hub::HubAction;
-use shared::ids::{BoardId, BoardSet, Name, VoterSet, Voters, WitnessId};
+use shared::ids::{BoardId, BoardSet, Name, Seq, Stream, VoterSet, Voters, WitnessId};
 use shared::outbox::Outbox;
 use shared::record::GapReason;
 
@@ -28,7 +28,7 @@ use crate::model::Model;
 use crate::mutant::Mutant;
 use crate::publisher::Publisher;
 use crate::referee::Referee;
-use crate::region::Region;
+use crate::region::{Place, Region, Stores};
 use crate::settings::Settings;
 use crate::story::Story;
 use crate::tally::Tally;
@@ -63,6 +63,10 @@ pub struct World {
     pub(crate) mesh: Mesh,
     pub(crate) uplinks: BTreeMap<BoardId, Uplink>,
     pub(crate) region: Region,
+    /// The second region, where there is one.
+    pub(crate) standby: Option<Region>,
+    /// The first one was put back from a backup: sites learn of it later.
+    pub(crate) is_restored: bool,
     pub(crate) publishers: Vec<Publisher>,
     pub(crate) model: Model,
     /// Readings that rotted on a board, or whose gap record did.
@@ -103,6 +107,8 @@ impl World {
             mesh: Mesh::new(&ids, settings.mesh),
             uplinks: ids.iter().map(|id| (*id, new_uplink(*id, &settings))).collect(),
             region: Region::new(&settings, dice.fork()),
+            standby: Region::standby(&settings),
+            is_restored: false,
             publishers: Publisher::draw_all(&settings, &mut dice.fork()),
             model: Model::new(settings.copies),
             rotted: BTreeSet::new(),
@@ -140,6 +146,9 @@ impl World {
             format!("{boards} boards, {ways}{far}")
         });
         self.put_in(Duration::from_millis(1), Happening::RegionBoot);
+        if self.standby.is_some() {
+            self.boot_region(Place::Standby);
+        }
         for board in ids {
             let after = dice.span(Duration::from_millis(1), Duration::from_millis(300));
             self.put_in(after, Happening::Boot { board: *board, after: Life::default() });
@@ -245,10 +254,11 @@ impl World {
             Happening::ToRegion { session, frame } => self.frame_at_region(session, &frame),
             Happening::FromRegion { board, session, frame } => self.frame_from_region(board, session, &frame),
             Happening::StaleHello { session, frame } => self.frame_at_region(session, &frame),
-            Happening::RegionWake { life } => self.region_wake(life),
+            Happening::LookHome { board, session } => self.look_home(board, session),
+            Happening::RegionWake { place, life } => self.region_wake(place, life),
             Happening::RegionBoot => self.region_boot(),
-            Happening::StoreEnds { job } => self.store_ends(job),
-            Happening::StoreAnswers { life, done } => self.store_answers(life, done),
+            Happening::StoreEnds { place, job } => self.store_ends(place, job),
+            Happening::StoreAnswers { place, life, done } => self.store_answers(place, life, done),
             Happening::Reading { publisher } => self.reading(publisher),
             Happening::PublisherDial { publisher, connection } => self.publisher_dial(publisher, connection),
             Happening::PublisherUp { publisher, connection, board, life } => {
@@ -293,6 +303,7 @@ impl World {
         let mut tally = self.tally;
         tally.virtual_time = self.now.since(Moment::ZERO);
         self.model.count(&self.region.store, &mut tally);
+        tally.rows_standby = self.standby.as_ref().map_or(0, |region| region.store.rows() as u64);
         tally
     }
 
@@ -339,14 +350,34 @@ impl World {
 
     /// What is left nowhere is not missed at the end: the story destroyed every copy. How many readings that are.
     pub fn pardon_lost(&mut self) -> usize {
-        let (boards, store) = (&self.boards, &self.region.store);
-        let is_left = |mark| boards.values().any(|host| host.disk.holds(mark)) || store.rows_of(mark) > 0;
+        let (boards, stores) = (&self.boards, Stores::of(&self.region, self.standby.as_ref()));
+        let is_left = |mark| boards.values().any(|host| host.disk.holds(mark)) || stores.have(mark);
         self.model.pardon(|mark| !is_left(mark))
     }
 
     /// Rows of the region's store that carry `mark`.
     pub fn rows(&self, mark: Mark) -> u32 {
         self.region.store.rows_of(mark)
+    }
+
+    /// Rows of the store that stands by that carry `mark`.
+    pub fn rows_standby(&self, mark: Mark) -> u32 {
+        self.standby.as_ref().map_or(0, |region| region.store.rows_of(mark))
+    }
+
+    /// Whether the better region lacks the reading and can tell: something newer of its stream is there.
+    pub fn is_hole(&self, mark: Mark) -> bool {
+        let covers = |(stream, seq): (Stream, Seq)| {
+            let covered = self.region.store.coverage(&stream);
+            !covered.contains(seq) && covered.last().is_some_and(|last| last > seq)
+        };
+        self.model.addresses(mark).any(covers)
+    }
+
+    /// The region that the site's leader speaks with.
+    pub fn speaks_with(&self) -> Option<Place> {
+        let line = self.uplinks.get(&self.leader()?)?.line.as_ref()?;
+        line.told.then_some(Place::of(line.session))
     }
 
     /// Whether a board has acknowledged `mark`.
@@ -358,7 +389,7 @@ impl World {
 fn journal_config(settings: &Settings) -> JournalConfig {
     let sized = JournalConfig::sized(settings.segment_bytes, settings.segments_max);
     let written_ahead = if settings.writes_ahead { sized.written_ahead } else { 0 };
-    JournalConfig { written_ahead, ..sized }
+    JournalConfig { written_ahead, covered_kept: settings.covered_kept.unwrap_or(sized.covered_kept), ..sized }
 }
 
 fn new_uplink(id: BoardId, settings: &Settings) -> Uplink {
@@ -422,7 +453,7 @@ fn new_board(id: BoardId, ids: &[BoardId], settings: &Settings, mut dice: Dice) 
     }
 }
 
-fn domain(name: &str) -> Name {
+pub(crate) fn domain(name: &str) -> Name {
     Name::try_from(name).expect("the name is short")
 }
 

@@ -115,14 +115,17 @@ impl Beside {
         }
     }
 
-    /// Tries the other paths, the same gateway first.
+    /// Tries the other paths, the same gateway first, and gateways of the same region alone.
     async fn dial(&mut self, first: Way) -> Dial {
         let paths = self.caller.paths.iter().enumerate();
         let others: Vec<usize> = paths
             .filter(|(path, about)| *path != first.path && about.takes_alarms)
             .map(|(path, _)| path)
             .collect();
-        let gateways = 0..self.caller.gateways.len();
+        // Each region gets what its own session brings, so that a region that stands by has nothing in it before its time.
+        let caller = Arc::clone(&self.caller);
+        let of = |gateway: &usize| &caller.gateways[*gateway].region;
+        let gateways = (0..caller.gateways.len()).filter(|gateway| of(gateway) == of(&first.gateway));
         let order = std::iter::once(first.gateway).chain(gateways.filter(|gateway| *gateway != first.gateway));
         for gateway in order {
             for path in &others {

@@ -7,14 +7,27 @@ use tokio::sync::watch;
 /// The uplink's standing at one instant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
-    /// The path, the gateway and its address; `None` where no session stands.
-    pub(crate) over: Option<(String, String, String)>,
+    /// Over what; `None` where no session stands.
+    pub(crate) over: Option<Over>,
     /// Since when that is so.
     pub(crate) since: Instant,
     /// Why it last changed.
     pub(crate) why: String,
     /// Sessions that were moved or fell since the start.
     pub(crate) changes: u64,
+}
+
+/// What a session stands over.
+#[derive(Clone, Debug)]
+pub(crate) struct Over {
+    /// The path's name.
+    pub(crate) path: String,
+    /// The gateway's.
+    pub(crate) gateway: String,
+    /// Its region's, where the site knows several.
+    pub(crate) region: Option<String>,
+    /// Its address.
+    pub(crate) address: String,
 }
 
 /// The same for `/status`.
@@ -24,6 +37,8 @@ pub(crate) struct StandingStatus {
     pub(crate) path: Option<String>,
     /// The gateway's name.
     pub(crate) gateway: Option<String>,
+    /// Its region's name. `None` also where the configuration names none.
+    pub(crate) region: Option<String>,
     /// Its address.
     pub(crate) address: Option<String>,
     /// For how long that has been so.
@@ -42,10 +57,15 @@ impl StandingGauge {
     /// The standing at `now`.
     pub(crate) fn status(&self, now: Instant) -> StandingStatus {
         let standing = self.0.borrow();
-        let over = standing.over.clone();
-        let (path, gateway, address) =
-            over.map_or((None, None, None), |(path, gateway, address)| (Some(path), Some(gateway), Some(address)));
-        let for_ms = u64::try_from(now.since(standing.since).as_millis()).unwrap_or(u64::MAX);
-        StandingStatus { path, gateway, address, for_ms, why: standing.why.clone(), changes: standing.changes }
+        let over = standing.over.as_ref();
+        StandingStatus {
+            path: over.map(|over| over.path.clone()),
+            gateway: over.map(|over| over.gateway.clone()),
+            region: over.and_then(|over| over.region.clone()),
+            address: over.map(|over| over.address.clone()),
+            for_ms: u64::try_from(now.since(standing.since).as_millis()).unwrap_or(u64::MAX),
+            why: standing.why.clone(),
+            changes: standing.changes,
+        }
     }
 }

@@ -71,8 +71,11 @@ fn open(gateway: &Identity) -> (Listening, SocketAddr) {
 /// A region at `addresses`, over one path.
 fn at(addresses: &[SocketAddr]) -> Region {
     let name = Name::try_from("central").unwrap();
-    let gateway =
-        |address: &SocketAddr| GatewayAddress { name: name.clone(), address: GatewayPlace::Address(*address) };
+    let gateway = |address: &SocketAddr| GatewayAddress {
+        name: name.clone(),
+        address: GatewayPlace::Address(*address),
+        region: None,
+    };
     let paths = vec![UplinkPath { name: "any".to_owned(), ..UplinkPath::default() }];
     Region { ca: PathBuf::new(), gateways: addresses.iter().map(gateway).collect(), paths }
 }

@@ -408,7 +408,7 @@ fn assemble(files: &Files, gateways: [SocketAddr; 2], stop: &Arc<AtomicBool>) ->
             name: site,
             identity: files.board(site, site, 1),
             gateways: gateways.to_vec(),
-            ways: Ways::new(1, gateways.len(), clock::now()),
+            ways: Ways::new(1, &vec![0; gateways.len()], clock::now()),
             seen,
             stop: Arc::clone(stop),
             next: 1,

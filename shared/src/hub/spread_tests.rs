@@ -274,7 +274,7 @@ impl World {
     }
 
     fn add(&mut self, list: Vec<usize>, paths: usize) {
-        let mut ways = Ways::new(paths, list.len(), self.now);
+        let mut ways = Ways::new(paths, &alloc::vec![0; list.len()], self.now);
         ways.begin(self.now);
         self.sites.push(Site {
             name: name(self.sites.len()),

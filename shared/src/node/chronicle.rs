@@ -54,6 +54,7 @@ const fn is_told(event: &Event) -> bool {
         | Event::DutyActs { .. }
         | Event::DutyRests { .. }
         | Event::DutyFailed { .. }
+        | Event::RegionChanged
         | Event::JournalPoisoned => true,
         Event::Degraded { .. }
         | Event::Restored

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use crate::action::{Action, Evidence};
+use crate::action::{Action, Evidence, RegionLink};
 use crate::event::Event;
 use crate::ids::{BoardId, BoardSet, Stream, Term};
 use crate::limits::COVERAGE_STREAMS_MAX;
@@ -15,7 +15,7 @@ use crate::time::Instant;
 use crate::uplink::Route;
 use crate::wire::control::ControlMessage;
 use crate::wire::election::ElectionMessage;
-use crate::wire::peer::{Coverage, PeerMessage, Reader};
+use crate::wire::peer::{Coverage, PeerMessage, Reader, RegionTag};
 use crate::wire::uplink::{BoardReport, FromRegion, Reads, Refusal, SiteReport, ToRegion};
 
 impl Node {
@@ -28,7 +28,7 @@ impl Node {
             self.linked.insert(peer);
             if let Region::Open(term) = self.region {
                 out.push(Action::Send { to: peer, message: PeerMessage::UplinkOpen { term } });
-                if let Some(message) = self.own_reads() {
+                for message in self.own_reads().into_iter().chain(self.own_region()) {
                     out.push(Action::Send { to: peer, message });
                 }
             }
@@ -106,6 +106,9 @@ impl Node {
                 if matches!(self.uplink.route(), Route::Holder(holder, _) if holder == from) {
                     if let Some(reads) = lines.iter().find_map(|line| line.as_reads(Reader::Holder)) {
                         self.sealer.handle_reads(reads);
+                    }
+                    if let Some(region) = lines.iter().find_map(Coverage::as_region) {
+                        self.hear_region(region, now, out);
                     }
                     self.handle_coverage(lines, now, out);
                 }
@@ -196,7 +199,14 @@ impl Node {
     }
 
     /// The session with the region stands (the shell has sent the hello) or fell.
-    pub fn handle_region_link(&mut self, up: bool, now: Instant, out: &mut Outbox<Action>) {
+    pub fn handle_region_link(&mut self, link: RegionLink, now: Instant, out: &mut Outbox<Action>) {
+        let up = match link {
+            RegionLink::Up(of) => {
+                self.region_of_session = of;
+                true
+            }
+            RegionLink::Down => false,
+        };
         if !up && let Region::Open(term) = self.region {
             self.region = Region::Dialling(term);
             self.own.handle_uplink(Some(false), now);
@@ -220,8 +230,14 @@ impl Node {
                 self.region = Region::Open(term);
                 self.own.handle_uplink(Some(true), now);
                 out.push(Action::Notice(Event::UplinkOpened { term }));
+                if let Some(region) = self.region_of_session {
+                    self.hear_region(region, now, out);
+                }
                 self.open_route(Route::Region(term), now, out);
                 self.tell_peers(&PeerMessage::UplinkOpen { term }, out);
+                if let Some(message) = self.own_region() {
+                    self.tell_peers(&message, out);
+                }
             }
             (FromRegion::Coverage(lines), Region::Open(_)) => {
                 match lines.iter().find_map(|line| line.as_reads(Reader::Region)) {
@@ -262,6 +278,19 @@ impl Node {
         match self.sealer.reads() {
             Reads::Lz4 => None,
             reads => Some(PeerMessage::Coverage(alloc::vec![Coverage::reads(Reader::Holder, reads)])),
+        }
+    }
+
+    /// Which region this board, as the holder, speaks with. Nothing is said where the site knows one alone.
+    fn own_region(&self) -> Option<PeerMessage> {
+        let region = self.region_of_session?;
+        Some(PeerMessage::Coverage(alloc::vec![Coverage::region(region)]))
+    }
+
+    /// What is told of coverage from now on is the word of `region`.
+    fn hear_region(&mut self, region: RegionTag, now: Instant, out: &mut Outbox<Action>) {
+        if self.uplink.handle_region(region) {
+            self.note(Event::RegionChanged, now, out);
         }
     }
 

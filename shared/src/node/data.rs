@@ -19,7 +19,7 @@ use crate::replicate::keeper::{self, carries_gap};
 use crate::replicate::origin::{Committed, Output, Replication};
 use crate::seal::Sealed;
 use crate::time::Instant;
-use crate::uplink::{Cursor, Direction, Route, Taken};
+use crate::uplink::{Cursor, Direction, Route, Taken, WentBack};
 use crate::wire::peer::{Coverage, PeerMessage, Run};
 use crate::wire::uplink::{Block, ToRegion};
 
@@ -345,11 +345,13 @@ impl Node {
         }
         self.commit(out);
         let mut jobs = Outbox::default();
-        for stream in self.uplink.take_went_back() {
+        for WentBack { stream, is_another } in self.uplink.take_went_back() {
             self.journal.handle_went_back(&stream, &mut jobs);
             // What it is about to free may be what the region has lost.
             self.cleaner.give_up();
-            out.push(Action::Notice(Event::CoverageWentBack { stream }));
+            if !is_another {
+                out.push(Action::Notice(Event::CoverageWentBack { stream }));
+            }
         }
         push_jobs(&mut jobs, out);
         self.free_covered(now, out);

@@ -47,6 +47,7 @@ use crate::replicate::refill::{self, Refill};
 use crate::seal::Sealer;
 use crate::time::{Deadline, Instant, WallMillis};
 use crate::uplink::{Origins, Read, Uplink};
+use crate::wire::peer::RegionTag;
 use crate::wire::uplink::BoardReport;
 
 /// A board not heard since this one started is thought to live for so long: boards of a cabinet start together, and
@@ -110,6 +111,8 @@ pub struct Node {
     told: BoardSet,
     linked: BoardSet,
     region: Region,
+    /// With which region the session is, or was, where the site knows several.
+    region_of_session: Option<RegionTag>,
     reading: Option<(Token, Purpose)>,
     read_after: Instant,
     next_token: u64,
@@ -193,6 +196,7 @@ impl Node {
             told: BoardSet::EMPTY,
             linked: BoardSet::EMPTY,
             region: Region::Idle,
+            region_of_session: None,
             reading: None,
             read_after: Instant::ZERO,
             next_token: 1,
@@ -302,6 +306,11 @@ impl Node {
     /// What is durable here, by stream.
     pub const fn held(&self) -> &BTreeMap<Stream, RangeSet> {
         self.journal.held()
+    }
+
+    /// What a region is known to have of it, and which one: `None` unless the site knows several, and one of them has answered.
+    pub fn known_coverage(&self) -> Option<(RegionTag, &BTreeMap<Stream, RangeSet>)> {
+        self.uplink.known()
     }
 
     /// When to call [`Node::handle_deadline`], and why.

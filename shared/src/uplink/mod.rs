@@ -15,6 +15,7 @@
 pub mod budget;
 mod lanes;
 pub mod outlook;
+mod regions;
 pub mod silence;
 pub mod ways;
 mod window;
@@ -31,9 +32,11 @@ use crate::limits::{COVERAGE_STREAMS_MAX, RANGES_MAX, READ_BYTES};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::record::Reading;
 use crate::time::{Deadline, Instant};
+pub use crate::uplink::regions::WentBack;
+
 use crate::uplink::lanes::{Lane, Lanes};
 use crate::uplink::window::Window;
-use crate::wire::peer::{Coverage, Run};
+use crate::wire::peer::{Coverage, RegionTag, Run};
 use crate::wire::uplink::Block;
 
 /// No block of the window made progress for so long: start over. Twice the region's patience with one transaction.
@@ -118,7 +121,11 @@ pub struct Uplink {
     /// Streams brought up from here.
     mine: BTreeSet<Stream>,
     adopt_at: Instant,
-    went_back: Vec<Stream>,
+    went_back: Vec<WentBack>,
+    /// Whose word `covered` is, where the site knows several regions; `None` before any has named itself.
+    region: Option<RegionTag>,
+    /// Streams of which `covered` is the word of another region than the next one that answers.
+    foreign: BTreeSet<Stream>,
 }
 
 impl Uplink {
@@ -141,6 +148,8 @@ impl Uplink {
             mine: BTreeSet::new(),
             adopt_at: Instant::NEVER,
             went_back: Vec::new(),
+            region: None,
+            foreign: BTreeSet::new(),
         }
     }
 
@@ -233,9 +242,10 @@ impl Uplink {
             // it has yet to write.
             let said = line.ranges.intersection(held);
             let have = self.covered.entry(line.stream).or_default();
+            let is_another = line.whole && self.foreign.remove(&line.stream);
             if line.whole && !said.contains_all(have) {
-                // The region lost its memory: what is still held here is brought up again.
-                self.went_back.push(line.stream);
+                // The region lost its memory, or is another one: what is still held here is brought up again.
+                self.went_back.push(WentBack { stream: line.stream, is_another });
                 *have = RangeSet::EMPTY;
                 self.lanes.rewind();
             }
@@ -253,7 +263,7 @@ impl Uplink {
     }
 
     /// Streams whose coverage went back since the last call.
-    pub fn take_went_back(&mut self) -> Vec<Stream> {
+    pub fn take_went_back(&mut self) -> Vec<WentBack> {
         core::mem::take(&mut self.went_back)
     }
 
@@ -270,6 +280,7 @@ impl Uplink {
             true
         });
         self.progress.retain(|stream, _| held.contains_key(stream));
+        self.foreign.retain(|stream| held.contains_key(stream));
     }
 
     /// Records held here that the region does not cover.
@@ -555,7 +566,7 @@ mod tests {
         assert!(next_read(&uplink, &held).is_none());
         uplink.handle_coverage(covers(1, 2, true), &held, Instant::ZERO);
         uplink.refresh(Origins { own: board(1), alive: boards(&[1]), held: &held }, Instant::ZERO);
-        assert_eq!(uplink.take_went_back(), [stream(1)]);
+        assert_eq!(uplink.take_went_back(), [WentBack { stream: stream(1), is_another: false }]);
         assert_eq!(uplink.backlog(&held), 4);
         assert!(next_read(&uplink, &held).is_some());
     }
@@ -570,7 +581,7 @@ mod tests {
         uplink.handle_coverage(covers(1, 6, true), &after, Instant::ZERO);
         assert!(uplink.take_went_back().is_empty());
         uplink.handle_coverage(covers(1, 5, true), &after, Instant::ZERO);
-        assert_eq!(uplink.take_went_back(), [stream(1)]);
+        assert_eq!(uplink.take_went_back(), [WentBack { stream: stream(1), is_another: false }]);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Which way a board takes to its region: over which of its paths to which of the region's addresses. Knows the order that the
 //! operator prefers, when each is dialled, and when a better one has been good for long enough to go back to. Dials nothing.
 //!
+//! Addresses may be of several regions, each with a store of its own. Every way to a better region goes before any to a worse
+//! one, which is taken only where the better one has not answered by any way for [`WORSE_REGION_AFTER`].
+//!
 //! ```text
 //!            ┌── the first that answers ──▶ stands ──fell──┐
 //!  dialling ─┤                                ▲            │
@@ -17,6 +20,9 @@ use crate::uplink::silence::MISTAKES_MAX;
 
 /// A way that is not answered within this gets the next one as a companion: most round trips are shorter.
 const NEXT_AFTER: Duration = Duration::from_millis(300);
+/// A worse region is not dialled before: what a site keeps goes up to it from the begin, and a gateway that is started anew is back
+/// within two seconds.
+const WORSE_REGION_AFTER: Duration = Duration::from_secs(3);
 /// Attempts at a way begin so soon after each other, while the earlier ones still wait for an answer: so late at most the return of
 /// a dead uplink is noticed. One is two datagrams of 1200 bytes, so they are 12 KB/s.
 const ATTEMPT_EVERY: Duration = Duration::from_millis(200);
@@ -105,8 +111,11 @@ impl Stand {
 /// The ways of one board.
 #[derive(Debug)]
 pub struct Ways {
-    gateways: usize,
-    /// The best first: all addresses over the first path, then over the second.
+    /// The best first: of each region in turn all addresses over the first path, then over the second.
+    order: Vec<Way>,
+    /// Of each address, the place of its region among the regions.
+    regions: Vec<usize>,
+    /// How each way stands, in the same order.
     stands: Vec<Stand>,
     current: Option<(usize, Instant)>,
     fell: Option<usize>,
@@ -118,12 +127,18 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// The ways over `paths` paths to `gateways` addresses, at least one each; none has been tried.
-    pub fn new(paths: usize, gateways: usize, now: Instant) -> Self {
-        let gateways = gateways.max(1);
+    /// The ways over `paths` paths to the addresses of `regions`: the place of each one's region, 0 for the most preferred. At least
+    /// one each; none has been tried.
+    pub fn new(paths: usize, regions: &[usize], now: Instant) -> Self {
+        let regions = if regions.is_empty() { alloc::vec![0] } else { regions.to_vec() };
+        let mut order: Vec<Way> = (0..paths.max(1))
+            .flat_map(|path| (0..regions.len()).map(move |gateway| Way { path, gateway }))
+            .collect();
+        order.sort_by_key(|way| (regions[way.gateway], way.path, way.gateway));
         Self {
-            gateways,
-            stands: alloc::vec![Stand::NEW; paths.max(1) * gateways],
+            stands: alloc::vec![Stand::NEW; order.len()],
+            order,
+            regions,
             current: None,
             fell: None,
             answered: now,
@@ -134,7 +149,11 @@ impl Ways {
     }
 
     fn way(&self, rank: usize) -> Way {
-        Way { path: rank / self.gateways, gateway: rank % self.gateways }
+        self.order[rank]
+    }
+
+    fn region(&self, rank: usize) -> usize {
+        self.regions[self.order[rank].gateway]
     }
 
     /// How many there are.
@@ -142,42 +161,56 @@ impl Ways {
         self.stands.len()
     }
 
-    /// The place of `way` among them: 0 is the best.
-    pub const fn rank(&self, way: Way) -> usize {
-        way.path * self.gateways + way.gateway
+    /// The place of `way` among them: 0 is the best. One that is not among them comes after all.
+    pub fn rank(&self, way: Way) -> usize {
+        self.order.iter().position(|other| *other == way).unwrap_or(self.order.len())
     }
 
     /// A session is wanted. The best way is dialled at once, and each other where those before it have not answered. The way
-    /// that has just fallen comes last; then the next path and the next address are dialled at once, as nobody knows which of
-    /// the two it was. Those that have refused lately come behind those that have not.
+    /// that has just fallen comes last of its region; then the next path and the region's next address are dialled at once, as nobody
+    /// knows which of the two it was. Those that have refused lately come behind the others of their region. A worse region than the one
+    /// that fell, or than the best one, waits for longer.
     pub fn begin(&mut self, now: Instant) {
-        let mut order: Vec<usize> = (0..self.stands.len()).filter(|rank| Some(*rank) != self.fell).collect();
-        let ended_lately = |ways: &Self, rank: &usize| {
-            let ended_at = ways.stands[*rank].ended_at;
-            ended_at.is_some_and(|at| now.since(at) < ENDED_LATELY)
-        };
-        order.sort_by_key(|rank| (ended_lately(self, rank), *rank));
-        let mut at_once = 1;
-        if let Some(fell) = self.fell {
-            let was = self.way(fell);
-            let over = |ways: &Self, rank: &usize| ways.way(*rank).path == was.path;
-            let to = |ways: &Self, rank: &usize| ways.way(*rank).gateway == was.gateway;
-            // The same address over another path, another address over the same path, and then the others.
-            order.sort_by_key(|rank| (ended_lately(self, rank), !to(self, rank) && !over(self, rank), *rank));
-            let next_path = order.iter().position(|rank| to(self, rank));
-            let next_address = order.iter().position(|rank| over(self, rank));
-            let mut first: Vec<usize> = [next_path, next_address].into_iter().flatten().map(|at| order[at]).collect();
-            at_once = first.len().max(1);
-            order.retain(|rank| !first.contains(rank));
-            first.append(&mut order);
-            order = first;
-            order.push(fell);
-        }
+        let (order, at_once) = self.turn(now);
+        let home = self.fell.map_or(0, |fell| self.region(fell));
         for (place, rank) in order.into_iter().enumerate() {
             let later = u32::try_from((place + 1).saturating_sub(at_once)).unwrap_or(u32::MAX);
+            let mut after = NEXT_AFTER.saturating_mul(later);
+            if self.region(rank) > home {
+                after = after.max(WORSE_REGION_AFTER);
+            }
             let stand = &mut self.stands[rank];
-            stand.next_at = (now + NEXT_AFTER.saturating_mul(later)).max(stand.rests_until);
+            stand.next_at = (now + after).max(stand.rests_until);
         }
+    }
+
+    /// In which order ways are dialled, and how many of them at once.
+    fn turn(&self, now: Instant) -> (Vec<usize>, usize) {
+        let ended_lately = |rank: &usize| {
+            let ended_at = self.stands[*rank].ended_at;
+            ended_at.is_some_and(|at| now.since(at) < ENDED_LATELY)
+        };
+        let mut order: Vec<usize> = (0..self.stands.len()).collect();
+        let Some(fell) = self.fell else {
+            order.sort_by_key(|rank| (self.region(*rank), ended_lately(rank), *rank));
+            return (order, 1);
+        };
+        let (was, home) = (self.way(fell), self.region(fell));
+        let over = |rank: &usize| self.way(*rank).path == was.path;
+        let to = |rank: &usize| self.way(*rank).gateway == was.gateway;
+        order.retain(|rank| *rank != fell);
+        // The same address over another path, another address over the same path, then the others, and the other regions.
+        order.sort_by_key(|rank| (self.region(*rank) != home, ended_lately(rank), !to(rank) && !over(rank), *rank));
+        let is_home = |rank: &usize| self.region(*rank) == home;
+        let next_path = order.iter().position(to);
+        let next_address = order.iter().position(|rank| is_home(rank) && over(rank));
+        let mut first: Vec<usize> = [next_path, next_address].into_iter().flatten().map(|at| order[at]).collect();
+        let at_once = first.len().max(1);
+        order.retain(|rank| !first.contains(rank));
+        first.append(&mut order);
+        let after = first.iter().rposition(is_home).map_or(0, |last| last + 1);
+        first.insert(after, fell);
+        (first, at_once)
     }
 
     /// The way to dial now, if any; it is due again later.

@@ -24,7 +24,7 @@ fn dialled(ways: &mut Ways, from: u64, until: u64) -> Vec<(u64, Way)> {
 
 #[test]
 fn one_way_is_knocked_at_every_200_ms_and_rarely_after_ten_minutes() {
-    let mut ways = Ways::new(1, 1, ms(0));
+    let mut ways = Ways::new(1, &[0], ms(0));
     ways.begin(ms(0));
     assert_eq!(dialled(&mut ways, 0, 500).iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 200, 400]);
     assert!(!ways.is_patient(ms(599_999)) && ways.is_patient(ms(600_000)));
@@ -34,7 +34,7 @@ fn one_way_is_knocked_at_every_200_ms_and_rarely_after_ten_minutes() {
 
 #[test]
 fn the_best_is_dialled_first_and_the_others_join_where_it_is_silent() {
-    let mut ways = Ways::new(2, 1, ms(0));
+    let mut ways = Ways::new(2, &[0], ms(0));
     ways.begin(ms(0));
     let dialled = dialled(&mut ways, 0, 301);
     assert_eq!(dialled, [(0, way(0, 0)), (200, way(0, 0)), (300, way(1, 0))]);
@@ -43,7 +43,7 @@ fn the_best_is_dialled_first_and_the_others_join_where_it_is_silent() {
 /// Nobody knows whether the path was dead or the gateway.
 #[test]
 fn after_a_fall_the_other_path_and_the_other_address_are_dialled_at_once() {
-    let mut ways = Ways::new(2, 2, ms(0));
+    let mut ways = Ways::new(2, &[0, 0], ms(0));
     ways.begin(ms(0));
     ways.handle_opened(way(0, 0), ms(10));
     ways.handle_fell(Fall::Silent, ms(90_000));
@@ -55,7 +55,7 @@ fn after_a_fall_the_other_path_and_the_other_address_are_dialled_at_once() {
 /// A gateway that has more than its share of the sites ends the session, and the next one may too.
 #[test]
 fn who_is_sent_away_tries_all_of_its_list_before_it_comes_back() {
-    let mut ways = Ways::new(1, 4, ms(0));
+    let mut ways = Ways::new(1, &[0; 4], ms(0));
     ways.begin(ms(0));
     let mut at = 60_000;
     ways.handle_opened(way(0, 0), ms(0));
@@ -72,7 +72,7 @@ fn who_is_sent_away_tries_all_of_its_list_before_it_comes_back() {
     assert_eq!(ways.due(ms(at)), Some(way(0, 0)), "nobody else is left");
     // What was ten seconds ago is forgotten.
     for (after, first) in [(9_999, 2), (10_000, 0)] {
-        let mut ways = Ways::new(1, 3, ms(0));
+        let mut ways = Ways::new(1, &[0; 3], ms(0));
         ways.begin(ms(0));
         ways.handle_opened(way(0, 0), ms(0));
         ways.handle_fell(Fall::Ended, ms(60_000));
@@ -85,7 +85,7 @@ fn who_is_sent_away_tries_all_of_its_list_before_it_comes_back() {
 
 #[test]
 fn the_only_way_is_dialled_again_at_once_and_its_mistakes_are_counted() {
-    let mut ways = Ways::new(1, 1, ms(0));
+    let mut ways = Ways::new(1, &[0], ms(0));
     for (round, answers_after, mistakes) in [(0, 999, 1), (1, 1000, 1), (2, 5, 2), (3, 5, 3), (4, 5, 3)] {
         let at = 100_000 * round;
         ways.begin(ms(at));
@@ -104,7 +104,7 @@ fn the_only_way_is_dialled_again_at_once_and_its_mistakes_are_counted() {
 
 #[test]
 fn what_refuses_rests_ever_longer_and_a_good_session_makes_up_for_it() {
-    let mut ways = Ways::new(1, 1, ms(0));
+    let mut ways = Ways::new(1, &[0], ms(0));
     ways.begin(ms(0));
     let mut at = 0;
     for rests in [200, 200, 400, 800, 1600, 2000, 2000] {
@@ -129,7 +129,7 @@ fn taken_after(ways: &mut Ways, from: u64, answers: impl Fn(u64) -> bool) -> Opt
 
 #[test]
 fn a_better_way_is_taken_once_it_has_been_good_for_ten_seconds() {
-    let mut ways = Ways::new(2, 1, ms(0));
+    let mut ways = Ways::new(2, &[0], ms(0));
     ways.handle_opened(way(1, 0), ms(0));
     assert_eq!(ways.look(ms(1_999)), None);
     assert_eq!(taken_after(&mut ways, 0, |_| true), Some(12_000));
@@ -144,7 +144,7 @@ fn a_better_way_is_taken_once_it_has_been_good_for_ten_seconds() {
 
 #[test]
 fn a_gateway_that_is_away_or_refuses_is_tried_ever_less_often() {
-    let mut ways = Ways::new(1, 2, ms(0));
+    let mut ways = Ways::new(1, &[0, 0], ms(0));
     ways.handle_opened(way(0, 1), ms(0));
     let mut looks = Vec::new();
     for at in 0..200_000 {
@@ -169,7 +169,7 @@ fn a_gateway_that_is_away_or_refuses_is_tried_ever_less_often() {
 
 #[test]
 fn what_flaps_is_held_down_twice_as_long_each_time() {
-    let mut ways = Ways::new(2, 1, ms(0));
+    let mut ways = Ways::new(2, &[0], ms(0));
     let mut at = 0;
     for held in [22_000, 42_000, 82_000, 162_000, 322_000, 602_000, 602_000] {
         ways.handle_opened(way(0, 0), ms(at));
@@ -190,8 +190,60 @@ fn what_flaps_is_held_down_twice_as_long_each_time() {
 
 #[test]
 fn with_many_ways_attempts_stay_as_rare_as_with_two() {
-    let mut ways = Ways::new(4, 8, ms(0));
+    let mut ways = Ways::new(4, &[0; 8], ms(0));
     ways.begin(ms(0));
     let dialled = dialled(&mut ways, 20_000, 30_000);
     assert!(dialled.len() <= 10 * 10 + 32, "{} attempts in ten seconds", dialled.len());
+}
+
+/// Two addresses of the first region, then one of a second, over two paths.
+fn two_regions() -> Ways {
+    Ways::new(2, &[0, 0, 1], ms(0))
+}
+
+/// Seen to fail with all addresses over the first path before any over the second.
+#[test]
+fn every_way_to_the_better_region_goes_before_any_to_the_worse_one() {
+    let mut ways = two_regions();
+    let order = [way(0, 0), way(0, 1), way(1, 0), way(1, 1), way(0, 2), way(1, 2)];
+    assert_eq!(order.map(|way| ways.rank(way)), [0, 1, 2, 3, 4, 5]);
+    ways.begin(ms(0));
+    let first = |ways: &mut Ways, from| {
+        let mut first: Vec<(u64, Way)> = Vec::new();
+        for (at, way) in dialled(ways, from, from + 4_000) {
+            if !first.iter().any(|(_, known)| *known == way) {
+                first.push((at - from, way));
+            }
+        }
+        first
+    };
+    let expected = [0, 300, 600, 900, 3_000, 3_000].into_iter().zip(order);
+    assert_eq!(first(&mut ways, 0), expected.collect::<Vec<_>>());
+    // A fall of the better region's session changes nothing of that; the other region's fall does not make it wait again.
+    ways.handle_opened(way(0, 0), ms(10_000));
+    ways.handle_fell(Fall::Silent, ms(90_000));
+    ways.begin(ms(90_000));
+    let found = first(&mut ways, 90_000);
+    assert_eq!(found[..2], [(0, way(0, 1)), (0, way(1, 0))]);
+    assert_eq!(found[4..], [(3_000, way(0, 2)), (3_000, way(1, 2))]);
+    ways.handle_opened(way(0, 2), ms(100_000));
+    ways.handle_fell(Fall::Silent, ms(190_000));
+    ways.begin(ms(190_000));
+    let found = first(&mut ways, 190_000);
+    assert_eq!(found[..3], [(0, way(1, 2)), (300, way(0, 2)), (600, way(0, 0))]);
+}
+
+#[test]
+fn a_worse_region_is_left_once_any_way_to_the_better_one_has_been_good_for_ten_seconds() {
+    let mut ways = two_regions();
+    ways.handle_opened(way(1, 2), ms(0));
+    let mut tried = Vec::new();
+    let taken = (0..).find_map(|at| {
+        let better = ways.look(ms(at))?;
+        tried.push(better);
+        // The better region is there by its second address over the second path alone.
+        ways.handle_looked(better, better == way(1, 1), ms(at)).then_some(better)
+    });
+    assert_eq!(taken, Some(way(1, 1)));
+    assert!(tried.contains(&way(0, 0)) && tried.contains(&way(0, 2)), "all that is better is tried in turn");
 }

@@ -122,6 +122,21 @@ pub enum Reader {
 
 /// Nonce of the life that [`Coverage::reads`] speaks of.
 const READS_NONCE: u64 = 0x0072_6561_6473_0000;
+/// Nonce of the life that [`Coverage::region`] speaks of.
+const REGION_NONCE: u64 = 0x7265_6769_6f6e_0000;
+
+/// Tells the regions of a site's configuration apart: made of a region's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionTag(Seq);
+
+impl RegionTag {
+    /// That of the region `name`. Two names have the same one once in four thousand million times; then a change from one to the
+    /// other is taken for a region that has lost its memory.
+    pub fn of(name: &Name) -> Self {
+        // Never 0, which is no sequence.
+        Self(Seq::from(crc32c_of(&[name.as_str().as_bytes()])) + 1)
+    }
+}
 
 impl Coverage {
     /// What `reader` reads, as a line about a life that no board can have had: lives are counted from 1. So builds that do not
@@ -134,6 +149,19 @@ impl Coverage {
         };
         let codecs = SeqRange { first: 1, last: last as Seq + 1 };
         Self { stream: reads_stream(reader), ranges: RangeSet::from_iter([codecs]), whole: true }
+    }
+
+    /// Which region the holder's session is with, as a line of the same kind: the words behind it are that region's. Said by a holder
+    /// that knows several regions, behind `UplinkOpen`.
+    pub fn region(tag: RegionTag) -> Self {
+        let tag = SeqRange { first: tag.0, last: tag.0 };
+        Self { stream: region_stream(), ranges: RangeSet::from_iter([tag]), whole: true }
+    }
+
+    /// The region that it names, if that is such a line.
+    pub fn as_region(&self) -> Option<RegionTag> {
+        let tag = self.ranges.last().map(RegionTag);
+        tag.filter(|_| self.stream == region_stream())
     }
 
     /// What `reader` says that it reads, if that is such a line of it.
@@ -151,10 +179,16 @@ fn reads_stream(reader: Reader) -> Stream {
         Reader::Region => Class::Alarm,
         Reader::Holder => Class::Event,
     };
-    Stream {
-        origin: Origin { board: BoardId::FIRST, epoch: Epoch { boot: 0, nonce: READS_NONCE } },
-        class,
-    }
+    Stream { origin: nobodys(READS_NONCE), class }
+}
+
+fn region_stream() -> Stream {
+    Stream { origin: nobodys(REGION_NONCE), class: Class::Event }
+}
+
+/// A life that no board can have had.
+const fn nobodys(nonce: u64) -> Origin {
+    Origin { board: BoardId::FIRST, epoch: Epoch { boot: 0, nonce } }
 }
 
 /// Consecutive records of one stream, as committed together: the unit of journal and replication. Immutable.

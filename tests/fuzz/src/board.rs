@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use shared::action::{Action, DiskDone, DiskJob, Memory, Offer};
+use shared::action::{Action, DiskDone, DiskJob, Memory, Offer, RegionLink};
 use shared::config::{DutyConfig, DutyMode, JournalConfig, NodeConfig, RepairConfig, Timing};
 use shared::ids::{BoardId, BoardSet, Class, Epoch, Name, SegmentId, Ticket, Voters};
 use shared::journal::recover::Recovered;
@@ -137,7 +137,7 @@ impl Board {
                 Action::Disk(job) => self.job(job),
                 Action::Dial(_) => {
                     self.dialled = true;
-                    self.node.handle_region_link(true, self.now, out);
+                    self.node.handle_region_link(RegionLink::Up(None), self.now, out);
                 }
                 Action::HangUp => self.dialled = false,
                 Action::Answer(_)

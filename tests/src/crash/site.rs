@@ -11,7 +11,7 @@ use bytes::Bytes;
 use firmware::disk::DiskError;
 use firmware::disk::system::FileSystem;
 use firmware::disk::volume::{Found, Lane, Volume};
-use shared::action::{Action, Answer, DiskDone, DiskJob, Offer};
+use shared::action::{Action, Answer, DiskDone, DiskJob, Offer, RegionLink};
 use shared::block::unpack;
 use shared::config::site::default_voters;
 use shared::config::{JournalConfig, NodeConfig, RepairConfig, Timing};
@@ -378,7 +378,7 @@ impl Site {
                 if let Some(process) = self.processes[to].as_mut() {
                     process.session = true;
                 }
-                self.drive(to, |node, now, out| node.handle_region_link(true, now, out));
+                self.drive(to, |node, now, out| node.handle_region_link(RegionLink::Up(None), now, out));
                 self.drive(to, |node, now, out| node.handle_region(FromRegion::Welcome { incarnation: 1 }, now, out));
             }
             Some(Message::Region { to, message })

@@ -7,6 +7,7 @@
 //!  startup ──the rate grows no more, or a queue forms──▶ cruise ◀──▶ dip, every ten seconds:
 //!  the window doubles a round                        gain x rate x     below the link's own, so that
 //!                                                    least round trip  the least round trip shows
+//!                                                    + a few packets
 //! ```
 //!
 //! The transport's own BBR never lets its estimate of the rate fall, and takes it from single acknowledgements: on 20 Mbit/s
@@ -35,8 +36,16 @@ const QUEUE_FORMED: f64 = 1.25;
 /// Round trips that a round needs to be judged by them.
 const SAMPLES_LEAST: u32 = 8;
 /// The window by what the link holds. Above 1, so that a link that has become faster shows and lost packets, which count until
-/// they are missed, leave no gap; half a round trip waits in the queue then.
-const GAIN_MOST: f64 = 1.5;
+/// they are missed, leave no gap. A gain alone shares nothing: whoever has nine tenths of a link keeps them, and one of 1.5 left a
+/// CUBIC beside it a fiftieth where the queue was short (`fairness`).
+const GAIN_MOST: f64 = 1.125;
+/// Packets that each connection keeps in the link's queue beside that, whatever its rate: as FAST does (Wei et al., FAST TCP,
+/// IEEE/ACM Transactions on Networking 14/6, 2006). All wait the same time there, so all come to the same rate.
+const QUEUED_PACKETS: u64 = 12;
+/// On a slow link so much of what it holds at most,
+const QUEUED_SHARE: f64 = 0.5;
+/// and so many packets at least.
+const QUEUED_LEAST_PACKETS: u64 = 6;
 /// Where even that queue is too long for the link.
 const GAIN_LEAST: f64 = 1.0;
 /// Share of a round's packets that may be lost without its being taken for a full queue. Far above 5 % at random.
@@ -155,6 +164,12 @@ impl Haul {
         (bytes > 0.0).then_some((bytes as u64).max(LEAST_PACKETS * self.mtu))
     }
 
+    /// The window that keeps the link full and its share of the queue.
+    fn full(&self) -> Option<u64> {
+        let queued = (self.held(QUEUED_SHARE)?).clamp(QUEUED_LEAST_PACKETS * self.mtu, QUEUED_PACKETS * self.mtu);
+        Some(self.held(self.gain)? + queued)
+    }
+
     fn handle_acked(&mut self, now: Instant, sent: Instant, bytes: u64, is_idle: bool) {
         let rtt = now.saturating_duration_since(sent);
         self.round.delivered += bytes;
@@ -183,8 +198,8 @@ impl Haul {
         match &mut self.phase {
             Phase::Startup { .. } => {}
             Phase::Cruise => {
-                if let Some(held) = self.held(self.gain) {
-                    self.window = held;
+                if let Some(full) = self.full() {
+                    self.window = full;
                 }
             }
             Phase::Dip { since, .. } => {
@@ -302,5 +317,7 @@ impl Controller for Haul {
     }
 }
 
+#[cfg(test)]
+mod fairness;
 #[cfg(test)]
 mod tests;

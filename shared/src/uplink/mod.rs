@@ -387,7 +387,8 @@ impl Uplink {
     /// A block leaves now.
     pub fn handle_sent(&mut self, block: &Block, now: Instant) {
         if let Some(range) = block.range() {
-            self.window.handle_sent(block.stream, range, block.raw_len as usize, now);
+            let bytes = (block.raw_len as usize, block.body.len());
+            self.window.handle_sent((block.stream, range), bytes, now);
         }
     }
 
@@ -683,7 +684,7 @@ mod tests {
     #[test]
     fn blocks_that_wait_for_those_of_others_count_as_lost_later() {
         let mut window = Window::new(3);
-        window.handle_sent(stream(1), range(1, 1), 9, Instant::ZERO);
+        window.handle_sent((stream(1), range(1, 1)), (9, 9), Instant::ZERO);
         let at = |micros| Some(Instant::from_micros(micros));
         assert_eq!(window.stuck_at(PATIENCE), at(10_000_000));
         window.handle_others(Instant::from_micros(3_000_000));

@@ -1,11 +1,11 @@
-//! What a site has sent and the store has not taken yet: blocks in the order of arrival, and the one transaction that
+//! What a site has sent and the store has not taken yet: alarms, then blocks in the order of arrival, and the one transaction that
 //! is on its way. While it is, what arrives gathers, and goes together in the next: group commit without a timer.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::ids::{Stream, Term, Token};
-use crate::limits::{TRANSACTION_BLOCKS_MAX, TRANSACTION_BYTES_MAX};
+use crate::ids::{Class, Stream, Term, Token};
+use crate::limits::{BLOCK_RAW_BYTES_MAX, TRANSACTION_BLOCKS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_RAW_BYTES_MAX};
 use crate::ranges::SeqRange;
 use crate::region::fence::Fence;
 use crate::region::session::SessionId;
@@ -40,8 +40,36 @@ pub struct Flight {
 pub struct Batch {
     /// The fence to make durable.
     pub fence: Option<Term>,
-    /// The blocks, in order of arrival.
+    /// The blocks: alarms first, each kind in order of arrival.
     pub blocks: Vec<Block>,
+}
+
+/// How much a transaction holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weight {
+    blocks: usize,
+    packed: usize,
+    unpacked: usize,
+}
+
+impl Weight {
+    /// Whether `block` goes in, too. The first does, whatever its size.
+    fn has_room(&self, block: &Block) -> bool {
+        let unpacked = self.unpacked + unpacked(block);
+        let is_small = self.packed + block.body.len() <= TRANSACTION_BYTES_MAX && unpacked <= TRANSACTION_RAW_BYTES_MAX;
+        self.blocks == 0 || (is_small && self.blocks < TRANSACTION_BLOCKS_MAX)
+    }
+
+    fn add(&mut self, block: &Block) {
+        self.blocks += 1;
+        self.packed += block.body.len();
+        self.unpacked += unpacked(block);
+    }
+}
+
+/// More than a block may hold is a lie, and is found out unpacked.
+fn unpacked(block: &Block) -> usize {
+    (block.raw_len as usize).min(BLOCK_RAW_BYTES_MAX)
 }
 
 /// The intake of one site.
@@ -49,6 +77,7 @@ pub struct Batch {
 pub struct Intake {
     /// Who may speak for the site.
     pub fence: Fence,
+    alarms: VecDeque<(Carried, Block)>,
     waiting: VecDeque<(Carried, Block)>,
     flight: Option<Flight>,
 }
@@ -56,32 +85,42 @@ pub struct Intake {
 impl Intake {
     /// An empty intake behind `fence`.
     pub const fn new(fence: Fence) -> Self {
-        Self { fence, waiting: VecDeque::new(), flight: None }
+        Self { fence, alarms: VecDeque::new(), waiting: VecDeque::new(), flight: None }
     }
 
     /// Takes a block whose sequences, already checked, are `range`. The session's own limits bound the queue.
     pub fn push(&mut self, session: SessionId, range: SeqRange, block: Block) {
         let carried = Carried { session, stream: block.stream, range, bytes: block.body.len() };
-        self.waiting.push_back((carried, block));
+        let queue = match block.stream.class {
+            Class::Alarm => &mut self.alarms,
+            Class::Event | Class::Bulk => &mut self.waiting,
+        };
+        queue.push_back((carried, block));
+    }
+
+    /// What goes next, of what fits beside `weight` in one transaction.
+    fn next(&mut self, weight: Weight) -> Option<(Carried, Block)> {
+        let queue = if self.alarms.is_empty() {
+            &mut self.waiting
+        } else {
+            &mut self.alarms
+        };
+        let (_, block) = queue.front()?;
+        weight.has_room(block).then(|| queue.pop_front()).flatten()
     }
 
     /// The next transaction, under `token`; `None` while one is on its way or nothing waits.
     pub fn launch(&mut self, token: Token) -> Option<Batch> {
         let fence = self.fence.owed();
-        if self.flight.is_some() || (self.waiting.is_empty() && fence.is_none()) {
+        let is_empty = self.alarms.is_empty() && self.waiting.is_empty();
+        if self.flight.is_some() || (is_empty && fence.is_none()) {
             return None;
         }
-        let (mut blocks, mut carried, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while let Some((_, next)) = self.waiting.front() {
-            let full = blocks.len() == TRANSACTION_BLOCKS_MAX || bytes + next.body.len() > TRANSACTION_BYTES_MAX;
-            if full {
-                break;
-            }
-            bytes += next.body.len();
-            if let Some((line, block)) = self.waiting.pop_front() {
-                carried.push(line);
-                blocks.push(block);
-            }
+        let (mut blocks, mut carried, mut weight) = (Vec::new(), Vec::new(), Weight::default());
+        while let Some((line, block)) = self.next(weight) {
+            weight.add(&block);
+            carried.push(line);
+            blocks.push(block);
         }
         self.flight = Some(Flight { token, fence, carried });
         Some(Batch { fence, blocks })
@@ -94,12 +133,14 @@ impl Intake {
 
     /// Forgets what waits of `session`: it is gone, and whoever follows sends again what is not covered.
     pub fn forget(&mut self, session: SessionId) {
-        self.waiting.retain(|(line, _)| line.session != session);
+        for queue in [&mut self.alarms, &mut self.waiting] {
+            queue.retain(|(line, _)| line.session != session);
+        }
     }
 
     /// Blocks that wait or are on their way.
     pub fn blocks(&self) -> usize {
-        self.waiting.len() + self.flight.as_ref().map_or(0, |flight| flight.carried.len())
+        self.alarms.len() + self.waiting.len() + self.flight.as_ref().map_or(0, |flight| flight.carried.len())
     }
 }
 
@@ -107,7 +148,7 @@ impl Intake {
 mod tests {
     use super::*;
     use crate::block::pack;
-    use crate::ids::{BoardId, Class, Epoch, Origin};
+    use crate::ids::{BoardId, Epoch, Origin};
     use crate::wire::uplink::Codec;
 
     fn stream() -> Stream {
@@ -143,6 +184,36 @@ mod tests {
             push(&mut intake, 1, Block::new(stream(), seq, 1, Codec::Plain, 1, body.clone()));
         }
         assert_eq!(intake.launch(Token(1)).map(|batch| batch.blocks.len()), Some(4));
+    }
+
+    #[test]
+    fn unpacked_bytes_bound_a_transaction_whatever_they_are_packed_to() {
+        let mut intake = Intake::default();
+        for seq in 1..=17 {
+            let length = (TRANSACTION_RAW_BYTES_MAX / 16) as u32;
+            push(&mut intake, 1, Block::new(stream(), seq, 1, Codec::Lz4, length, bytes::Bytes::new()));
+        }
+        assert_eq!(intake.launch(Token(1)).map(|batch| batch.blocks.len()), Some(16));
+    }
+
+    /// A backlog of events that has come before does not keep them waiting.
+    #[test]
+    fn alarms_go_first() {
+        let mut intake = Intake::default();
+        for seq in 1..=TRANSACTION_BLOCKS_MAX as u64 + 9 {
+            push(&mut intake, 1, pack(stream(), seq, 1, b"x"));
+        }
+        let alarms = Stream { class: Class::Alarm, ..stream() };
+        push(&mut intake, 2, pack(alarms, 1, 1, b"x"));
+        push(&mut intake, 3, pack(alarms, 2, 1, b"x"));
+        let batch = intake.launch(Token(1)).unwrap();
+        assert_eq!(batch.blocks.len(), TRANSACTION_BLOCKS_MAX);
+        assert_eq!(batch.blocks[..3].iter().map(|block| block.stream).collect::<Vec<_>>(), [alarms, alarms, stream()]);
+        assert_eq!(batch.blocks[..2].iter().map(|block| block.first).collect::<Vec<_>>(), [1, 2]);
+        intake.land(Token(1));
+        push(&mut intake, 2, pack(alarms, 3, 1, b"x"));
+        intake.forget(SessionId(2));
+        assert_eq!((intake.blocks(), intake.launch(Token(2)).map(|batch| batch.blocks.len())), (11, Some(11)));
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl FirmwareError {
 ///
 /// The calling thread runs the node and what a record passes on its way to the acknowledgement: front door, mesh, journal's answers.
 /// A second thread runs what may take its time: the uplink, pages, bridge, votes for other sites. A record so wakes no second
-/// thread on its way, and a drain or a page keeps no heartbeat waiting. Two threads whatever the machine has: the workloads
+/// thread on its way, and what a drain encrypts or a page draws keeps no heartbeat waiting; blocks are packed by the node's own. Two threads whatever the machine has: the workloads
 /// beside the board keep theirs.
 pub fn run(mut config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
     config.publishers.connections_max = raise_open_files(config.publishers.connections_max);
@@ -225,9 +225,10 @@ async fn serve_pages(
     (background, stop): (&Handle, Stop),
 ) -> Result<tokio::task::JoinHandle<()>, FirmwareError> {
     let address = config.listen.http;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| FirmwareError::Http { address, source })?;
+    // There, or a node that stands still would take no connection either, and could not be seen to.
+    let listener = background.spawn(TcpListener::bind(address)).await;
+    let listener = listener.map_err(std::io::Error::other).flatten();
+    let listener = listener.map_err(|source| FirmwareError::Http { address, source })?;
     let router = router(pages.clone(), token.clone());
     if token.is_none() {
         return Ok(background.spawn(link::http::serve(listener, router, stop)));
@@ -341,7 +342,7 @@ fn assemble(
     };
     let node = Node::new(node, start, clock::now());
     let (reloader, boards) = Reloader::new(config, effects.members.subscribe(), effects.snapshots.subscribe());
-    let (wishes, health) = open_side_doors(config, reloader)?;
+    let (wishes, health) = open_side_doors(config, reloader, background)?;
     let inputs = Inputs { mesh: from_mesh, region, witness: from_witness, offers, wishes, boards, health };
     let driver = Driver::new(node, inputs, effects);
     Ok(Board { driver, mesh, stop_door, sources })
@@ -387,14 +388,16 @@ fn witness_others(
 fn open_side_doors(
     config: &BoardConfig,
     reloader: Reloader,
+    background: &Handle,
 ) -> Result<(mpsc::Receiver<admin::Asked>, mpsc::Receiver<Health>), FirmwareError> {
+    let (health_in, health) = mpsc::channel(1);
+    tokio::spawn(health::watch(health_in));
+    let _there = background.enter();
     let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
     let socket = admin::open(&config.data_dir).map_err(FirmwareError::System)?;
     let reload: admin::Reload = Arc::new(move || reloader.read());
     tokio::spawn(reload::on_hangup(Arc::clone(&reload)));
     tokio::spawn(admin::serve(socket, wishes_in, reload));
-    let (health_in, health) = mpsc::channel(1);
-    tokio::spawn(health::watch(health_in));
     Ok((wishes, health))
 }
 

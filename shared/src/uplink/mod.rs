@@ -689,9 +689,9 @@ mod tests {
         assert_eq!(window.stuck_at(PATIENCE), at(10_000_000));
         window.handle_others(Instant::from_micros(3_000_000));
         assert_eq!(window.stuck_at(PATIENCE), at(13_000_000));
-        window.handle_others(Instant::from_micros(55_000_000));
-        assert_eq!(window.stuck_at(PATIENCE), at(60_000_000), "not for ever");
-        window.handle_covered(&stream(1), &RangeSet::from_iter([range(1, 1)]), Instant::from_micros(56_000_000));
+        window.handle_others(Instant::from_micros(175_000_000));
+        assert_eq!(window.stuck_at(PATIENCE), at(180_000_000), "not for ever");
+        window.handle_covered(&stream(1), &RangeSet::from_iter([range(1, 1)]), Instant::from_micros(176_000_000));
         assert_eq!(window.stuck_at(PATIENCE), None);
     }
 

@@ -119,6 +119,8 @@ pub struct Ways {
     stands: Vec<Stand>,
     current: Option<(usize, Instant)>,
     fell: Option<usize>,
+    /// Of each region, when it was last well, or the start: a session of it that had stood for [`FLAPS_WITHIN`] ended.
+    well: Vec<Instant>,
     /// When something was last heard of the region, or the start.
     answered: Instant,
     look_at: Instant,
@@ -138,6 +140,7 @@ impl Ways {
         Self {
             stands: alloc::vec![Stand::NEW; order.len()],
             order,
+            well: alloc::vec![now; regions.iter().max().map_or(0, |last| last + 1)],
             regions,
             current: None,
             fell: None,
@@ -169,18 +172,19 @@ impl Ways {
     /// A session is wanted. The best way is dialled at once, and each other where those before it have not answered. The way
     /// that has just fallen comes last of its region; then the next path and the region's next address are dialled at once, as nobody
     /// knows which of the two it was. Those that have refused lately come behind the others of their region. A worse region than the one
-    /// that fell, or than the best one, waits for longer.
+    /// that fell, or than the best one, waits until that one has not been well for [`WORSE_REGION_AFTER`], however often it has taken a
+    /// session meanwhile to end it.
     pub fn begin(&mut self, now: Instant) {
         let (order, at_once) = self.turn(now);
         let home = self.fell.map_or(0, |fell| self.region(fell));
         for (place, rank) in order.into_iter().enumerate() {
             let later = u32::try_from((place + 1).saturating_sub(at_once)).unwrap_or(u32::MAX);
-            let mut after = NEXT_AFTER.saturating_mul(later);
+            let mut next_at = now + NEXT_AFTER.saturating_mul(later);
             if self.region(rank) > home {
-                after = after.max(WORSE_REGION_AFTER);
+                next_at = next_at.max(self.well[home] + WORSE_REGION_AFTER);
             }
             let stand = &mut self.stands[rank];
-            stand.next_at = (now + after).max(stand.rests_until);
+            stand.next_at = next_at.max(stand.rests_until);
         }
     }
 
@@ -202,6 +206,12 @@ impl Ways {
         // The same address over another path, another address over the same path, then the others, and the other regions.
         order.sort_by_key(|rank| (self.region(*rank) != home, ended_lately(rank), !to(rank) && !over(rank), *rank));
         let is_home = |rank: &usize| self.region(*rank) == home;
+        if now >= self.well[home] + WORSE_REGION_AFTER {
+            // It takes sessions and ends them: another region goes before what has done so lately.
+            order.push(fell);
+            order.sort_by_key(|rank| (ended_lately(rank), !is_home(rank), *rank == fell, *rank));
+            return (order, 1);
+        }
         let next_path = order.iter().position(to);
         let next_address = order.iter().position(|rank| is_home(rank) && over(rank));
         let mut first: Vec<usize> = [next_path, next_address].into_iter().flatten().map(|at| order[at]).collect();
@@ -280,6 +290,9 @@ impl Ways {
         let (stood, stand) = (now.since(since), &mut self.stands[rank]);
         if stood >= GOOD_AFTER {
             stand.backoff = BACKOFF_MIN;
+        }
+        if stood >= FLAPS_WITHIN || fall == Fall::Left {
+            self.well[self.regions[self.order[rank].gateway]] = now;
         }
         if stood >= FORGIVEN_AFTER {
             (stand.hold, stand.mistakes) = (HOLD_MIN, 0);

@@ -247,3 +247,24 @@ fn a_worse_region_is_left_once_any_way_to_the_better_one_has_been_good_for_ten_s
     assert_eq!(taken, Some(way(1, 1)));
     assert!(tried.contains(&way(0, 0)) && tried.contains(&way(0, 2)), "all that is better is tried in turn");
 }
+
+/// Seen to fail where a worse region waited anew with each dial: it was never dialled.
+#[test]
+fn a_region_that_takes_sessions_and_ends_them_is_left() {
+    for stood in [0, 100, 4_000, 9_000] {
+        let mut ways = Ways::new(1, &[0, 1], ms(0));
+        let mut now = 0;
+        let standing = loop {
+            ways.begin(ms(now));
+            let (at, way) = dialled(&mut ways, now, now + 10_000)[0];
+            if way.gateway == 1 {
+                break at;
+            }
+            ways.handle_opened(way, ms(at));
+            now = at + stood;
+            ways.handle_fell(Fall::Ended, ms(now));
+            assert!(now < 60_000, "{stood}: the other region is not dialled");
+        };
+        assert!(standing <= 3_500 + 2 * stood, "{stood}: {standing}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::uplink::lanes::Lane;
 
 /// While others are served, blocks wait so many times longer for their turn before they count as lost: what is sent again stands
 /// in the holder's queue twice, so that is to be seldom.
-const TURNS: u32 = 6;
+const TURNS: u32 = 18;
 
 /// Bytes of blocks that were sent: the link, and every queue on the way, holds them as they are packed; the region works on them
 /// unpacked, and what waits for it there keeps others waiting.
@@ -22,9 +22,9 @@ struct Weight {
     unpacked: usize,
 }
 
-/// Unpacked, a window holds so many times its bytes at most: four times what keeps a link of 20 Mbit/s and 80 ms full of records that
-/// pack to a sixteenth. What waits at the region for its transaction keeps fresh events waiting, but for alarms: half a second
-/// where the store takes 44,000 records of 600 bytes a second (measured: `roadstead bench drain`).
+/// Unpacked, a window holds so many times its bytes at most. With three boards that is four times what keeps a link of 20 Mbit/s and 80 ms
+/// full of records that pack to a sixteenth; what waits at the region for its transaction keeps fresh events waiting, for half a
+/// second where the store takes 44,000 records of 600 bytes a second (measured: `roadstead bench drain`).
 const UNPACKED_TIMES: usize = 3;
 
 /// Records between the journal and the region's acknowledgement.

@@ -182,8 +182,8 @@ pub const SESSIONS_MAX: usize = 3 * 4096;
 
 /// Bytes of packed blocks in one transaction of the region: bounds how long the others wait for theirs.
 pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// The same of one site, unpacked, but for the first block: what an alarm that has just come waits for at most, some 7,000 records of
-/// 600 bytes, a thirtieth of a second of a store of 200,000 a second.
+/// The same of one site, unpacked, but for the first block: what an alarm that has just come waits for of its own site, some 7,000
+/// records of 600 bytes, a thirtieth of a second of a store of 200,000 a second.
 pub const TRANSACTION_RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sessions that one site may have at once: the one that carries everything, the one for alarms, a look at a better path, and those
 /// that have fallen without a word and are not timed out yet. At the limit the oldest is closed.

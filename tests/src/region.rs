@@ -370,7 +370,7 @@ impl World {
             StoreDone::Loaded { token, streams } => {
                 let store = &self.region_at(place).store;
                 let loaded: Vec<_> = streams.into_iter().map(|stream| (stream, store.coverage(&stream))).collect();
-                self.drive_hub(place, |hub, now, out| hub.handle_loaded(token, loaded, now, out));
+                self.drive_hub(place, |hub, now, out| hub.handle_loaded(token, Ok(loaded), now, out));
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 const GATHERED_MAX: usize = 256;
 
 /// Bytes of records, unpacked, of one transaction: once so many are gathered, what waits beyond is for the next. With the largest
-/// deposit on top, some 100 MiB.
+/// deposit on top, some 36 MiB.
 const GATHERED_BYTES: u64 = 32 * 1024 * 1024;
 /// Between two questions to a store that is away.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -54,8 +54,8 @@ impl std::fmt::Debug for Errand {
 pub(crate) enum Done {
     /// Committed and synced, or not.
     Stored(Token, Result<Vec<Stored>, StoreFailed>),
-    /// What is covered.
-    Loaded(Token, Vec<(Stream, RangeSet)>),
+    /// What is covered, if that could be read.
+    Loaded(Token, Result<Vec<(Stream, RangeSet)>, StoreFailed>),
     /// The store failed for good. The thread has ended; the process must.
     Broken(StoreError),
 }
@@ -175,19 +175,24 @@ impl Writer {
         Ok(())
     }
 
-    /// Reads coverage; waits for a store that is away, as long as anybody is there to hear of it.
-    fn load(&mut self, site: &Name, streams: &[Stream]) -> Result<Vec<(Stream, RangeSet)>, StoreError> {
-        loop {
-            match self.store.load(site, streams) {
-                Err(error) if error.is_passing() && !self.done.is_closed() => {
-                    tracing::error!(
-                        error = link::logging::whole_story(&error),
-                        "the coverage cannot be read until this passes"
-                    );
-                    std::thread::sleep(PAUSE);
-                }
-                loaded => return loaded,
+    /// Reads coverage, or gives it up for now: whoever asked may have another region, and asks again.
+    fn load(
+        &mut self,
+        site: &Name,
+        streams: &[Stream],
+    ) -> Result<Result<Vec<(Stream, RangeSet)>, StoreFailed>, StoreError> {
+        match self.store.load(site, streams) {
+            Ok(loaded) => Ok(Ok(loaded)),
+            Err(error) if error.is_passing() => {
+                tracing::error!(
+                    error = link::logging::whole_story(&error),
+                    "the coverage cannot be read until this passes"
+                );
+                // A store that refuses at once is not asked in a hot loop.
+                std::thread::sleep(PAUSE);
+                Ok(Err(StoreFailed))
             }
+            Err(error) => Err(error),
         }
     }
 

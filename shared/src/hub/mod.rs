@@ -180,15 +180,23 @@ impl Hub {
         }
     }
 
-    /// The coverage that `token` asked for; a stream that is not named is not covered at all.
+    /// The coverage that `token` asked for; a stream that is not named is not covered at all. Where it cannot be read now the site is let
+    /// go, as where nothing can be stored: it may have another region.
     pub fn handle_loaded(
         &mut self,
         token: Token,
-        loaded: Vec<(Stream, RangeSet)>,
+        loaded: Result<Vec<(Stream, RangeSet)>, StoreFailed>,
         _now: Instant,
         out: &mut Outbox<HubAction>,
     ) {
         let Some(asked) = self.asked.remove(&token) else { return };
+        let Ok(loaded) = loaded else {
+            let site = self.sessions.get(&asked.session).map(|session| session.site.clone());
+            if let Some(site) = site {
+                self.close_site(&site, out);
+            }
+            return;
+        };
         let Some(session) = self.sessions.get_mut(&asked.session) else { return };
         session.asks -= 1;
         let mut loaded: BTreeMap<Stream, RangeSet> = loaded.into_iter().collect();

@@ -126,7 +126,8 @@ impl Region {
             }
             HubAction::Load { token, streams, .. } => {
                 let loaded = streams.iter().filter_map(|of| Some((*of, self.coverage.get(of)?.clone())));
-                self.hub.handle_loaded(token, loaded.collect(), self.now, &mut self.out);
+                let loaded = if self.fails { Err(StoreFailed) } else { Ok(loaded.collect()) };
+                self.hub.handle_loaded(token, loaded, self.now, &mut self.out);
             }
             other => panic!("not a job: {other:?}"),
         }
@@ -305,6 +306,17 @@ fn a_bad_block_ends_its_session_and_spares_the_rest_of_the_transaction() {
     assert_eq!(region.coverage[&stream(1)].count(), 2);
 }
 
+/// One that waits for a store which is away would wait as long as that lasts, though there may be another region.
+#[test]
+fn a_site_whose_coverage_cannot_be_read_is_let_go() {
+    let mut region = Region::standing();
+    region.say(1, ToRegion::Ask(alloc::vec![stream(1)]));
+    region.say(1, ToRegion::Ask(alloc::vec![stream(2)]));
+    region.fails = true;
+    assert_eq!(region.work(), [HubAction::Close { session: SessionId(1) }]);
+    assert_eq!(region.work(), [], "nobody is there to hear of the second one");
+}
+
 #[test]
 fn a_failed_transaction_acknowledges_nothing_and_the_site_dials_again() {
     let mut region = Region::standing();
@@ -393,7 +405,7 @@ fn beside_an_empty_one() -> Region {
     region.hub = Hub::new(config, memory, Instant::ZERO);
     region
         .hub
-        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0 }], Instant::ZERO);
+        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0, has_spoken: true }], Instant::ZERO);
     for (session, site) in (1..).zip(&sites[..6]) {
         region.open(session, site, 1);
         region.hello(session, site, 1, 100);
@@ -401,7 +413,7 @@ fn beside_an_empty_one() -> Region {
     }
     region
         .hub
-        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0 }], Instant::ZERO);
+        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0, has_spoken: true }], Instant::ZERO);
     region
 }
 
@@ -458,7 +470,7 @@ fn a_site_that_is_sent_away_loses_all_its_sessions_and_what_they_sent_is_still_s
     assert_eq!(region.jobs.len(), 8, "each has a block on its way");
     region
         .hub
-        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0 }], Instant::ZERO);
+        .handle_loads(alloc::vec![Load { gateway: 8, sites: 0, has_spoken: true }], Instant::ZERO);
     let at = region.hub.next_deadline().at;
     assert!(at < Instant::ZERO + Duration::from_secs(2));
     region.hub.handle_deadline(at, &mut region.out);

@@ -79,13 +79,15 @@ pub struct Intake {
     pub fence: Fence,
     alarms: VecDeque<(Carried, Block)>,
     waiting: VecDeque<(Carried, Block)>,
+    /// The last transaction held alarms alone, and others waited: one of those goes first now.
+    owes_others: bool,
     flight: Option<Flight>,
 }
 
 impl Intake {
     /// An empty intake behind `fence`.
     pub const fn new(fence: Fence) -> Self {
-        Self { fence, alarms: VecDeque::new(), waiting: VecDeque::new(), flight: None }
+        Self { fence, alarms: VecDeque::new(), waiting: VecDeque::new(), owes_others: false, flight: None }
     }
 
     /// Takes a block whose sequences, already checked, are `range`. The session's own limits bound the queue.
@@ -100,11 +102,8 @@ impl Intake {
 
     /// What goes next, of what fits beside `weight` in one transaction.
     fn next(&mut self, weight: Weight) -> Option<(Carried, Block)> {
-        let queue = if self.alarms.is_empty() {
-            &mut self.waiting
-        } else {
-            &mut self.alarms
-        };
+        let is_others_turn = self.alarms.is_empty() || (self.owes_others && weight.blocks == 0);
+        let queue = if is_others_turn { &mut self.waiting } else { &mut self.alarms };
         let (_, block) = queue.front()?;
         weight.has_room(block).then(|| queue.pop_front()).flatten()
     }
@@ -122,6 +121,7 @@ impl Intake {
             carried.push(line);
             blocks.push(block);
         }
+        self.owes_others = !self.waiting.is_empty() && blocks.iter().all(|block| block.stream.class == Class::Alarm);
         self.flight = Some(Flight { token, fence, carried });
         Some(Batch { fence, blocks })
     }
@@ -214,6 +214,23 @@ mod tests {
         push(&mut intake, 2, pack(alarms, 3, 1, b"x"));
         intake.forget(SessionId(2));
         assert_eq!((intake.blocks(), intake.launch(Token(2)).map(|batch| batch.blocks.len())), (11, Some(11)));
+    }
+
+    #[test]
+    fn alarms_without_end_do_not_stop_all_else() {
+        let mut intake = Intake::default();
+        let alarms = Stream { class: Class::Alarm, ..stream() };
+        push(&mut intake, 1, pack(stream(), 1, 1, b"x"));
+        let mut classes = Vec::new();
+        for token in 0..3 {
+            for seq in 1..=TRANSACTION_BLOCKS_MAX as u64 {
+                push(&mut intake, 1, pack(alarms, seq, 1, b"x"));
+            }
+            let batch = intake.launch(Token(token)).unwrap();
+            classes.push(batch.blocks[0].stream.class);
+            intake.land(Token(token));
+        }
+        assert_eq!(classes, [Class::Alarm, Class::Event, Class::Alarm]);
     }
 
     #[test]

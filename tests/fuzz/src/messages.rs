@@ -216,7 +216,7 @@ fn serve(hub: &mut Hub, now: Instant, out: &mut Outbox<HubAction>, fails: bool) 
                 };
                 hub.handle_stored(token, result, now, out);
             }
-            HubAction::Load { token, .. } => hub.handle_loaded(token, Vec::new(), now, out),
+            HubAction::Load { token, .. } => hub.handle_loaded(token, Ok(Vec::new()), now, out),
             HubAction::Close { session } | HubAction::SendAway { session } => hub.handle_closed(session, now, out),
             HubAction::Send { .. } | HubAction::Report { .. } | HubAction::Notice { .. } => {}
         }

@@ -168,9 +168,10 @@ pub(crate) fn gateway(asked: &Gateway) -> Result<ExitCode, Failure> {
     let mut stop = stop_on_signal()?;
     logging::start(Form::from_environment());
     let runtime = built(Builder::new_multi_thread().worker_threads(GATEWAY_THREADS).enable_all().build())?;
-    runtime
-        .block_on(gateway::run(config, async move { stop.stopped().await }))
-        .map_err(|error| Failure::new(format!("the gateway of {} ended", path.display())).because(error))?;
+    let ended = runtime.block_on(gateway::run(config, async move { stop.stopped().await }));
+    // All that matters has ended. A call that hangs in a database which answers nothing must not keep the process.
+    runtime.shutdown_background();
+    ended.map_err(|error| Failure::new(format!("the gateway of {} ended", path.display())).because(error))?;
     Ok(ExitCode::SUCCESS)
 }
 

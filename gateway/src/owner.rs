@@ -115,14 +115,15 @@ impl Owner {
                 // What is stored first: it makes room.
                 biased;
                 Some(done) = done.recv() => self.handle_done(done, link::clock::now())?,
-                input = inputs.recv() => match input {
-                    Some(input) => self.handle_input(input, link::clock::now()),
-                    None => return Ok(()),
-                },
+                // Rare, and of no use late.
                 Ok(()) = loads.changed() => {
                     let others = loads.borrow_and_update().clone();
                     self.hub.handle_loads(others, link::clock::now());
                 }
+                input = inputs.recv() => match input {
+                    Some(input) => self.handle_input(input, link::clock::now()),
+                    None => return Ok(()),
+                },
                 () = tokio::time::sleep(nap) => {}
             }
             let now = link::clock::now();

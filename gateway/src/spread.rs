@@ -13,10 +13,13 @@ use crate::store::PostgresLoads;
 
 /// Between two exchanges.
 const EVERY: Duration = Duration::from_secs(2);
-/// A gateway whose owner task has not come round for so long says nothing: the others shall not send it any site.
+/// A gateway whose owner task has not come round for so long, or that cannot store, says nothing: the others shall not send it any site.
 const BEAT_MAX: Duration = Duration::from_secs(5);
 /// A gateway that stops waits for so long until the others can know.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// An exchange that takes longer is left behind: a server that takes connections and answers nothing has no limit of its own.
+const TELL_MAX: Duration = Duration::from_secs(15);
 
 /// Tells and listens until `stop`; what the others said goes to `heard`. Where there is no store to meet in, returns at once.
 pub(crate) async fn exchange(
@@ -32,20 +35,33 @@ pub(crate) async fn exchange(
             leave(loads).await;
             return;
         }
-        let sites = picture_of(&picture);
+        let (sites, another) = (picture_of(&picture), loads.another());
         let mut telling = tokio::task::spawn_blocking(move || {
             let told = sites.map(|sites| loads.tell(sites)).transpose();
             (loads, told)
         });
         let told = tokio::select! {
-            told = &mut telling => told,
-            // One that waits for a server that answers nothing is left behind.
-            () = stop.stopped() => match tokio::time::timeout(LEAVE_MAX, telling).await {
-                Ok(told) => told,
+            told = tokio::time::timeout(TELL_MAX, &mut telling) => told,
+            () = stop.stopped() => match tokio::time::timeout(LEAVE_MAX, &mut telling).await {
+                Ok(told) => Ok(told),
                 Err(_) => return,
             },
         };
-        let Ok((loads, told)) = told else { return };
+        let (loads, told) = match told {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::warn!("the database answers nothing about the other gateways' loads: no site is sent to them");
+                was_well = false;
+                // One at a time is waited for: more would be more threads that hang.
+                tokio::select! {
+                    _ = telling => {}
+                    () = stop.stopped() => return,
+                }
+                kept = Some(another);
+                continue;
+            }
+        };
         match told {
             Ok(others) => {
                 was_well = true;
@@ -69,10 +85,10 @@ pub(crate) async fn exchange(
     }
 }
 
-/// How many sites have a session; `None` where the owner task hangs.
+/// How many sites have a session; `None` where the owner task hangs or nothing can be stored.
 fn picture_of(picture: &watch::Receiver<Picture>) -> Option<u32> {
     let picture = picture.borrow();
-    if link::clock::now().since(picture.beat) > BEAT_MAX {
+    if !picture.is_storing || link::clock::now().since(picture.beat) > BEAT_MAX {
         return None;
     }
     let connected = picture.sites.values().filter(|site| site.is_connected()).count();

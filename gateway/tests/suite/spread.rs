@@ -426,14 +426,18 @@ fn gateways_of_one_database_see_each_others_loads() {
     let Some(rig) = Postgres::new() else { return };
     drop(rig.open());
     let [mut first, mut second] = [1, u64::MAX].map(|incarnation| PostgresLoads::new(rig.place(), incarnation));
+    let load = |gateway, sites, has_spoken| [Load { gateway, sites, has_spoken }];
     assert_eq!(first.tell(7).unwrap(), []);
-    assert_eq!(second.tell(0).unwrap(), [Load { gateway: 1, sites: 7 }]);
-    assert_eq!(first.tell(8).unwrap(), [Load { gateway: u64::MAX, sites: 0 }]);
-    assert_eq!(second.tell(4096).unwrap(), [Load { gateway: 1, sites: 8 }]);
-    // Ten seconds of silence, by the server's clock.
-    rig.execute("UPDATE roadstead.gateway SET at_ms = at_ms - 10000 WHERE incarnation = 1");
-    assert_eq!(second.tell(1).unwrap(), []);
-    assert_eq!(first.tell(9).unwrap(), [Load { gateway: u64::MAX, sites: 1 }], "it is heard again");
+    assert_eq!(second.tell(0).unwrap(), load(1, 7, false), "that it goes on speaking is not known yet");
+    assert_eq!(first.tell(8).unwrap(), load(u64::MAX, 0, false));
+    assert_eq!(second.tell(4096).unwrap(), load(1, 8, true));
+    assert_eq!(second.tell(4096).unwrap(), load(1, 8, false), "as of one that was killed");
+    // Ten seconds of silence, by the server's clock; then a clock that was put back.
+    for millis in ["- 10000", "+ 25000"] {
+        rig.execute(&format!("UPDATE roadstead.gateway SET at_ms = at_ms {millis} WHERE incarnation = 1"));
+        assert_eq!(second.tell(1).unwrap(), [], "{millis}");
+    }
+    assert_eq!(first.tell(9).unwrap(), load(u64::MAX, 1, true), "it is heard again");
     second.leave().unwrap();
     assert_eq!(first.tell(9).unwrap(), []);
 }

@@ -59,6 +59,8 @@ pub struct Load {
     pub gateway: u64,
     /// Sites that have a session there.
     pub sites: u32,
+    /// Whether it has spoken since the exchange before. One that has not may be dead, its sites on their way to here.
+    pub has_spoken: bool,
 }
 
 /// What becomes of a site that says hello.
@@ -291,9 +293,16 @@ impl Spread {
             return None;
         }
         let own = self.here.len() + more;
-        let others = || view.others.iter().map(|load| usize::try_from(load.sites).unwrap_or(usize::MAX));
+        let others = || {
+            let speak = view.others.iter().filter(|load| load.has_spoken);
+            speak.map(|load| usize::try_from(load.sites).unwrap_or(usize::MAX))
+        };
+        let count = others().count();
+        if count == 0 {
+            return None;
+        }
         let total = others().fold(own + self.on_their_way.len(), usize::saturating_add);
-        let share = total.div_ceil(view.others.len() + 1);
+        let share = total.div_ceil(count + 1);
         let over = (share / OVER_PART).max(OVER_MIN);
         let lacking: usize = others().map(|sites| share.saturating_sub(sites)).sum();
         Some(Weight {

@@ -1,6 +1,8 @@
 //! The spreading by itself, both sides of each threshold; and a model of regions whose gateways come and go, with boards that dial as
 //! boards do.
 
+use alloc::collections::BTreeMap;
+
 use super::*;
 use crate::uplink::ways::{Fall, Way, Ways};
 
@@ -13,7 +15,7 @@ fn at(seconds: u64) -> Instant {
 }
 
 fn load(gateway: u64, sites: u32) -> Load {
-    Load { gateway, sites }
+    Load { gateway, sites, has_spoken: true }
 }
 
 /// A gateway that has so many sites, and hears of others at second 100.
@@ -34,6 +36,17 @@ fn sent_until(spread: &mut Spread, until: u64) -> Vec<Name> {
         sent.extend(spread.due(now, |_| true));
     }
     sent
+}
+
+/// The figures of one that was killed stand for some seconds more: its sites, which are on their way to here, are not sent back to it.
+#[test]
+fn nobody_is_sent_to_a_gateway_that_has_not_spoken_since() {
+    let mut spread = with(60, &[load(2, 20)]);
+    spread.handle_loads(alloc::vec![Load { has_spoken: false, ..load(2, 20) }], at(102));
+    assert!(spread.weigh(0, at(102)).is_none());
+    // One that speaks is enough, and the silent one is none of those that share.
+    spread.handle_loads(alloc::vec![Load { has_spoken: false, ..load(2, 0) }, load(3, 20)], at(104));
+    assert_eq!(spread.weigh(0, at(104)).map(|weight| (weight.share, weight.room)), Some((40, 20)));
 }
 
 #[test]
@@ -212,6 +225,8 @@ struct Machine {
     /// What it said last, and when.
     said: Option<(u32, Instant)>,
     tells_at: Instant,
+    /// When each other one had spoken, as it saw last.
+    seen: BTreeMap<u64, Instant>,
 }
 
 /// A site whose board dials as boards do.
@@ -245,9 +260,13 @@ impl World {
         let mut world =
             Self { machines: Vec::new(), sites: Vec::new(), now: at(1000), dice: Jitter::new(seed), born: 0 };
         for _ in 0..machines {
-            world
-                .machines
-                .push(Machine { spread: None, incarnation: 0, said: None, tells_at: Instant::ZERO });
+            world.machines.push(Machine {
+                spread: None,
+                incarnation: 0,
+                said: None,
+                tells_at: Instant::ZERO,
+                seen: BTreeMap::new(),
+            });
         }
         (0..machines).for_each(|machine| world.start(machine));
         world
@@ -256,8 +275,13 @@ impl World {
     fn start(&mut self, machine: usize) {
         self.born += 1;
         let tells_at = self.now + self.dice.below(Duration::from_secs(2));
-        self.machines[machine] =
-            Machine { spread: Some(Spread::new(self.born)), incarnation: self.born, said: None, tells_at };
+        self.machines[machine] = Machine {
+            spread: Some(Spread::new(self.born)),
+            incarnation: self.born,
+            said: None,
+            tells_at,
+            seen: BTreeMap::new(),
+        };
     }
 
     /// The process dies: what it said stays, and counts for ten seconds, unless it has said good-bye.
@@ -312,9 +336,16 @@ impl World {
             self.machines[at].said = Some((sites, now));
             self.machines[at].tells_at = now + Duration::from_secs(2);
             let others = self.machines.iter().enumerate().filter(|(other, _)| *other != at);
-            let fresh = others.filter_map(|(_, other)| {
+            let rows = others.filter_map(|(_, other)| {
                 let (sites, said) = other.said?;
-                (now.since(said) < Duration::from_secs(10)).then_some(load(other.incarnation, sites))
+                (now.since(said) < Duration::from_secs(10)).then_some((other.incarnation, sites, said))
+            });
+            let rows: Vec<(u64, u32, Instant)> = rows.collect();
+            let seen = rows.iter().map(|(gateway, _, said)| (*gateway, *said)).collect();
+            let before = core::mem::replace(&mut self.machines[at].seen, seen);
+            let fresh = rows.into_iter().map(|(gateway, sites, said)| {
+                let has_spoken = before.get(&gateway).is_some_and(|before| *before != said);
+                Load { has_spoken, ..load(gateway, sites) }
             });
             let fresh: Vec<Load> = fresh.collect();
             let Some(spread) = &mut self.machines[at].spread else { continue };

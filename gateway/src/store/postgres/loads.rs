@@ -1,6 +1,8 @@
 //! What gateways of one database tell each other: how many sites each has. On a connection of its own, as the writer's may wait for a
 //! transaction, and in a table that no transaction of the store touches.
 
+use std::collections::BTreeMap;
+
 use shared::hub::Load;
 
 use super::place::PostgresPlace;
@@ -20,12 +22,19 @@ pub struct PostgresLoads {
     place: PostgresPlace,
     session: Option<Session>,
     incarnation: u64,
+    /// When each of the others had spoken last, at the exchange before.
+    spoke: BTreeMap<u64, i64>,
 }
 
 impl PostgresLoads {
     /// The loads at `place`, which was opened for writing before under `incarnation`. Connects when there is something to tell.
     pub const fn new(place: PostgresPlace, incarnation: u64) -> Self {
-        Self { place, session: None, incarnation }
+        Self { place, session: None, incarnation, spoke: BTreeMap::new() }
+    }
+
+    /// The same without what it has of the server.
+    pub fn another(&self) -> Self {
+        Self::new(self.place.clone(), self.incarnation)
     }
 
     /// Tells the others that so many sites have a session here, and reads what those that are alive have told. Blocks, for some
@@ -34,7 +43,12 @@ impl PostgresLoads {
         let mut session = self.session()?;
         let told = exchange(&mut session, self.incarnation, sites)?;
         self.session = Some(session);
-        Ok(told)
+        let before = std::mem::replace(&mut self.spoke, told.iter().map(|row| (row.gateway, row.at_ms)).collect());
+        let load = |Row { gateway, sites, at_ms }| {
+            let has_spoken = before.get(&gateway).is_some_and(|before| *before != at_ms);
+            Load { gateway, sites, has_spoken }
+        };
+        Ok(told.into_iter().map(load).collect())
     }
 
     /// Tells the others that this gateway ends: from now on it is not alive.
@@ -54,7 +68,13 @@ impl PostgresLoads {
     }
 }
 
-fn exchange(session: &mut Session, incarnation: u64, sites: u32) -> Result<Vec<Load>, StoreError> {
+struct Row {
+    gateway: u64,
+    sites: u32,
+    at_ms: i64,
+}
+
+fn exchange(session: &mut Session, incarnation: u64, sites: u32) -> Result<Vec<Row>, StoreError> {
     let own = incarnation.cast_signed();
     // By the server's clock: those of gateways may be years apart.
     session.execute(
@@ -64,15 +84,16 @@ fn exchange(session: &mut Session, incarnation: u64, sites: u32) -> Result<Vec<L
         &[&own, &i64::from(sites)],
     )?;
     session.execute(
-        "DELETE FROM gateway WHERE at_ms < (extract(epoch FROM now()) * 1000)::bigint - $1",
+        "DELETE FROM gateway WHERE abs((extract(epoch FROM now()) * 1000)::bigint - at_ms) > $1",
         &[&FORGOTTEN_MILLIS],
     )?;
-    let select = "SELECT incarnation, sites FROM gateway
-                  WHERE incarnation <> $1 AND at_ms > (extract(epoch FROM now()) * 1000)::bigint - $2
+    // One from the future is of before the server's clock was put back.
+    let select = "SELECT incarnation, sites, at_ms FROM gateway
+                  WHERE incarnation <> $1 AND abs((extract(epoch FROM now()) * 1000)::bigint - at_ms) < $2
                   ORDER BY incarnation";
-    let load = |row: &postgres::Row| {
-        let (gateway, sites): (i64, i64) = (get(row, 0)?, get(row, 1)?);
-        Ok(Load { gateway: gateway.cast_unsigned(), sites: u32::try_from(sites).unwrap_or(0) })
+    let row = |row: &postgres::Row| {
+        let (gateway, sites, at_ms): (i64, i64, i64) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+        Ok(Row { gateway: gateway.cast_unsigned(), sites: u32::try_from(sites).unwrap_or(0), at_ms })
     };
-    session.query(select, &[&own, &ALIVE_MILLIS])?.iter().map(load).collect()
+    session.query(select, &[&own, &ALIVE_MILLIS])?.iter().map(row).collect()
 }

@@ -38,7 +38,11 @@ const SAMPLES_LEAST: u32 = 8;
 /// The window by what the link holds. Above 1, so that a link that has become faster shows and lost packets, which count until
 /// they are missed, leave no gap. A gain alone shares nothing: whoever has nine tenths of a link keeps them, and one of 1.5 left a
 /// CUBIC beside it a fiftieth where the queue was short (`fairness`).
-const GAIN_MOST: f64 = 1.125;
+const GAIN_MOST: f64 = 1.1;
+/// What round trips differ by within a round is no queue of ours: a radio waits for its slots. So many times of it count as way.
+const SPREAD_TIMES: f64 = 0.75;
+/// Share of a round's in what is known of it.
+const SPREAD_WEIGHT: f64 = 0.125;
 /// Packets that each connection keeps in the link's queue beside that, whatever its rate: as FAST does (Wei et al., FAST TCP,
 /// IEEE/ACM Transactions on Networking 14/6, 2006). All wait the same time there, so all come to the same rate.
 const QUEUED_PACKETS: u64 = 12;
@@ -81,6 +85,7 @@ struct Round {
     delivered: u64,
     lost: u64,
     least_rtt: Option<Duration>,
+    total_rtt: Duration,
     samples: u32,
     /// Nothing waited to be sent for some of it: it shows no more than that so much is possible.
     is_idle: bool,
@@ -88,7 +93,22 @@ struct Round {
 
 impl Round {
     const fn new(began: Instant, last_sent: u64, is_idle: bool) -> Self {
-        Self { began, last_sent, delivered: 0, lost: 0, least_rtt: None, samples: 0, is_idle }
+        Self {
+            began,
+            last_sent,
+            delivered: 0,
+            lost: 0,
+            least_rtt: None,
+            total_rtt: Duration::ZERO,
+            samples: 0,
+            is_idle,
+        }
+    }
+
+    /// How much longer its round trips took than the least of them, on average; `None` where they are too few to tell.
+    fn spread(&self) -> Option<Duration> {
+        let least = self.least_rtt.filter(|_| self.samples >= SAMPLES_LEAST)?;
+        Some((self.total_rtt / self.samples).saturating_sub(least))
     }
 
     /// Share that was lost; 0 where too little was sent to tell.
@@ -122,6 +142,8 @@ struct Haul {
     rates: [u64; ROUNDS],
     next: usize,
     least_rtt: Option<(Duration, Instant)>,
+    /// How much round trips differ within a round: what waits in our own queue waits about as long all through one.
+    spread: Duration,
     round: Round,
     last_sent: u64,
     /// Packets that were acknowledged, each once.
@@ -146,6 +168,7 @@ impl Haul {
             rates: [0; ROUNDS],
             next: 0,
             least_rtt: None,
+            spread: Duration::ZERO,
             round: Round::new(now, 0, true),
             last_sent: 0,
             acknowledged: 0,
@@ -167,7 +190,8 @@ impl Haul {
     /// The window that keeps the link full and its share of the queue.
     fn full(&self) -> Option<u64> {
         let queued = (self.held(QUEUED_SHARE)?).clamp(QUEUED_LEAST_PACKETS * self.mtu, QUEUED_PACKETS * self.mtu);
-        Some(self.held(self.gain)? + queued)
+        let late = self.rate() as f64 * self.spread.as_secs_f64() * SPREAD_TIMES;
+        Some(self.held(self.gain)? + late as u64 + queued)
     }
 
     fn handle_acked(&mut self, now: Instant, sent: Instant, bytes: u64, is_idle: bool) {
@@ -175,6 +199,7 @@ impl Haul {
         self.round.delivered += bytes;
         self.round.is_idle |= is_idle;
         self.round.samples += 1;
+        self.round.total_rtt += rtt;
         self.round.least_rtt = Some(self.round.least_rtt.map_or(rtt, |least| least.min(rtt)));
         if self.least_rtt.is_none_or(|(least, _)| rtt <= least) {
             self.least_rtt = Some((rtt, now));
@@ -219,6 +244,9 @@ impl Haul {
         if !round.is_idle || rate > self.rate() {
             self.rates[self.next] = rate;
             self.next = (self.next + 1) % ROUNDS;
+        }
+        if let Some(spread) = round.spread() {
+            self.spread = self.spread.mul_f64(1.0 - SPREAD_WEIGHT) + spread.mul_f64(SPREAD_WEIGHT);
         }
         match &mut self.phase {
             Phase::Startup { best, stalled } => {

@@ -47,6 +47,8 @@ use crate::workloads::{self, Workloads};
 
 /// Threads for calls that block (opening the journal, looking names up): they come when they are needed and go again.
 const BLOCKING_THREADS_MAX: usize = 2;
+/// What still blocks when a board has ended is waited for so long.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 /// Files open beside connections: pages (`link::http::CONNECTIONS_MAX`), journal, state, sockets, log.
 const FILES_BESIDE: u64 = link::http::CONNECTIONS_MAX as u64 + 64;
 /// Where in the board's directory is what it must not forget as the witness of other sites.
@@ -139,7 +141,11 @@ pub fn run(mut config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
     let background = background.worker_threads(1).max_blocking_threads(1).thread_name("board-uplink");
     let background = background.enable_all().build().map_err(FirmwareError::System)?;
     let core = core.enable_all().build().map_err(FirmwareError::System)?;
-    core.block_on(serve(config, stop, background.handle()))
+    let ended = core.block_on(serve(config, stop, background.handle()));
+    // A sensor that does not answer must not keep the process.
+    core.shutdown_timeout(LINGER_MAX);
+    background.shutdown_timeout(LINGER_MAX);
+    ended
 }
 
 /// Lets the process open as many files as the front door may have connections, as far as its hard limit goes: the

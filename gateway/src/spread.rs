@@ -85,13 +85,15 @@ pub(crate) async fn exchange(
     }
 }
 
-/// How many sites have a session; `None` where the owner task hangs or nothing can be stored.
+/// How many sites have a session; `None` where the owner task hangs, or what those sites send cannot be stored. Without any, what is told
+/// shows by itself whether the database takes it.
 fn picture_of(picture: &watch::Receiver<Picture>) -> Option<u32> {
     let picture = picture.borrow();
-    if !picture.is_storing || link::clock::now().since(picture.beat) > BEAT_MAX {
+    let connected = picture.sites.values().filter(|site| site.is_connected()).count();
+    let is_ill = !picture.is_storing && connected > 0;
+    if is_ill || link::clock::now().since(picture.beat) > BEAT_MAX {
         return None;
     }
-    let connected = picture.sites.values().filter(|site| site.is_connected()).count();
     Some(u32::try_from(connected).unwrap_or(u32::MAX))
 }
 

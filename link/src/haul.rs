@@ -41,6 +41,8 @@ const SAMPLES_LEAST: u32 = 8;
 const GAIN_MOST: f64 = 1.1;
 /// What round trips differ by within a round is no queue of ours: a radio waits for its slots. So many times of it count as way.
 const SPREAD_TIMES: f64 = 0.75;
+/// A round's by its least round trip, at most.
+const SPREAD_MOST: u32 = 2;
 /// Share of a round's in what is known of it.
 const SPREAD_WEIGHT: f64 = 0.125;
 /// Packets that each connection keeps in the link's queue beside that, whatever its rate: as FAST does (Wei et al., FAST TCP,
@@ -107,8 +109,11 @@ impl Round {
 
     /// How much longer its round trips took than the least of them, on average; `None` where they are too few to tell.
     fn spread(&self) -> Option<Duration> {
-        let least = self.least_rtt.filter(|_| self.samples >= SAMPLES_LEAST)?;
-        Some((self.total_rtt / self.samples).saturating_sub(least))
+        let least = self
+            .least_rtt
+            .filter(|_| self.samples >= SAMPLES_LEAST && self.loss() <= LOSS_BORNE)?;
+        // A radio that holds everything for seconds says nothing of the rest.
+        Some((self.total_rtt / self.samples).saturating_sub(least).min(SPREAD_MOST * least))
     }
 
     /// Share that was lost; 0 where too little was sent to tell.

@@ -22,8 +22,8 @@ const GATHERED_MAX: usize = 256;
 /// Bytes of records, unpacked, of one transaction: once so many are gathered, what waits beyond is for the next. With the largest
 /// deposit on top, some 36 MiB.
 const GATHERED_BYTES: u64 = 32 * 1024 * 1024;
-/// Between two questions to a store that is away.
-const PAUSE: Duration = Duration::from_millis(500);
+/// A store that was away is not asked for coverage for so long: each question waits until it is given up, and all sites ask.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// Something for the thread to do.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl StoreThread {
     ) -> io::Result<(Self, mpsc::Receiver<Done>)> {
         let (jobs, waiting) = mpsc::channel(jobs_max);
         let (done, results) = mpsc::channel(jobs_max);
-        let writer = Writer { store, waiting, done, metrics };
+        let writer = Writer { store, failed_at: None, waiting, done, metrics };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run())?;
@@ -100,6 +100,8 @@ impl StoreThread {
 
 struct Writer {
     store: Box<dyn Store>,
+    /// When it was away last.
+    failed_at: Option<Instant>,
     waiting: mpsc::Receiver<Job>,
     done: mpsc::Sender<Done>,
     metrics: Metrics,
@@ -161,7 +163,8 @@ impl Writer {
         }
         // After the deposits that were asked for before them, and those that came with them.
         for (token, site, streams) in loads {
-            let loaded = self.load(&site, &streams)?;
+            let is_away = self.failed_at.is_some_and(|at| at.elapsed() < AWAY);
+            let loaded = if is_away { Err(StoreFailed) } else { self.load(&site, &streams)? };
             self.tell(Done::Loaded(token, loaded));
         }
         for Errand(errand) in errands {
@@ -188,8 +191,7 @@ impl Writer {
                     error = link::logging::whole_story(&error),
                     "the coverage cannot be read until this passes"
                 );
-                // A store that refuses at once is not asked in a hot loop.
-                std::thread::sleep(PAUSE);
+                self.failed_at = Some(Instant::now());
                 Ok(Err(StoreFailed))
             }
             Err(error) => Err(error),
@@ -207,6 +209,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) if error.is_passing() => {
+                self.failed_at = Some(Instant::now());
                 self.metrics.not_committed();
                 tracing::error!(
                     error = link::logging::whole_story(&error),

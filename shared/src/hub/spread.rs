@@ -59,7 +59,7 @@ pub struct Load {
     pub gateway: u64,
     /// Sites that have a session there.
     pub sites: u32,
-    /// Whether it has spoken since the exchange before. One that has not may be dead, its sites on their way to here.
+    /// Whether it has spoken in the last seconds. One that has not may be dead, its sites on their way to here.
     pub has_spoken: bool,
 }
 
@@ -153,10 +153,10 @@ impl Spread {
         let is_among = |load: &Load, loads: &[Load]| loads.iter().any(|other| other.gateway == load.gateway);
         if let Some(View { others: before, .. }) = &self.view {
             let is_same = before.len() == others.len() && others.iter().all(|load| is_among(load, before));
-            // Who has moved for the sake of another set of gateways may have to move for this one.
+            // Who has moved for the sake of another set of gateways may have to move for this one. Who is on the way is not sent on anew.
             if !is_same {
                 self.here.values_mut().for_each(|rests_until| *rests_until = now);
-                self.sent.clear();
+                self.sent.retain(|_, sent| now.since(sent.at) < BACK_WITHIN);
             }
         }
         self.view = Some(View { at: now, others, share: 0 });
@@ -214,7 +214,7 @@ impl Spread {
 
     /// What becomes of a site that is one too many and was sent away before, as far as that is remembered.
     fn judge_return(&self, back: Option<Sent>, now: Instant) -> Verdict {
-        let others = self.view.as_ref().map_or(0, |view| view.others.len());
+        let others = self.gateways(now) - 1;
         let times_max = if others > 1 { AWAY_MAX } else { AWAY_MAX_OF_TWO };
         match back {
             None => Verdict::Away,
@@ -318,7 +318,7 @@ impl Spread {
     /// How many gateways share the sites, as far as that is known: at least this one.
     pub(super) fn gateways(&self, now: Instant) -> usize {
         let view = self.view.as_ref().filter(|view| now.since(view.at) < GOOD_FOR);
-        1 + view.map_or(0, |view| view.others.len())
+        1 + view.map_or(0, |view| view.others.iter().filter(|load| load.has_spoken).count())
     }
 
     /// Whether what was sent away and what is here add up.

@@ -1,8 +1,6 @@
 //! The spreading by itself, both sides of each threshold; and a model of regions whose gateways come and go, with boards that dial as
 //! boards do.
 
-use alloc::collections::BTreeMap;
-
 use super::*;
 use crate::uplink::ways::{Fall, Way, Ways};
 
@@ -225,8 +223,6 @@ struct Machine {
     /// What it said last, and when.
     said: Option<(u32, Instant)>,
     tells_at: Instant,
-    /// When each other one had spoken, as it saw last.
-    seen: BTreeMap<u64, Instant>,
 }
 
 /// A site whose board dials as boards do.
@@ -260,13 +256,9 @@ impl World {
         let mut world =
             Self { machines: Vec::new(), sites: Vec::new(), now: at(1000), dice: Jitter::new(seed), born: 0 };
         for _ in 0..machines {
-            world.machines.push(Machine {
-                spread: None,
-                incarnation: 0,
-                said: None,
-                tells_at: Instant::ZERO,
-                seen: BTreeMap::new(),
-            });
+            world
+                .machines
+                .push(Machine { spread: None, incarnation: 0, said: None, tells_at: Instant::ZERO });
         }
         (0..machines).for_each(|machine| world.start(machine));
         world
@@ -275,13 +267,8 @@ impl World {
     fn start(&mut self, machine: usize) {
         self.born += 1;
         let tells_at = self.now + self.dice.below(Duration::from_secs(2));
-        self.machines[machine] = Machine {
-            spread: Some(Spread::new(self.born)),
-            incarnation: self.born,
-            said: None,
-            tells_at,
-            seen: BTreeMap::new(),
-        };
+        self.machines[machine] =
+            Machine { spread: Some(Spread::new(self.born)), incarnation: self.born, said: None, tells_at };
     }
 
     /// The process dies: what it said stays, and counts for ten seconds, unless it has said good-bye.
@@ -341,10 +328,8 @@ impl World {
                 (now.since(said) < Duration::from_secs(10)).then_some((other.incarnation, sites, said))
             });
             let rows: Vec<(u64, u32, Instant)> = rows.collect();
-            let seen = rows.iter().map(|(gateway, _, said)| (*gateway, *said)).collect();
-            let before = core::mem::replace(&mut self.machines[at].seen, seen);
             let fresh = rows.into_iter().map(|(gateway, sites, said)| {
-                let has_spoken = before.get(&gateway).is_some_and(|before| *before != said);
+                let has_spoken = now.since(said) < Duration::from_millis(4_500);
                 Load { has_spoken, ..load(gateway, sites) }
             });
             let fresh: Vec<Load> = fresh.collect();

@@ -102,7 +102,8 @@ impl Intake {
 
     /// What goes next, of what fits beside `weight` in one transaction.
     fn next(&mut self, weight: Weight) -> Option<(Carried, Block)> {
-        let is_others_turn = self.alarms.is_empty() || (self.owes_others && weight.blocks == 0);
+        let is_others_turn =
+            self.alarms.is_empty() || (self.owes_others && weight.blocks == 0 && !self.waiting.is_empty());
         let queue = if is_others_turn { &mut self.waiting } else { &mut self.alarms };
         let (_, block) = queue.front()?;
         weight.has_room(block).then(|| queue.pop_front()).flatten()

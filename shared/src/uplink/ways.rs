@@ -159,6 +159,12 @@ impl Ways {
         self.regions[self.order[rank].gateway]
     }
 
+    /// Whether the region refused or ended a session over it a moment ago.
+    fn has_ended_lately(&self, rank: usize, now: Instant) -> bool {
+        let ended_at = self.stands[rank].ended_at;
+        ended_at.is_some_and(|at| now.since(at) < ENDED_LATELY)
+    }
+
     /// How many there are.
     pub const fn count(&self) -> usize {
         self.stands.len()
@@ -172,16 +178,22 @@ impl Ways {
     /// A session is wanted. The best way is dialled at once, and each other where those before it have not answered. The way
     /// that has just fallen comes last of its region; then the next path and the region's next address are dialled at once, as nobody
     /// knows which of the two it was. Those that have refused lately come behind the others of their region. A worse region than the one
-    /// that fell, or than the best one, waits until that one has not been well for [`WORSE_REGION_AFTER`], however often it has taken a
-    /// session meanwhile to end it.
+    /// that fell, or than the best one, waits for [`WORSE_REGION_AFTER`]: from now on, or, where that one ends the sessions that it takes, from
+    /// when it was well last.
     pub fn begin(&mut self, now: Instant) {
+        if now.since(self.answered) >= PATIENT_AFTER {
+            self.fell = None;
+        }
         let (order, at_once) = self.turn(now);
         let home = self.fell.map_or(0, |fell| self.region(fell));
+        let ends_them =
+            (0..self.stands.len()).any(|rank| self.region(rank) == home && self.has_ended_lately(rank, now));
+        let since = if ends_them { self.well[home] } else { now };
         for (place, rank) in order.into_iter().enumerate() {
             let later = u32::try_from((place + 1).saturating_sub(at_once)).unwrap_or(u32::MAX);
             let mut next_at = now + NEXT_AFTER.saturating_mul(later);
             if self.region(rank) > home {
-                next_at = next_at.max(self.well[home] + WORSE_REGION_AFTER);
+                next_at = next_at.max(since + WORSE_REGION_AFTER);
             }
             let stand = &mut self.stands[rank];
             stand.next_at = next_at.max(stand.rests_until);
@@ -190,10 +202,7 @@ impl Ways {
 
     /// In which order ways are dialled, and how many of them at once.
     fn turn(&self, now: Instant) -> (Vec<usize>, usize) {
-        let ended_lately = |rank: &usize| {
-            let ended_at = self.stands[*rank].ended_at;
-            ended_at.is_some_and(|at| now.since(at) < ENDED_LATELY)
-        };
+        let ended_lately = |rank: &usize| self.has_ended_lately(*rank, now);
         let mut order: Vec<usize> = (0..self.stands.len()).collect();
         let Some(fell) = self.fell else {
             order.sort_by_key(|rank| (self.region(*rank), ended_lately(rank), *rank));
@@ -206,7 +215,8 @@ impl Ways {
         // The same address over another path, another address over the same path, then the others, and the other regions.
         order.sort_by_key(|rank| (self.region(*rank) != home, ended_lately(rank), !to(rank) && !over(rank), *rank));
         let is_home = |rank: &usize| self.region(*rank) == home;
-        if now >= self.well[home] + WORSE_REGION_AFTER {
+        let has_others = self.well.len() > 1;
+        if has_others && ended_lately(&fell) && now >= self.well[home] + WORSE_REGION_AFTER {
             // It takes sessions and ends them: another region goes before what has done so lately.
             order.push(fell);
             order.sort_by_key(|rank| (ended_lately(rank), !is_home(rank), *rank == fell, *rank));
@@ -270,6 +280,10 @@ impl Ways {
         let Some(stand) = self.stands.get_mut(rank) else { return };
         if stand.silent_at.take().is_some_and(|at| now.since(at) < MISTAKE_WITHIN) {
             stand.mistakes = (stand.mistakes + 1).min(MISTAKES_MAX);
+        }
+        if stand.good_since.is_some() {
+            // Looks at it have answered for as long as it was held down.
+            self.well[self.regions[way.gateway]] = now;
         }
         self.answered = now;
         self.current = Some((rank, now));

@@ -268,3 +268,38 @@ fn a_region_that_takes_sessions_and_ends_them_is_left() {
         assert!(standing <= 3_500 + 2 * stood, "{stood}: {standing}");
     }
 }
+
+/// Whatever came of the region's sessions before: a new leader waits for it, and a cut path is no fault of the region's.
+#[test]
+fn a_region_that_ended_nothing_lately_is_waited_for() {
+    let mut ways = Ways::new(2, &[0, 1], ms(0));
+    let elsewhere = |ways: &mut Ways, from: u64| {
+        ways.begin(ms(from));
+        dialled(ways, from, from + 4_000)
+            .into_iter()
+            .find(|(_, way)| way.gateway == 1)
+            .unwrap()
+            .0
+    };
+    assert_eq!(elsewhere(&mut ways, 9_000_000), 9_003_000, "an election after hours");
+    ways.handle_opened(way(0, 0), ms(9_010_000));
+    ways.handle_fell(Fall::Silent, ms(9_030_000));
+    assert_eq!(elsewhere(&mut ways, 9_030_000), 9_033_000);
+    ways.handle_opened(way(0, 0), ms(9_040_000));
+    ways.handle_fell(Fall::Ended, ms(9_140_000));
+    assert_eq!(elsewhere(&mut ways, 9_140_000), 9_143_000, "it was well");
+}
+
+/// Seen to fail where a session that had stood for less than a minute counted as a region that is ill, also of the only one.
+#[test]
+fn the_other_path_is_dialled_at_once_however_short_the_session_was() {
+    for fall in [Fall::Silent, Fall::Ended] {
+        let mut ways = Ways::new(2, &[0; 4], ms(0));
+        ways.handle_opened(way(0, 0), ms(100_000));
+        ways.handle_fell(fall, ms(120_000));
+        ways.begin(ms(120_000));
+        let first = dialled(&mut ways, 120_000, 120_001);
+        assert!(first.contains(&(120_000, way(1, 0))), "{fall:?}: {first:?}");
+        assert!(first.contains(&(120_000, way(0, 1))), "{fall:?}: {first:?}");
+    }
+}

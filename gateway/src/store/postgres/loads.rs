@@ -1,8 +1,6 @@
 //! What gateways of one database tell each other: how many sites each has. On a connection of its own, as the writer's may wait for a
 //! transaction, and in a table that no transaction of the store touches.
 
-use std::collections::BTreeMap;
-
 use shared::hub::Load;
 
 use super::place::PostgresPlace;
@@ -11,6 +9,8 @@ use crate::store::StoreError;
 
 /// A gateway that has said nothing for so long, by the server's clock, is not alive.
 const ALIVE_MILLIS: i64 = 10_000;
+/// One that has said nothing for so long may be dead: two exchanges, and half a second for a slow one.
+const SPOKEN_MILLIS: i64 = 4_500;
 /// What one said this long ago is removed by whoever comes by.
 const FORGOTTEN_MILLIS: i64 = 60_000;
 /// Nothing here has to last, so no commit waits for a disk or a standby; and a lock that is held is not waited for for long.
@@ -22,14 +22,12 @@ pub struct PostgresLoads {
     place: PostgresPlace,
     session: Option<Session>,
     incarnation: u64,
-    /// When each of the others had spoken last, at the exchange before.
-    spoke: BTreeMap<u64, i64>,
 }
 
 impl PostgresLoads {
     /// The loads at `place`, which was opened for writing before under `incarnation`. Connects when there is something to tell.
     pub const fn new(place: PostgresPlace, incarnation: u64) -> Self {
-        Self { place, session: None, incarnation, spoke: BTreeMap::new() }
+        Self { place, session: None, incarnation }
     }
 
     /// The same without what it has of the server.
@@ -43,12 +41,7 @@ impl PostgresLoads {
         let mut session = self.session()?;
         let told = exchange(&mut session, self.incarnation, sites)?;
         self.session = Some(session);
-        let before = std::mem::replace(&mut self.spoke, told.iter().map(|row| (row.gateway, row.at_ms)).collect());
-        let load = |Row { gateway, sites, at_ms }| {
-            let has_spoken = before.get(&gateway).is_some_and(|before| *before != at_ms);
-            Load { gateway, sites, has_spoken }
-        };
-        Ok(told.into_iter().map(load).collect())
+        Ok(told)
     }
 
     /// Tells the others that this gateway ends: from now on it is not alive.
@@ -68,13 +61,7 @@ impl PostgresLoads {
     }
 }
 
-struct Row {
-    gateway: u64,
-    sites: u32,
-    at_ms: i64,
-}
-
-fn exchange(session: &mut Session, incarnation: u64, sites: u32) -> Result<Vec<Row>, StoreError> {
+fn exchange(session: &mut Session, incarnation: u64, sites: u32) -> Result<Vec<Load>, StoreError> {
     let own = incarnation.cast_signed();
     // By the server's clock: those of gateways may be years apart.
     session.execute(
@@ -88,12 +75,17 @@ fn exchange(session: &mut Session, incarnation: u64, sites: u32) -> Result<Vec<R
         &[&FORGOTTEN_MILLIS],
     )?;
     // One from the future is of before the server's clock was put back.
-    let select = "SELECT incarnation, sites, at_ms FROM gateway
-                  WHERE incarnation <> $1 AND abs((extract(epoch FROM now()) * 1000)::bigint - at_ms) < $2
-                  ORDER BY incarnation";
-    let row = |row: &postgres::Row| {
-        let (gateway, sites, at_ms): (i64, i64, i64) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
-        Ok(Row { gateway: gateway.cast_unsigned(), sites: u32::try_from(sites).unwrap_or(0), at_ms })
+    let select = "SELECT incarnation, sites, age < $3 FROM
+                      (SELECT *, abs((extract(epoch FROM now()) * 1000)::bigint - at_ms) AS age FROM gateway) AS told
+                  WHERE incarnation <> $1 AND age < $2 ORDER BY incarnation";
+    let load = |row: &postgres::Row| {
+        let (gateway, sites): (i64, i64) = (get(row, 0)?, get(row, 1)?);
+        let (gateway, sites) = (gateway.cast_unsigned(), u32::try_from(sites).unwrap_or(0));
+        Ok(Load { gateway, sites, has_spoken: get(row, 2)? })
     };
-    session.query(select, &[&own, &ALIVE_MILLIS])?.iter().map(row).collect()
+    session
+        .query(select, &[&own, &ALIVE_MILLIS, &SPOKEN_MILLIS])?
+        .iter()
+        .map(load)
+        .collect()
 }

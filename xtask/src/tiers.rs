@@ -112,6 +112,8 @@ const MONITORING: &str = "monitoring::";
 const BROWSER: &str = "browser::";
 /// Tests that need a PostgreSQL server: of the store by itself, and of a whole gateway.
 const POSTGRES: &str = "postgres::";
+/// Several gateways on one database.
+const SPREAD: &str = "spread::";
 /// Tests that need an S3 server.
 const S3: &str = "s3::";
 /// Tests of the front door with publishers that others wrote; they have a tier of their own too.
@@ -272,7 +274,7 @@ fn postgres(workshop: &Workshop) -> Done {
         Err(stop) => return Err(stop),
     };
     let settings = [release_binary(workshop)?, ("ROADSTEAD_POSTGRES", programs.to_string_lossy().into_owned())];
-    part(workshop, "suite", &[POSTGRES], &settings)?;
+    part(workshop, "suite", &[POSTGRES, SPREAD], &settings)?;
     part(workshop, "process", &[POSTGRES], &settings)?;
     Ok(Vec::new())
 }

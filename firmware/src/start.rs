@@ -308,10 +308,7 @@ fn assemble(
     };
     let (witness, from_witness) = start_witness(config, &identity, stop)?.unzip();
     let witness_for = config.witness_for.as_ref();
-    let witnessing = witness_for.and_then(|served| {
-        let _there = background.enter();
-        witness_others(config, served, &identity, stop)
-    });
+    let witnessing = witness_for.and_then(|served| witness_others(config, served, &identity, (background, stop)));
     let Entrances { stop: stop_door, answers, bridge, offers } = open_entrances(config, secrets, background)?;
     let notices = Arc::<Notices>::default();
     let sources = Sources {
@@ -371,8 +368,9 @@ fn witness_others(
     config: &BoardConfig,
     served: &Served,
     identity: &Identity,
-    stop: &Stop,
+    (background, stop): (&Handle, &Stop),
 ) -> Option<Arc<WitnessCounts>> {
+    let _there = background.enter();
     let failed = |error: &dyn std::error::Error| {
         tracing::error!(why = whole_story(error), "this board is no witness for other sites");
     };

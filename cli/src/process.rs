@@ -169,7 +169,8 @@ pub(crate) fn gateway(asked: &Gateway) -> Result<ExitCode, Failure> {
     logging::start(Form::from_environment());
     let runtime = built(Builder::new_multi_thread().worker_threads(GATEWAY_THREADS).enable_all().build())?;
     let ended = runtime.block_on(gateway::run(config, async move { stop.stopped().await }));
-    // All that matters has ended. A call that hangs in a database which answers nothing must not keep the process.
+    // Store, audit log and witness have ended. A question about other gateways' loads, in a database that answers nothing, must not keep
+    // the process.
     runtime.shutdown_background();
     ended.map_err(|error| Failure::new(format!("the gateway of {} ended", path.display())).because(error))?;
     Ok(ExitCode::SUCCESS)

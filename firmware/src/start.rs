@@ -131,8 +131,8 @@ impl FirmwareError {
 ///
 /// The calling thread runs the node and what a record passes on its way to the acknowledgement: front door, mesh, journal's answers.
 /// A second thread runs what may take its time: the uplink, pages, bridge, votes for other sites. A record so wakes no second
-/// thread on its way, and what a drain encrypts or a page draws keeps no heartbeat waiting; blocks are packed by the node's own. Two threads whatever the machine has: the workloads
-/// beside the board keep theirs.
+/// thread on its way, and what a drain encrypts or a page draws keeps no heartbeat waiting; blocks are packed by the node's own.
+/// Two threads whatever the machine has: the workloads beside the board keep theirs.
 pub fn run(mut config: BoardConfig, stop: Stop) -> Result<(), FirmwareError> {
     config.publishers.connections_max = raise_open_files(config.publishers.connections_max);
     let mut core = tokio::runtime::Builder::new_current_thread();

@@ -3,10 +3,9 @@
 
 use std::collections::VecDeque;
 
+use super::tests::{MS, MTU, chance};
 use super::*;
 
-const MTU: u64 = 1452;
-const MS: Duration = Duration::from_millis(1);
 /// 20 Mbit/s in bytes.
 const RATE: f64 = 20.0 * 125_000.0;
 
@@ -167,18 +166,10 @@ impl Bottleneck {
         Self { queue: queue * MS, loss, state: 7, free_at, now, begun: Instant::now(), flows }
     }
 
-    fn chance(&mut self) -> f64 {
-        self.state = self
-            .state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.state >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
     fn send(&mut self, flow: usize) {
         let leaves = self.free_at.max(self.now) + Duration::from_secs_f64(MTU as f64 / RATE);
-        let is_lost = self.chance() < self.loss;
-        let late = MS.mul_f64(2.0 * self.chance());
+        let is_lost = chance(&mut self.state) < self.loss;
+        let late = MS.mul_f64(2.0 * chance(&mut self.state));
         let flow = &mut self.flows[flow];
         flow.sent += 1;
         let mut comes = None;

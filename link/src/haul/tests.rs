@@ -4,8 +4,16 @@ use std::collections::VecDeque;
 
 use super::*;
 
-const MTU: u64 = 1452;
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MTU: u64 = 1452;
+pub(super) const MS: Duration = Duration::from_millis(1);
+
+/// The next of a sequence of numbers from 0 to 1 that `state` decides.
+pub(super) fn chance(state: &mut u64) -> f64 {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 11) as f64 / (1_u64 << 53) as f64
+}
 
 /// A link, and a sender that always has something to send.
 struct Link {
@@ -68,11 +76,7 @@ impl Link {
     }
 
     fn chance(&mut self) -> f64 {
-        self.state = self
-            .state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.state >> 11) as f64 / (1_u64 << 53) as f64
+        chance(&mut self.state)
     }
 
     fn send(&mut self) {

@@ -160,12 +160,12 @@ impl Spread {
             }
         }
         self.view = Some(View { at: now, others, share: 0 });
-        let share = self.weigh(0, now).map_or(0, |weight| weight.share);
-        self.view.iter_mut().for_each(|view| view.share = share);
         self.kept.retain(|_, until| *until > now);
         self.sent.retain(|_, sent| now.since(sent.at) < REST);
         self.looks.retain(|_, (since, _)| now.since(*since) < LOOKS_WITHIN);
         let weight = self.weigh(0, now);
+        let share = weight.map_or(0, |weight| weight.share);
+        self.view.iter_mut().for_each(|view| view.share = share);
         self.is_full = weight.is_some_and(|weight| weight.own > weight.full);
         self.is_over |= weight.is_some_and(|weight| weight.own > weight.bar);
         self.plan(now);

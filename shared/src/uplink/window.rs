@@ -143,3 +143,29 @@ impl Window {
 fn share(boards: usize) -> usize {
     (4 * UPLINK_WINDOW_BYTES / boards.max(1)).clamp(BLOCK_BODY_BYTES_MAX, UPLINK_WINDOW_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{BoardId, Class, Epoch, Origin};
+
+    /// Records that pack to nothing fill it unpacked, those that do not by what is sent; what arrives makes room again.
+    #[test]
+    fn a_window_is_bounded_as_blocks_are_packed_and_as_they_are_not() {
+        let most = UPLINK_WINDOW_BYTES;
+        let of = Stream { origin: Origin { board: BoardId::FIRST, epoch: Epoch::default() }, class: Class::Event };
+        let at = |first, last| SeqRange { first, last };
+        for (unpacked, packed, until_full) in [(most / 8, most / 8, 8), (most / 8, 1, 24), (most / 8, most / 16, 16)] {
+            let mut window = Window::new(1);
+            let mut sent = 0;
+            while window.has_room(Lane::ALL[0]) {
+                sent += 1;
+                window.handle_gathered(of, at(sent, sent), unpacked);
+                window.handle_sent((of, at(sent, sent)), (unpacked, packed), Instant::ZERO);
+            }
+            assert_eq!(sent, until_full, "{unpacked} {packed}");
+            window.handle_covered(&of, &RangeSet::from_iter([at(1, sent)]), Instant::ZERO);
+            assert!(window.has_room(Lane::ALL[0]));
+        }
+    }
+}

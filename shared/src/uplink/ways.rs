@@ -2,7 +2,7 @@
 //! operator prefers, when each is dialled, and when a better one has been good for long enough to go back to. Dials nothing.
 //!
 //! Addresses may be of several regions, each with a store of its own. Every way to a better region goes before any to a worse
-//! one, which is taken only where the better one has not answered by any way for [`WORSE_REGION_AFTER`].
+//! one, which is taken only where the better one has not answered by any way for 3 s.
 //!
 //! ```text
 //!            ┌── the first that answers ──▶ stands ──fell──┐
@@ -178,7 +178,7 @@ impl Ways {
     /// A session is wanted. The best way is dialled at once, and each other where those before it have not answered. The way
     /// that has just fallen comes last of its region; then the next path and the region's next address are dialled at once, as nobody
     /// knows which of the two it was. Those that have refused lately come behind the others of their region. A worse region than the one
-    /// that fell, or than the best one, waits for [`WORSE_REGION_AFTER`]: from now on, or, where that one ends the sessions that it takes, from
+    /// that fell, or than the best one, waits for 3 s: from now on, or, where that one ends the sessions that it takes, from
     /// when it was well last.
     pub fn begin(&mut self, now: Instant) {
         if now.since(self.answered) >= PATIENT_AFTER {

@@ -1,9 +1,10 @@
 //! A database on scratch space: a copy of one that others write, or one that is put together from pieces to be looked at. Its file
-//! has no name once it is open, so that nothing of it is left when this process ends, however it does.
+//! has no name once it is open, so that no byte of it is left when this process ends, however it does: at most the name of an empty
+//! file, if the end comes in the moment in which it has one, and the next one takes that away.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -20,8 +21,6 @@ const NAME: &str = "backup-scratch";
 const SPARED: u64 = 64 * 1024 * 1024;
 /// How long a copy waits for a lock.
 const BUSY: Duration = Duration::from_secs(5);
-/// Longer than a file has a name by far.
-const MOMENT: Duration = Duration::from_secs(60);
 /// Where a database says how it is written: 1 with a journal, 2 with a log beside it.
 const FORMATS: u64 = 18;
 /// Where it counts its changes, twice: a reader believes what it remembers while they are the same.
@@ -40,10 +39,8 @@ impl Scratch {
     /// An empty one on the disk of `dir`, which has room for `bytes`.
     pub(super) fn new(dir: &Path, bytes: u64) -> Result<Self, BackupError> {
         has_room(dir, bytes)?;
-        let path = name(dir)?;
-        // Made by nobody else, and for nobody else: what a backup holds is secret.
-        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(cannot("make", &path))?;
+        clear(dir)?;
+        let (path, file) = make(dir)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)?;
         fs::remove_file(&path).map_err(cannot("remove", &path))?;
@@ -110,22 +107,65 @@ fn has_room(dir: &Path, bytes: u64) -> Result<(), BackupError> {
     }
 }
 
-/// A name that nothing has. What a process left that was killed within the moment in which it had one goes: it is empty.
-fn name(dir: &Path) -> Result<PathBuf, BackupError> {
+/// An empty file with a name that nothing had, locked as long as it is open.
+fn make(dir: &Path) -> Result<(PathBuf, File), BackupError> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    for entry in fs::read_dir(dir).map_err(cannot("look into", dir))? {
-        let entry = entry.map_err(cannot("look into", dir))?;
-        if entry.file_name().to_string_lossy().starts_with(NAME) && is_left_over(&entry).unwrap_or(false) {
-            // Whoever was faster has removed it.
-            let _ = fs::remove_file(entry.path());
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("{NAME}-{}-{number}", std::process::id()));
+        // Made by nobody else, and for nobody else: what a backup holds is secret.
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(cannot("make", &path))?;
+        // Whoever clears up may have been there before the lock was.
+        if file.try_lock().is_ok() && file.metadata().is_ok_and(|about| about.nlink() > 0) {
+            return Ok((path, file));
         }
     }
-    Ok(dir.join(format!("{NAME}-{}-{number}", std::process::id())))
 }
 
-fn is_left_over(entry: &fs::DirEntry) -> io::Result<bool> {
-    let about = entry.metadata()?;
-    let is_old = about.modified()?.elapsed().is_ok_and(|age| age > MOMENT);
-    Ok(about.is_file() && about.len() == 0 && is_old)
+/// Removes the names that killed processes have left: their files are empty, and nobody locks them.
+fn clear(dir: &Path) -> Result<(), BackupError> {
+    for entry in fs::read_dir(dir).map_err(cannot("look into", dir))? {
+        let entry = entry.map_err(cannot("look into", dir))?;
+        if entry.file_name().to_string_lossy().starts_with(NAME) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            // What cannot be opened or removed is another's, or gone already.
+            let _ = remove_left_over(&entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn remove_left_over(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    // Held until the name is gone, so that nobody takes up what is about to go.
+    if file.try_lock().is_ok() && file.metadata()?.len() == 0 {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_that_a_killed_process_left_goes_and_that_of_a_living_one_stays() {
+        let dir = std::env::temp_dir().join(format!("roadstead-scratch-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (left, file) = make(&dir).unwrap();
+        drop(file);
+        let (held, lock) = make(&dir).unwrap();
+        let (foreign, full) = (dir.join("other"), dir.join(format!("{NAME}-full")));
+        fs::write(&foreign, "").unwrap();
+        fs::write(&full, "somebody's").unwrap();
+
+        let scratch = Scratch::new(&dir, 0).unwrap();
+        let exist = [&left, &held, &foreign, &full].map(|path| path.exists());
+        assert_eq!(exist, [false, true, true, true]);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 3, "the new one has no name");
+        drop((scratch, lock));
+        clear(&dir).unwrap();
+        assert!(!held.exists());
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

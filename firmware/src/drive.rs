@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use link::clock;
+use link::clock::{self, Sleeper};
 use link::stop::Stop;
 use shared::action::{Action, DiskDone, DutyReport, Evidence, Health, Offer, RegionLink};
 use shared::event::Event;
@@ -109,6 +109,7 @@ pub(crate) struct Driver {
     snapshot_at: Instant,
     outlook: Outlook,
     poisoned: bool,
+    sleeper: Sleeper,
 }
 
 /// One thing that came in.
@@ -144,6 +145,7 @@ impl Driver {
             snapshot_at: Instant::ZERO,
             outlook: Outlook::default(),
             poisoned: false,
+            sleeper: Sleeper::new(),
         }
     }
 
@@ -201,7 +203,7 @@ impl Driver {
             Some(asked) = wishes.recv() => Input::Wish(asked),
             Some(boards) = boards.recv() => Input::Boards(boards),
             Some(health) = health.recv() => Input::Health(health),
-            () = tokio::time::sleep(nap) => Input::Nothing,
+            () = self.sleeper.sleep(nap) => Input::Nothing,
         }
     }
 

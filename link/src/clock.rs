@@ -1,10 +1,18 @@
-//! The machine's clocks, read here and nowhere in `shared`: instants that only rise, and wall time as a label.
+//! The machine's clocks, read here and nowhere in `shared`: instants that only rise, wall time as a label, and a sleep that is
+//! exact below a millisecond.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
 use shared::time::{Deadline, Instant, WallMillis};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Micros that the machine was suspended since its boot, as far as this process has seen.
 static SUSPENDED: AtomicU64 = AtomicU64::new(0);
@@ -59,6 +67,52 @@ pub fn nap(deadline: Deadline, now: Instant) -> Duration {
 /// Longest sleep without looking at the clock.
 pub const NAP_MAX: Duration = Duration::from_secs(1);
 
+/// Sleeps for whoever counts in parts of a millisecond: the runtime's own timer counts in whole ones. Where the kernel gives no
+/// timer it sleeps by the runtime's.
+#[derive(Debug)]
+pub struct Sleeper {
+    timer: io::Result<AsyncFd<OwnedFd>>,
+}
+
+/// From here on the runtime's timer is good enough.
+const COARSE: Duration = Duration::from_millis(4);
+
+impl Sleeper {
+    /// One on the runtime that is entered.
+    ///
+    /// # Panics
+    /// Outside of a runtime, or in one without I/O.
+    pub fn new() -> Self {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC);
+        let watched = timer.map_err(io::Error::from);
+        Self { timer: watched.and_then(|timer| AsyncFd::with_interest(timer, Interest::READABLE)) }
+    }
+
+    /// Sleeps for `nap`. May be dropped half-way and called again.
+    pub async fn sleep(&self, nap: Duration) {
+        match &self.timer {
+            Ok(timer) if !nap.is_zero() && nap < COARSE && nap_by(timer, nap).await.is_ok() => {}
+            _ => tokio::time::sleep(nap).await,
+        }
+    }
+}
+
+async fn nap_by(timer: &AsyncFd<OwnedFd>, nap: Duration) -> io::Result<()> {
+    let once = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value: Timespec { tv_sec: 0, tv_nsec: nap.subsec_nanos().into() },
+    };
+    // What an earlier nap left unread goes with this.
+    timerfd_settime(timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+    loop {
+        let mut ready = timer.readable().await?;
+        // Not to be read is the end of a nap that was given up.
+        if let Ok(read) = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut [0; 8])?)) {
+            return read.map(drop);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +142,30 @@ mod tests {
             scope.spawn(run);
             scope.spawn(run);
         });
+    }
+
+    #[tokio::test]
+    async fn a_nap_of_parts_of_a_millisecond_is_one_and_may_be_given_up() {
+        let sleeper = Sleeper::new();
+        for micros in [100, 300, 900, 2_500, 7_000] {
+            let nap = Duration::from_micros(micros);
+            tokio::select! {
+                biased;
+                () = sleeper.sleep(Duration::from_micros(50)) => panic!("it cannot be over yet"),
+                () = std::future::ready(()) => {}
+            }
+            std::thread::sleep(Duration::from_micros(200));
+            let (began, mut shortest) = (now(), Duration::MAX);
+            for _ in 0..20 {
+                let began = now();
+                sleeper.sleep(nap).await;
+                shortest = shortest.min(now().since(began));
+            }
+            assert!(now().since(began) >= nap * 19, "{nap:?} is slept, and no less");
+            assert!(shortest < nap + Duration::from_millis(2), "{nap:?}: {shortest:?}");
+            let is_exact = shortest < nap + Duration::from_micros(400);
+            assert!(is_exact || nap >= COARSE, "{nap:?}: {shortest:?} at best");
+        }
     }
 
     #[test]

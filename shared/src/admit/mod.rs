@@ -1,11 +1,14 @@
 //! Takes readings in: refuses what breaks a limit, numbers the rest, gathers them into runs for the next group
 //! commit. Owns this life's sequence numbers and the bound on what waits for its commit; knows no disk and no peer.
 
+mod gather;
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use self::gather::{Crowd, Gathering};
 use crate::action::{Answer, Offer, OwnRun};
 use crate::config::JournalConfig;
 use crate::ids::{Class, Origin, Seq, Stream, Ticket};
@@ -30,6 +33,9 @@ pub struct Admission {
     /// The last gap record that was numbered and has not left yet.
     gap: Option<Seq>,
     uncommitted: Amount,
+    /// Of these, what waits for a write.
+    unwritten: Amount,
+    gathering: Gathering,
     counts: AdmitCounts,
 }
 
@@ -80,6 +86,8 @@ impl Admission {
             closed: Class::ALL.map(|_| VecDeque::new()),
             gap: None,
             uncommitted: Amount::default(),
+            unwritten: Amount::default(),
+            gathering: Gathering::default(),
             counts: AdmitCounts::default(),
         }
     }
@@ -137,8 +145,12 @@ impl Admission {
         encode(&mut open.bytes);
         open.count += 1;
         self.counts.accepted += 1;
-        self.uncommitted.records += 1;
-        self.uncommitted.bytes += open.bytes.len() - before;
+        let bytes = open.bytes.len() - before;
+        for amount in [&mut self.uncommitted, &mut self.unwritten] {
+            amount.records += 1;
+            amount.bytes += bytes;
+        }
+        self.gathering.handle_record();
     }
 
     /// Whether more may be offered before something commits.
@@ -150,6 +162,8 @@ impl Admission {
     pub fn take_run(&mut self, class: Class) -> Option<OwnRun> {
         let closed = self.closed[class as usize].pop_front();
         let own = closed.or_else(|| self.open[class as usize].close())?;
+        self.unwritten.records -= own.run.count as usize;
+        self.unwritten.bytes -= own.run.bytes.len();
         let last = own.run.range().map_or(0, |range| range.last);
         if class == Class::Alarm && self.gap.is_some_and(|gap| gap <= last) {
             self.gap = None;
@@ -166,8 +180,27 @@ impl Admission {
         (open.count > 0).then_some(open.bytes.len())
     }
 
+    /// A write begins with what waits.
+    pub fn handle_write(&mut self, now: Instant) {
+        let is_due = self.next_deadline().at <= now;
+        self.gathering.handle_write(self.crowd(), is_due, now);
+    }
+
+    /// It is durable here.
+    pub fn handle_synced(&mut self, now: Instant) {
+        self.gathering.handle_synced(now);
+    }
+
+    const fn crowd(&self) -> Crowd {
+        Crowd {
+            records: self.unwritten.records,
+            bytes: self.unwritten.bytes,
+            unanswered: self.uncommitted.records - self.unwritten.records,
+        }
+    }
+
     /// When a write is to begin for what waits: at once where much does, else once the oldest of a class has waited its
-    /// linger.
+    /// linger, and no more events are about to come.
     pub fn next_deadline(&self) -> Deadline {
         Class::ALL
             .into_iter()
@@ -181,13 +214,18 @@ impl Admission {
         if !self.closed[class as usize].is_empty() || open.bytes.len() >= LINGER_BYTES_MAX {
             return Instant::ZERO;
         }
-        open.since + self.config.linger(class)
+        let due = open.since + self.config.linger(class);
+        match class {
+            Class::Alarm => due,
+            Class::Event | Class::Bulk => due.max(self.gathering.due(self.crowd(), open.since)),
+        }
     }
 
     /// A run has committed: its records no longer count as waiting.
     pub fn handle_committed(&mut self, run: &Run) {
         self.uncommitted.records -= run.count as usize;
         self.uncommitted.bytes -= run.bytes.len();
+        self.gathering.handle_answered(run.count as usize);
     }
 
     /// Records that wait for their commit.

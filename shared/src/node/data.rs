@@ -62,6 +62,7 @@ impl Node {
             self.linger_until = Some(due).filter(|due| due.at != Instant::NEVER);
             return;
         }
+        self.admission.handle_write(now);
         let mut batch = Batch::default();
         let mut copies = Outbox::default();
         while let Some(pick) = self.pick(&batch) {
@@ -129,6 +130,7 @@ impl Node {
     }
 
     pub(super) fn handle_appended(&mut self, token: Token, now: Instant, out: &mut Outbox<Action>) {
+        self.admission.handle_synced(now);
         for (stream, range) in self.journal.handle_appended(token) {
             self.replication.handle_synced(&stream, range);
             self.note_kept(&stream, range, now, out);

@@ -82,10 +82,15 @@ impl Sleeper {
     ///
     /// # Panics
     /// Outside of a runtime, or in one without I/O.
+    #[expect(clippy::new_without_default, reason = "it belongs to a runtime")]
     pub fn new() -> Self {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC);
-        let watched = timer.map_err(io::Error::from);
-        Self { timer: watched.and_then(|timer| AsyncFd::with_interest(timer, Interest::READABLE)) }
+        #[expect(
+            deprecated,
+            reason = "unsound for types whose descriptor changes; an `OwnedFd` keeps its own"
+        )]
+        let watch = |timer| AsyncFd::with_interest(timer, Interest::READABLE);
+        Self { timer: timer.map_err(io::Error::from).and_then(watch) }
     }
 
     /// Sleeps for `nap`. May be dropped half-way and called again.

@@ -15,6 +15,7 @@
 pub mod access;
 mod api;
 pub mod config;
+mod crew;
 mod dashboard;
 mod metrics;
 pub mod objects;

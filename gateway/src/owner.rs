@@ -19,7 +19,7 @@ use shared::wire::uplink::{FromRegion, Refusal, ToRegion};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::metrics::Metrics;
-use crate::picture::{Picture, SitePicture, Speaker, Told};
+use crate::picture::{DutiesTold, Picture, SitePicture, Speaker, Told};
 use crate::session;
 use crate::store::{Deposit, Done, Happening, Job, StoreError};
 
@@ -218,7 +218,15 @@ impl Owner {
                 HubAction::Load { token, site, streams } => self.ask(Job::Load(token, site, streams)),
                 HubAction::Report { site, board, term, report } => {
                     let told = Told { at: now, board, term, report };
-                    self.show(site, |picture| picture.told = Some(told));
+                    self.show(site, |picture| {
+                        // A leader that tells nothing of duties leaves none of an earlier one on the page.
+                        picture.duties.take_if(|told| told.term != term);
+                        picture.told = Some(told);
+                    });
+                }
+                HubAction::Duties { site, term, duties } => {
+                    let told = DutiesTold { at: now, term, duties };
+                    self.show(site, |picture| picture.duties = Some(told));
                 }
                 HubAction::Notice { site, event } => self.notice(site, event),
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use shared::ids::{BoardId, Name, Term};
 use shared::time::Instant;
-use shared::wire::uplink::SiteReport;
+use shared::wire::uplink::{SiteDuties, SiteReport};
 
 /// All sites that are served.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub(crate) struct SitePicture {
     pub(crate) blocks_waiting: usize,
     /// What it last told of itself.
     pub(crate) told: Option<Told>,
+    /// What the leader that speaks for it last told of its users' duties.
+    pub(crate) duties: Option<DutiesTold>,
 }
 
 impl SitePicture {
@@ -51,4 +53,12 @@ pub(crate) struct Told {
     pub(crate) board: BoardId,
     pub(crate) term: Term,
     pub(crate) report: SiteReport,
+}
+
+/// What was told of duties, and when it came.
+#[derive(Clone, Debug)]
+pub(crate) struct DutiesTold {
+    pub(crate) at: Instant,
+    pub(crate) term: Term,
+    pub(crate) duties: SiteDuties,
 }

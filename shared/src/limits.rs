@@ -9,6 +9,9 @@ pub const BOARDS_MAX: usize = 64;
 pub const VOTERS_MAX: usize = 7;
 /// User duties of a site: one word of eligibility in a heartbeat. More are refused by the configuration.
 pub const DUTIES_MAX: usize = 32;
+/// Bytes of the words in which a site tells the region why a duty is where it is, and what it waits for: the longest are some 55.
+/// Longer ones are cut by the site, and a message with longer ones is refused by the region.
+pub const DUTY_WORDS_BYTES_MAX: usize = 96;
 /// Boards that keep each record. More are refused by the configuration.
 pub const COPIES_MAX: usize = 5;
 /// Bytes of a site's or board's name. Longer ones are refused by the configuration.

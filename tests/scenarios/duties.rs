@@ -2,6 +2,7 @@
 
 use shared::config::{DutyConfig, DutyMode};
 use shared::ids::{BoardId, Name};
+use shared::wire::uplink::DutyState;
 use tests::settings::Settings;
 use tests::world::World;
 
@@ -39,6 +40,11 @@ fn an_exclusive_duty_is_performed_by_another_when_its_board_is_gone() {
         world.crash_unseen(old);
         let moved = reaches(&mut world, 3_000, |world| world.acting(SIGNAL).first().is_some_and(|new| *new != old));
         assert_eq!(moved, Ok(true), "seed {seed}: {old} is dead and nobody took its duty");
+        let is_told = reaches(&mut world, 3_000, |world| {
+            let told = world.duty_told(SIGNAL);
+            told.is_some_and(|told| told.state == DutyState::Running && told.holders.iter().eq(world.acting(SIGNAL)))
+        });
+        assert_eq!(is_told, Ok(true), "seed {seed}: the region believes {:?}", world.duty_told(SIGNAL));
         ends_well(&mut world);
     }
 }

@@ -12,7 +12,7 @@ use shared::outbox::Outbox;
 use shared::region::ledger::{StoreFailed, Stored};
 use shared::time::Instant;
 use shared::wire::peer::RegionTag;
-use shared::wire::uplink::Block;
+use shared::wire::uplink::{Block, DutyTold, SiteDuties};
 
 use crate::clock::{Moment, SkewedClock};
 use crate::dice::Dice;
@@ -100,6 +100,8 @@ pub(crate) struct Region {
     running: Option<Job>,
     job: u64,
     wake: Moment,
+    /// What the site's leader last told of its users' duties.
+    duties: Option<SiteDuties>,
     /// The next transaction does not commit.
     pub(crate) fails_next: bool,
 }
@@ -128,6 +130,7 @@ impl Region {
             jobs: VecDeque::new(),
             running: None,
             job: 0,
+            duties: None,
             wake: Moment::NEVER,
             fails_next: false,
         }
@@ -218,6 +221,7 @@ impl World {
         region.jobs.clear();
         region.running = None;
         region.job += 1;
+        region.duties = None;
         region.life += 1;
         if forgets {
             region.store.forget_coverage();
@@ -240,6 +244,11 @@ impl World {
         self.region.store.incarnation = self.region.dice.word();
         self.story.tell(self.now, "region", || "is restored from a backup");
         self.region_boot();
+    }
+
+    /// What the region at home was last told of the users' duty at `place`.
+    pub fn duty_told(&self, place: u8) -> Option<&DutyTold> {
+        self.region.duties.as_ref()?.duties.get(usize::from(place))
     }
 
     /// One input of the hub, then its outbox to empty, then its checks.
@@ -271,6 +280,7 @@ impl World {
                 self.store_begins(place);
             }
             HubAction::Report { .. } => {}
+            HubAction::Duties { duties, .. } => self.region_at(place).duties = Some(duties),
             HubAction::Notice { event, .. } => {
                 self.story.tell(self.now, place.name(), || format!("{event:?}"));
                 match event {

@@ -1,10 +1,11 @@
 //! How things are shown as JSON: names and values of members.
 
 use serde_json::{Value, json};
-use shared::ids::Name;
+use shared::ids::{BoardId, BoardSet, Name};
 use shared::record::Kind;
 use shared::time::Instant;
 
+use crate::crew::{Line, age_ms, crew};
 use crate::dashboard::{SiteHistory, judge};
 use crate::picture::SitePicture;
 use crate::reckon::{BoardLedger, reckon};
@@ -39,7 +40,31 @@ pub(super) fn site(name: &Name, picture: &SitePicture, history: Option<&SiteHist
         "stored_per_s": history.and_then(SiteHistory::rate),
         "drained_in_s": history.and_then(SiteHistory::drained_in).map(|span| span.as_secs_f64()),
         "report": reported,
+        "duties": crew(picture, now).iter().map(duty).collect::<Vec<Value>>(),
+        "duties_age_ms": age_ms(picture, now),
     })
+}
+
+/// A duty of a site.
+fn duty(line: &Line<'_>) -> Value {
+    let told = line.told;
+    json!({
+        "name": line.name,
+        "mode": line.mode,
+        "wanted": line.wanted,
+        "state": line.state.as_str(),
+        "holders": numbers(line.holders),
+        "ready": told.map(|told| numbers(told.ready)),
+        "failed": told.map(|told| numbers(told.failed)),
+        "token": told.and_then(|told| told.token).map(|token| token.token().to_string()),
+        "held_ms": line.held_ms,
+        "waits_for": told.map(|told| told.waits_for.as_str()),
+        "why": told.map(|told| told.why.as_str()),
+    })
+}
+
+fn numbers(boards: BoardSet) -> Vec<u8> {
+    boards.iter().map(BoardId::get).collect()
 }
 
 /// What a site did lately.

@@ -1,6 +1,7 @@
 //! The pages for people: all sites, and one; drawn by the server, kept live by server-sent events, whole without scripts and
 //! without any other host. Reads the picture, the histories and the store; changes nothing.
 
+mod duties;
 mod health;
 mod history;
 mod live;

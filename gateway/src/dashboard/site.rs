@@ -1,10 +1,11 @@
-//! The page of one site: how it does, whether it adds up, its boards, curves, alarms and what happened.
+//! The page of one site: how it does, who performs its duties, whether it adds up, its boards, curves, alarms and what happened.
 
 use maud::{Markup, html};
 use shared::ids::{Class, Name};
 use shared::time::Instant;
 use shared::wire::uplink::BoardReport;
 
+use super::duties::duties;
 use super::health::judge;
 use super::history::SiteHistory;
 use super::overview::waiting;
@@ -80,6 +81,7 @@ pub(super) fn parts(
     let ledger = reckon(picture, &stored.counts);
     vec![
         Part::new("state", state(name, picture, history, now)),
+        Part::new("duties", duties(picture, now)),
         Part::new("ledger", ledger_of(&ledger, picture)),
         Part::new("boards", boards(&ledger)),
         Part::new("curves", curves(history)),

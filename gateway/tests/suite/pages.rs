@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use shared::config::DutyMode;
 use shared::ids::{Class, Epoch, Stream};
-use shared::wire::uplink::{BoardReport, FromRegion, SiteReport, ToRegion};
+use shared::wire::uplink::{
+    BoardReport, DutyState, DutyTold, FromRegion, SiteDuties, SiteReport, ToRegion, duty_words,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -25,6 +28,25 @@ fn report(committed: u64, backlog: u64, is_heard: bool) -> ToRegion {
         backlog: if number == 1 { backlog } else { 0 },
     };
     ToRegion::Report(SiteReport { boards: vec![line(1, true), line(2, is_heard)] })
+}
+
+/// What a site tells of two duties: one that runs on board 2, and one that failed on both boards, with words that a page must not
+/// take for its own.
+fn duties() -> ToRegion {
+    let told = |name: &str, state, holders: &[u8], failed: &[u8]| DutyTold {
+        name: name.try_into().unwrap(),
+        mode: DutyMode::Exclusive,
+        state,
+        holders: holders.iter().map(|number| board(*number)).collect(),
+        ready: holders.iter().map(|number| board(*number)).collect(),
+        failed: failed.iter().map(|number| board(*number)).collect(),
+        token: None,
+        held_ms: Some(180_000),
+        waits_for: duty_words("nothing"),
+        why: duty_words("<img src=x onerror=alert(2)>"),
+    };
+    let running = told("signal", DutyState::Running, &[2], &[]);
+    ToRegion::Duties(SiteDuties { duties: vec![running, told("<b>fuse</b>", DutyState::Failed, &[], &[1, 2])] })
 }
 
 async fn speaker(files: &Files, running: &Running) -> Board {
@@ -141,6 +163,45 @@ async fn a_site_shows_its_ledger_and_what_a_sensor_says_is_never_run() {
     running.stop().await;
 }
 
+/// Seen to fail with the page's texts unescaped, and with the duties of an earlier leader kept.
+#[tokio::test]
+async fn a_site_shows_who_performs_its_duties_until_another_leader_tells_nothing_of_them() {
+    let files = Files::new();
+    let running = files.start().await;
+    let mut session = speaker(&files, &running).await;
+    session.say(&[report(0, 0, true)]).await;
+    let untold = page_with(&running, "/sites/elm", "Last told of itself").await;
+    assert!(untold.contains("has not told of its users' duties"), "{untold}");
+    let site = running.json("/api/sites/elm").await;
+    assert!(site["duties_age_ms"].is_null());
+    let built_in = |site: &Value| -> Vec<String> {
+        let lines = site["duties"].as_array().unwrap().iter();
+        lines
+            .map(|line| format!("{} {} {}", line["name"], line["state"], line["holders"]))
+            .collect()
+    };
+    assert_eq!(built_in(&site), [r#""lead" "running" [1]"#, r#""uplink" "running" [1]"#]);
+
+    session.say(&[duties(), report(0, 0, true)]).await;
+    let page = page_with(&running, "/sites/elm", "signal").await;
+    assert!(page.contains("board 2") && page.contains("3 min") && page.contains("boards 1, 2"), "{page}");
+    assert!(page.contains("&lt;b&gt;fuse&lt;/b&gt;") && page.contains("&lt;img src=x"), "{page}");
+    assert!(!page.contains("<b>fuse") && !page.contains("<img"), "{page}");
+    let site = running.json("/api/sites/elm").await;
+    let (signal, fuse) = (&site["duties"][2], &site["duties"][3]);
+    assert_eq!((&signal["state"], &signal["holders"]), (&"running".into(), &vec![2].into()));
+    assert_eq!((&fuse["state"], &fuse["failed"]), (&"failed".into(), &vec![1, 2].into()));
+    assert!(signal["held_ms"].as_u64().unwrap() >= 180_000 && site["duties_age_ms"].is_u64());
+
+    // The next leader is of an earlier build.
+    let mut next = Board::dial(&files.board("elm", "elm", 2), &running).await.unwrap();
+    assert!(matches!(next.hello("elm", 2, 9).await, Some(FromRegion::Welcome { .. })));
+    next.say(&[report(0, 0, true)]).await;
+    let page = page_with(&running, "/sites/elm", "has not told of its users' duties").await;
+    assert!(!page.contains("signal"), "{page}");
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_page_is_told_what_changes_and_nothing_else() {
     let files = Files::new();
@@ -228,7 +289,7 @@ async fn the_api_answers_as_it_is_described() {
     let running = files.start().await;
     let mut session = speaker(&files, &running).await;
     session
-        .say(&[ToRegion::Block(block(stream(1, 1), 1, 1..=3)), report(3, 0, false)])
+        .say(&[ToRegion::Block(block(stream(1, 1), 1, 1..=3)), duties(), report(3, 0, false)])
         .await;
     session.hear_covered(stream(1, 1), 3).await;
     page_with(&running, "/api/sites/elm/history", "age_ms").await;
@@ -241,6 +302,9 @@ async fn the_api_answers_as_it_is_described() {
             let answer = running.json(&path).await;
             let schema = &about["get"]["responses"]["200"]["content"]["application/json"]["schema"];
             fits(schema, &answer, &described, &path);
+            if path == "/api/sites/elm" {
+                assert_eq!(answer["duties"].as_array().unwrap().len(), 4, "{answer}");
+            }
         }
     }
     running.stop().await;

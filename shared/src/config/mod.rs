@@ -9,7 +9,7 @@ pub mod text;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ids::{BoardId, BoardSet, Class, Name, Voters};
@@ -61,7 +61,7 @@ pub struct DutyConfig {
 }
 
 /// How many boards perform a duty at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DutyMode {
     /// One at most, under a lease; none in a minority.
     Exclusive,

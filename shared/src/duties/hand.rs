@@ -69,6 +69,11 @@ impl Hand {
         self.is_local && !self.failed && !self.stopping
     }
 
+    /// Whether this board has given it up for a while, because its process had failed too often.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Whether a process stands ready or acts.
     pub(super) const fn is_ready(&self) -> bool {
         matches!(self.process, DutyReport::StandsBy | DutyReport::Acts { .. })

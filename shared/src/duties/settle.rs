@@ -111,6 +111,7 @@ impl Duties {
             at: now,
             can: self.can(),
             ready: self.bits(Hand::is_ready),
+            failed: self.bits(Hand::has_failed),
             // A leader acts under its own lease, which no other board needs to wait for.
             may_hold: true,
             load: self.load,

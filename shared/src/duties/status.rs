@@ -4,12 +4,14 @@ use alloc::vec::Vec;
 
 use super::Duties;
 use super::chair::{Chair, State, Why};
+use super::choice::bit;
 use super::hand::{Hand, Stance};
-use super::tenure::Post;
+use super::tenure::{Account, Post, Tenure};
 use crate::action::DutyReport;
 use crate::config::DutyMode;
-use crate::ids::{BoardId, DutyId, Fencing, Name};
+use crate::ids::{BoardId, BoardSet, DutyId, Fencing, Name};
 use crate::time::Instant;
+use crate::wire::uplink::{DutyState, DutyTold, SiteDuties, duty_words};
 
 /// One user's duty, as this board knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,43 @@ impl Duties {
             Some(self.line(duty, hand, now))
         });
         lines.collect()
+    }
+
+    /// The same for the region, where this board leads.
+    pub fn told(&self, now: Instant) -> Option<SiteDuties> {
+        let tenure = self.tenure.as_ref()?;
+        let told = |(line, post): (DutyLine, &Post)| self.told_of(line, post, tenure, now);
+        Some(SiteDuties { duties: self.lines(now).into_iter().zip(&tenure.posts).map(told).collect() })
+    }
+
+    fn told_of(&self, line: DutyLine, post: &Post, tenure: &Tenure, now: Instant) -> DutyTold {
+        let bit = bit(line.duty);
+        let living = |says: fn(&Account) -> u32| {
+            let boards = tenure.boards_that(|account| says(account) & bit != 0);
+            boards.intersection(self.view.alive)
+        };
+        let ready = living(|account| account.ready);
+        let failed = living(|account| account.failed);
+        let nobody_can = living(|account| account.can).is_empty();
+        let held = |since| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+        let state = state(post, ready, nobody_can && !failed.is_empty());
+        let waits_for = if state == DutyState::Starting {
+            "its process to be ready"
+        } else {
+            line.waits_for
+        };
+        DutyTold {
+            state,
+            holders: line.holders.into_iter().collect(),
+            ready,
+            failed,
+            token: line.token,
+            held_ms: line.since.map(held),
+            waits_for: duty_words(waits_for),
+            why: duty_words(line.why),
+            name: line.name,
+            mode: line.mode,
+        }
     }
 
     fn line(&self, duty: DutyId, hand: &Hand, now: Instant) -> DutyLine {
@@ -85,6 +124,25 @@ impl Duties {
             None => {}
         }
         line
+    }
+}
+
+/// How a duty is. `ready` are the boards whose process stands ready or acts; `has_failed` where every board that could perform
+/// it has given it up.
+fn state(post: &Post, ready: BoardSet, has_failed: bool) -> DutyState {
+    let vacant = if has_failed { DutyState::Failed } else { DutyState::Unassigned };
+    match post {
+        Post::Exclusive(chair) => match chair.state {
+            State::Unknown => DutyState::Unknown,
+            State::Vacant => vacant,
+            State::Recalled(_) => DutyState::Leaving,
+            State::Given(given) if ready.contains(given.board) => DutyState::Running,
+            State::Given(_) => DutyState::Starting,
+        },
+        Post::Available { active, .. } if active.is_empty() => vacant,
+        Post::Available { active, .. } if !active.difference(ready).is_empty() => DutyState::Starting,
+        Post::Available { wanted, active } if active.len() < usize::from(*wanted) => DutyState::Short,
+        Post::Available { .. } => DutyState::Running,
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Account {
     pub(super) at: Instant,
     pub(super) can: u32,
     pub(super) ready: u32,
+    /// What it could perform earlier in this life and can no more. For people alone.
+    pub(super) failed: u32,
     pub(super) may_hold: bool,
     pub(super) load: u16,
     pub(super) domain: u32,
@@ -143,7 +145,9 @@ impl Tenure {
             }
         }
         self.said.insert(from);
-        self.accounts.insert(from, account_of(ask, now));
+        let before = self.accounts.get(&from).filter(|known| known.epoch == ask.epoch);
+        let could = before.map_or(0, |known| known.can | known.failed);
+        self.accounts.insert(from, account_of(ask, could & !ask.can, now));
         let holds = ask.holds.iter().fold(0, |bits, (duty, _)| bits | bit(*duty));
         for (place, post) in self.posts.iter_mut().enumerate() {
             let Some(bit) = u32::try_from(place).ok().and_then(|place| 1_u32.checked_shl(place)) else {
@@ -456,6 +460,15 @@ impl Tenure {
         })
     }
 
+    /// The boards whose last account `says` something.
+    pub(super) fn boards_that(&self, says: impl Fn(&Account) -> bool) -> BoardSet {
+        self.accounts
+            .iter()
+            .filter(|(_, account)| says(account))
+            .map(|(board, _)| *board)
+            .collect()
+    }
+
     /// When the next review can find something new by time alone.
     pub(super) fn next_deadline(&self, me: BoardId, now: Instant) -> Deadline {
         let mut next = Deadline::NONE;
@@ -490,13 +503,14 @@ impl Tenure {
     }
 }
 
-fn account_of(ask: &Ask, now: Instant) -> Account {
+fn account_of(ask: &Ask, failed: u32, now: Instant) -> Account {
     Account {
         epoch: ask.epoch,
         number: ask.number,
         at: now,
         can: ask.can,
         ready: ask.ready,
+        failed,
         may_hold: ask.may_hold,
         load: ask.load_permille,
         domain: ask.domain,

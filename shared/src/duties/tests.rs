@@ -8,6 +8,7 @@ use super::world::{board, config, duty};
 use super::*;
 use crate::limits::{DUTY_ASK_IDLE, DUTY_FRESH, DUTY_LEASE_MAX, DUTY_SETTLE, DUTY_SILENT};
 use crate::wire::duty::{Ask, Assigned, Assignment};
+use crate::wire::uplink::DutyState;
 
 const LATER: Instant = Instant::from_micros(10_000_000);
 const LEASE: Duration = Duration::from_millis(200);
@@ -67,14 +68,26 @@ impl Bench {
 
     /// The question of a life with this nonce, the first that its board counts.
     fn asked_in(&mut self, nonce: u64, from: u8, number: u64, term: Term, holds: &[(DutyId, Fencing)]) -> Vec<Output> {
+        self.asked_as((nonce, from), number, term, holds, (0b111, 0))
+    }
+
+    /// The same of a board that can perform some duties, and has processes ready for some.
+    fn asked_as(
+        &mut self,
+        (nonce, from): (u64, u8),
+        number: u64,
+        term: Term,
+        holds: &[(DutyId, Fencing)],
+        (can, ready): (u32, u32),
+    ) -> Vec<Output> {
         let ask = Ask {
             number,
             epoch: Epoch { boot: 1, nonce },
             term,
             closed: number - 1,
             holds: holds.to_vec(),
-            can: 0b111,
-            ready: 0,
+            can,
+            ready,
             acting: 0,
             may_hold: true,
             load_permille: 0,
@@ -423,4 +436,65 @@ fn what_was_due_is_not_due_again() {
             while out.pop().is_some() {}
         }
     }
+}
+
+/// Duty 1 is one that board 1, which leads, cannot perform. Seen to fail with failures not kept in the account, and with boards that
+/// are down counted as failed.
+#[test]
+fn the_region_is_told_where_each_duty_is_and_how() {
+    let mut bench = Bench::new(1, None);
+    let mine = term(5, 1);
+    assert_eq!(bench.duties.told(bench.now), None, "who does not lead knows too little");
+    bench.leads(mine);
+    let told = |bench: &Bench| bench.duties.told(bench.now).unwrap().duties[1].clone();
+    let set = |numbers: &[u8]| numbers.iter().map(|number| board(*number)).collect::<BoardSet>();
+    assert_eq!((told(&bench).state, told(&bench).holders), (DutyState::Unknown, BoardSet::EMPTY));
+    bench.asked(2, 1, mine, &[]);
+    bench.asked(3, 1, mine, &[]);
+    assert_eq!((told(&bench).state, told(&bench).holders), (DutyState::Starting, set(&[2])));
+    bench.asked_as((2, 2), 2, mine, &[], (0b111, 0b010));
+    let line = told(&bench);
+    assert_eq!((line.state, line.ready, line.failed), (DutyState::Running, set(&[2]), BoardSet::EMPTY));
+    assert_eq!((line.name.as_str(), line.why.as_str(), line.held_ms), ("fuse", Why::Placed.as_str(), Some(0)));
+    assert_eq!(line.token.map(Fencing::term), Some(mine));
+
+    // It gives up on board 2, which may still be acting; then on board 3, too.
+    let holds = [(duty(1), line.token.unwrap())];
+    bench.asked_as((2, 2), 3, mine, &holds, (0b101, 0));
+    assert_eq!((told(&bench).state, told(&bench).failed), (DutyState::Leaving, set(&[2])));
+    bench.asked_as((2, 2), 4, mine, &[], (0b101, 0));
+    assert_eq!((told(&bench).state, told(&bench).holders), (DutyState::Starting, set(&[3])));
+    bench.asked_as((3, 3), 2, mine, &[], (0b101, 0));
+    bench.asked_as((3, 3), 3, mine, &[], (0b101, 0));
+    assert_eq!((told(&bench).state, told(&bench).failed), (DutyState::Failed, set(&[2, 3])));
+    let view = DutyView { alive: set(&[1, 3]), fit: set(&[1, 3]), can: BTreeMap::new() };
+    bench.duties.handle_view(&view, bench.now, &mut bench.out);
+    assert_eq!(told(&bench).failed, set(&[3]), "of a board that is down nothing is known");
+    // A new life has nothing to do with what the one before could.
+    bench.asked_as((33, 3), 1, mine, &[], (0b101, 0));
+    bench.asked_in(3, 3, 9, mine, &[]);
+    bench.passes(DUTY_SILENT);
+    bench.asked_as((33, 3), 2, mine, &[], (0b101, 0));
+    assert_eq!((told(&bench).state, told(&bench).failed), (DutyState::Unassigned, BoardSet::EMPTY));
+}
+
+#[test]
+fn the_region_is_told_when_an_available_duty_is_short_of_boards() {
+    let mut bench = Bench::new(1, None);
+    let mine = term(5, 1);
+    bench.leads(mine);
+    let state = |bench: &Bench| bench.duties.told(bench.now).unwrap().duties[2].state;
+    assert_eq!(state(&bench), DutyState::Unassigned);
+    bench
+        .duties
+        .handle_report(duty(2), DutyReport::StandsBy, bench.now, &mut bench.out);
+    bench.passes(DUTY_SETTLE);
+    assert_eq!(state(&bench), DutyState::Short, "one board of two");
+    bench.asked_as((2, 2), 1, mine, &[], (0b100, 0));
+    bench.asked_as((3, 3), 1, mine, &[], (0b100, 0));
+    assert_eq!(state(&bench), DutyState::Starting);
+    bench.asked_as((2, 2), 2, mine, &[], (0b100, 0b100));
+    bench.asked_as((3, 3), 2, mine, &[], (0b100, 0b100));
+    assert_eq!(state(&bench), DutyState::Running);
+    assert_eq!(bench.duties.told(bench.now).unwrap().duties[2].held_ms, None);
 }

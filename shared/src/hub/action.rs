@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::event::Event;
 use crate::ids::{BoardId, Name, Stream, Term, Token};
 use crate::region::session::SessionId;
-use crate::wire::uplink::{Block, FromRegion, SiteReport};
+use crate::wire::uplink::{Block, FromRegion, SiteDuties, SiteReport};
 
 /// What a hub decides by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,15 @@ pub enum HubAction {
         term: Term,
         /// What it said.
         report: SiteReport,
+    },
+    /// A site told who performs its duties. Said before the report that it goes with.
+    Duties {
+        /// Which site.
+        site: Name,
+        /// Under which term its leader says so.
+        term: Term,
+        /// What it said, at most `DUTIES_MAX` of them.
+        duties: SiteDuties,
     },
     /// Something happened that a person may want to know.
     Notice {

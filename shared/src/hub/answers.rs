@@ -33,7 +33,9 @@ impl Hub {
             let message = FromRegion::Welcome { incarnation: self.incarnation };
             out.push(HubAction::Send { session: *id, message });
             let reads = Coverage::reads(Reader::Region, Reads::Columns);
-            out.push(HubAction::Send { session: *id, message: FromRegion::Coverage(alloc::vec![reads]) });
+            // In one message: a board that does not know the second line passes it over beside the first.
+            let message = FromRegion::Coverage(alloc::vec![reads, Coverage::hears()]);
+            out.push(HubAction::Send { session: *id, message });
             let event = Event::SessionOpened { board: session.board, term };
             out.push(HubAction::Notice { site: Some(site.clone()), event });
         }

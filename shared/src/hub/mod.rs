@@ -16,10 +16,10 @@ use crate::outbox::Outbox;
 use crate::ranges::RangeSet;
 use crate::region::fence::{Fence, Standing};
 use crate::region::intake::Intake;
-use crate::region::session::{Phase, Session, judge_ask, judge_report};
+use crate::region::session::{Phase, Session, judge_ask, judge_duties, judge_report};
 use crate::time::{Deadline, Instant};
 use crate::wire::peer::Coverage;
-use crate::wire::uplink::{Block, FromRegion, Hello, Refusal, SiteReport, ToRegion};
+use crate::wire::uplink::{Block, FromRegion, Hello, Refusal, SiteDuties, SiteReport, ToRegion};
 
 mod action;
 mod answers;
@@ -119,13 +119,16 @@ impl Hub {
         let Some(from) = self.sessions.get(&session) else { return };
         let refusal = match message {
             ToRegion::Hello(hello) => self.hello(session, &hello, now, out),
-            ToRegion::Ask(_) | ToRegion::Block(_) | ToRegion::Report(_) if from.term().is_none() => {
+            ToRegion::Ask(_) | ToRegion::Block(_) | ToRegion::Report(_) | ToRegion::Duties(_)
+                if from.term().is_none() =>
+            {
                 Err(Refusal::Protocol)
             }
             ToRegion::Ask(_) | ToRegion::Block(_) if from.overruns() => Err(Refusal::Full),
             ToRegion::Ask(streams) => self.ask(session, streams, out),
             ToRegion::Block(block) => self.block(session, block, out),
             ToRegion::Report(report) => self.report(session, report, out),
+            ToRegion::Duties(duties) => self.duties(session, duties, out),
         };
         if let Err(reason) = refusal {
             self.refuse(session, reason, out);
@@ -383,6 +386,14 @@ impl Hub {
         let Some(term) = session.term() else { return Err(Refusal::Protocol) };
         let (site, board) = (session.site.clone(), session.board);
         out.push(HubAction::Report { site, board, term, report });
+        Ok(())
+    }
+
+    fn duties(&mut self, id: SessionId, duties: SiteDuties, out: &mut Outbox<HubAction>) -> Result<(), Refusal> {
+        judge_duties(&duties)?;
+        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        let Some(term) = session.term() else { return Err(Refusal::Protocol) };
+        out.push(HubAction::Duties { site: session.site.clone(), term, duties });
         Ok(())
     }
 

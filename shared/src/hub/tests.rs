@@ -3,12 +3,12 @@
 use super::*;
 use crate::block::pack;
 use crate::ids::{Class, Epoch, Origin};
-use crate::limits::{COVERAGE_STREAMS_MAX, SESSION_ASKS_MAX, SESSION_BLOCKS_MAX, SESSION_SLACK};
+use crate::limits::{COVERAGE_STREAMS_MAX, DUTIES_MAX, SESSION_ASKS_MAX, SESSION_BLOCKS_MAX, SESSION_SLACK};
 use crate::record::{Key, Kind, Reading};
 use crate::region::ledger::settle;
 use crate::time::WallMillis;
 use crate::wire::peer::Reader;
-use crate::wire::uplink::{Codec, Reads};
+use crate::wire::uplink::{Codec, DutyState, DutyTold, Reads, duty_words};
 use core::time::Duration;
 
 fn name(word: &str) -> Name {
@@ -78,7 +78,7 @@ impl Region {
                 HubAction::Send { session, message: FromRegion::Coverage(lines) }
                     if lines.iter().any(|line| line.as_reads(Reader::Region).is_some()) =>
                 {
-                    assert_eq!(lines, [Coverage::reads(Reader::Region, Reads::Columns)]);
+                    assert_eq!(lines, [Coverage::reads(Reader::Region, Reads::Columns), Coverage::hears()]);
                     let welcomed = HubAction::Send { session, message: FromRegion::Welcome { incarnation: 77 } };
                     assert_eq!(rest.last(), Some(&welcomed), "it comes behind the welcome");
                     self.told_reads += 1;
@@ -86,7 +86,8 @@ impl Region {
                 HubAction::Send { .. }
                 | HubAction::Close { .. }
                 | HubAction::SendAway { .. }
-                | HubAction::Report { .. } => rest.push(action),
+                | HubAction::Report { .. }
+                | HubAction::Duties { .. } => rest.push(action),
             }
         }
         rest
@@ -273,8 +274,12 @@ fn who_the_certificate_does_not_prove_is_refused() {
 
 #[test]
 fn what_does_not_fit_the_conversation_ends_the_session() {
-    let before_hello =
-        [ToRegion::Ask(Vec::new()), ToRegion::Block(block(1, 1, 1)), ToRegion::Report(SiteReport::default())];
+    let before_hello = [
+        ToRegion::Ask(Vec::new()),
+        ToRegion::Block(block(1, 1, 1)),
+        ToRegion::Report(SiteReport::default()),
+        ToRegion::Duties(SiteDuties::default()),
+    ];
     for message in before_hello {
         let mut region = Region::new();
         region.open(1, "elm", 1);
@@ -394,6 +399,39 @@ fn a_report_is_passed_on_with_its_term() {
     let passed =
         HubAction::Report { site: name("elm"), board: board(1), term: Term::from_token(100), report: report.clone() };
     assert_eq!(region.say(1, ToRegion::Report(report)), [passed]);
+}
+
+fn duty_told(name: &str) -> DutyTold {
+    DutyTold {
+        name: Name::try_from(name).unwrap(),
+        mode: crate::config::DutyMode::Exclusive,
+        state: DutyState::Running,
+        holders: [board(2)].into_iter().collect(),
+        ready: crate::ids::BoardSet::EMPTY,
+        failed: crate::ids::BoardSet::EMPTY,
+        token: None,
+        held_ms: Some(1),
+        waits_for: duty_words("nothing"),
+        why: duty_words("nobody had it"),
+    }
+}
+
+#[test]
+fn duties_are_passed_on_with_their_term_and_each_is_named_once() {
+    let mut region = Region::standing();
+    let duties = SiteDuties { duties: alloc::vec![duty_told("fuse"), duty_told("signal")] };
+    let passed = HubAction::Duties { site: name("elm"), term: Term::from_token(100), duties: duties.clone() };
+    assert_eq!(region.say(1, ToRegion::Duties(duties)), [passed]);
+
+    let most = |count: usize| SiteDuties {
+        duties: (0..count).map(|number| duty_told(&alloc::format!("duty-{number}"))).collect(),
+    };
+    assert_eq!(region.say(1, ToRegion::Duties(most(DUTIES_MAX))).len(), 1);
+    for bad in [most(DUTIES_MAX + 1), SiteDuties { duties: alloc::vec![duty_told("fuse"), duty_told("fuse")] }] {
+        let mut region = Region::standing();
+        let refused = HubAction::Send { session: SessionId(1), message: FromRegion::Refused(Refusal::Protocol) };
+        assert_eq!(region.say(1, ToRegion::Duties(bad)), [refused, HubAction::Close { session: SessionId(1) }]);
+    }
 }
 
 /// A hub beside another gateway that has no sites; its own bar is two more than its share.

@@ -9,6 +9,7 @@ use crate::ids::{BoardId, BoardSet, Stream, Term};
 use crate::limits::COVERAGE_STREAMS_MAX;
 use crate::membership;
 use crate::node::lead::{Cause, GivingUp};
+use crate::node::report::Telling;
 use crate::node::{Node, Region, origins};
 use crate::outbox::Outbox;
 use crate::time::Instant;
@@ -16,7 +17,7 @@ use crate::uplink::Route;
 use crate::wire::control::ControlMessage;
 use crate::wire::election::ElectionMessage;
 use crate::wire::peer::{Coverage, PeerMessage, Reader, RegionTag};
-use crate::wire::uplink::{BoardReport, FromRegion, Reads, Refusal, SiteReport, ToRegion};
+use crate::wire::uplink::{FromRegion, Reads, Refusal, ToRegion};
 
 impl Node {
     /// The reliable connection to `peer` stands or fell.
@@ -228,6 +229,8 @@ impl Node {
         match (message, self.region) {
             (FromRegion::Welcome { .. }, Region::Dialling(term)) => {
                 self.region = Region::Open(term);
+                // What it hears it says behind this.
+                self.telling = Telling::default();
                 self.own.handle_uplink(Some(true), now);
                 out.push(Action::Notice(Event::UplinkOpened { term }));
                 if let Some(region) = self.region_of_session {
@@ -240,6 +243,7 @@ impl Node {
                 }
             }
             (FromRegion::Coverage(lines), Region::Open(_)) => {
+                self.telling.hears |= lines.iter().any(Coverage::hears_duties);
                 match lines.iter().find_map(|line| line.as_reads(Reader::Region)) {
                     Some(reads) => {
                         self.sealer.handle_reads(reads);
@@ -328,25 +332,6 @@ impl Node {
     fn tell_peers(&self, message: &PeerMessage, out: &mut Outbox<Action>) {
         for to in self.linked.iter() {
             out.push(Action::Send { to, message: message.clone() });
-        }
-    }
-
-    /// Once a second: counters to the holder, or all boards' counters to the region.
-    pub(super) fn report(&self, out: &mut Outbox<Action>) {
-        let own = self.own_report();
-        match self.uplink.route() {
-            Route::Closed => {}
-            Route::Holder(to, _) => out.push(Action::Send { to, message: PeerMessage::Report(own) }),
-            Route::Region(_) => {
-                let alive = self.membership.alive();
-                // One that has not reported to this leader, as it died with the last one, is a board of the site all the same.
-                let others = self.config.peers().iter().map(|board| BoardReport {
-                    alive: alive.contains(board),
-                    ..self.reports.get(&board).cloned().unwrap_or(BoardReport::unheard(board))
-                });
-                let boards = core::iter::once(own.clone()).chain(others).collect();
-                out.push(Action::ToRegion { message: ToRegion::Report(SiteReport { boards }), waits: false });
-            }
         }
     }
 

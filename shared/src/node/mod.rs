@@ -6,13 +6,14 @@
 //! deadline is. `next_deadline` says when to call `handle_deadline`, and why.
 //!
 //! `data.rs` is the data path from offer to region, `upkeep.rs` what keeps copies whole, `control.rs` the control path,
-//! `status.rs` what a person sees.
+//! `report.rs` what the region is told beside records, `status.rs` what a person sees.
 
 mod chronicle;
 mod control;
 mod data;
 mod fitness;
 mod lead;
+mod report;
 mod space;
 pub mod status;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::membership::Membership;
 use crate::node::chronicle::Chronicle;
 use crate::node::fitness::OwnFitness;
 use crate::node::lead::{Cause, GivingUp};
+use crate::node::report::Telling;
 use crate::node::upkeep::Upkeep;
 use crate::outbox::Outbox;
 use crate::ranges::RangeSet;
@@ -118,6 +120,8 @@ pub struct Node {
     next_token: u64,
     reports: BTreeMap<BoardId, BoardReport>,
     report_at: Instant,
+    /// What the region was told of duties.
+    telling: Telling,
     recovery_events: alloc::vec::Vec<Event>,
     /// Until when boards never heard count as living.
     grace: Option<Instant>,
@@ -202,6 +206,7 @@ impl Node {
             next_token: 1,
             reports: BTreeMap::new(),
             report_at: now + REPORT_PERIOD,
+            telling: Telling::default(),
             recovery_events,
             grace: Some(now + START_GRACE),
             degraded: None,
@@ -263,7 +268,7 @@ impl Node {
         self.pump_control(now, out);
         if now >= self.report_at {
             self.report_at = now + REPORT_PERIOD;
-            self.report(out);
+            self.report(now, out);
         }
         if let Some(asks) = self
             .uplink

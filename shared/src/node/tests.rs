@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Node, Start};
 use crate::action::{Action, Answer, DiskDone, DiskJob, Memory, Offer, RegionLink};
-use crate::config::{JournalConfig, NodeConfig, RepairConfig, Timing};
+use crate::config::{DutyConfig, DutyMode, JournalConfig, NodeConfig, RepairConfig, Timing};
 use crate::event::Event;
 use crate::ids::{BoardId, BoardSet, Class, Epoch, Name, Origin, SegmentId, Stream, Ticket, Voters};
 use crate::limits::{PAGE_BYTES, REPAIR_SHARE_BYTES};
@@ -17,7 +17,7 @@ use crate::record::{Key, Record};
 use crate::time::{Instant, WallMillis};
 use crate::wire::control::ControlMessage;
 use crate::wire::peer::{Coverage, PeerMessage, Reader, RegionTag, Run};
-use crate::wire::uplink::{Codec, FromRegion, Reads, ToRegion};
+use crate::wire::uplink::{Codec, FromRegion, Reads, SiteDuties, ToRegion};
 
 fn board(number: u8) -> BoardId {
     BoardId::new(number).unwrap()
@@ -37,6 +37,10 @@ struct Town {
     reads: Reads,
     /// Of the blocks that came to the region, and whose.
     codecs: Vec<(BoardId, Codec)>,
+    /// Whether it says that it hears of duties.
+    hears: bool,
+    /// What came to it of duties: when, and from whom.
+    duties: Vec<(Instant, BoardId, SiteDuties)>,
     /// Which region it is, where there are several.
     region: Option<RegionTag>,
     /// What nodes told of regions, and who.
@@ -60,7 +64,12 @@ fn config(number: u8, boards: u8) -> NodeConfig {
         voters: Voters { version: Voters::CONFIGURED, set: all.into() },
         priority: 0,
         domain: Name::new(),
-        duties: Vec::new(),
+        duties: alloc::vec![DutyConfig {
+            name: "signal".try_into().unwrap(),
+            mode: DutyMode::Exclusive,
+            standby: false,
+            is_local: number > 1,
+        }],
         copies: 2.min(usize::from(boards)),
         timing: Timing::default(),
         journal: JournalConfig::sized(4 * 1024 * 1024, 8),
@@ -82,6 +91,8 @@ impl Town {
             longest: 0,
             reads: Reads::Lz4,
             codecs: Vec::new(),
+            hears: false,
+            duties: Vec::new(),
             region: None,
             told: Vec::new(),
         };
@@ -144,11 +155,19 @@ impl Town {
     fn welcome(&mut self, at: BoardId) {
         self.inputs
             .push_back((at, Input::Region(FromRegion::Welcome { incarnation: 1 })));
-        if self.reads != Reads::Lz4 {
-            let line = Coverage::reads(Reader::Region, self.reads);
-            self.inputs
-                .push_back((at, Input::Region(FromRegion::Coverage(alloc::vec![line]))));
+        let reads = (self.reads != Reads::Lz4).then(|| Coverage::reads(Reader::Region, self.reads));
+        let lines: Vec<Coverage> = reads.into_iter().chain(self.hears.then(Coverage::hears)).collect();
+        if !lines.is_empty() {
+            self.inputs.push_back((at, Input::Region(FromRegion::Coverage(lines))));
         }
+    }
+
+    /// The session of `at` falls, and the next one is with a region that hears of duties or does not.
+    fn meet_again(&mut self, at: BoardId, hears: bool) {
+        self.hears = hears;
+        self.input(at, |node, now, out| node.handle_region_link(RegionLink::Down, now, out));
+        self.input(at, |node, now, out| node.handle_region_link(RegionLink::Up(None), now, out));
+        self.welcome(at);
     }
 
     fn disk(&mut self, at: BoardId, job: DiskJob) -> Option<DiskDone> {
@@ -183,6 +202,11 @@ impl Town {
         assert_eq!(self.dialling, Some(at), "only the holder speaks");
         let lines = match message {
             ToRegion::Hello(_) | ToRegion::Report(_) => return,
+            ToRegion::Duties(duties) => {
+                assert!(self.hears, "duties were told to a region that does not know them");
+                self.duties.push((self.now, at, duties));
+                return;
+            }
             ToRegion::Ask(streams) => streams
                 .into_iter()
                 .map(|stream| {
@@ -483,4 +507,40 @@ fn another_region_is_not_taken_for_one_that_has_lost_its_memory() {
         assert_eq!((changes.len(), went_back > 0), if is_another { (3, false) } else { (0, true) });
         of_north.clone_from(&town.covered);
     }
+}
+
+/// Seen to fail without the reset at the welcome, with what was told never repeated or repeated each second, and with the region
+/// not waited for to say that it hears.
+#[test]
+fn a_region_that_hears_of_duties_is_told_what_changes_and_every_ten_seconds() {
+    let mut town = Town::new(3);
+    town.pass(5000);
+    let first = town.leader().unwrap();
+    assert_eq!(town.duties, [], "it has not said that it hears");
+
+    town.meet_again(first, true);
+    town.pass(31_500);
+    let told: Vec<(Instant, BoardId, SiteDuties)> = core::mem::take(&mut town.duties);
+    let of = |told: &SiteDuties| (told.duties.len(), told.duties[0].name.clone(), told.duties[0].holders.len());
+    assert_eq!(of(&told[0].2), (1, "signal".try_into().unwrap(), 1));
+    assert_eq!(told.len(), 4, "at once, and each ten seconds: {told:?}");
+    for pair in told.windows(2) {
+        assert_eq!(pair[1].0.since(pair[0].0).as_secs(), 10);
+        assert!(pair[1].2.is_as(&pair[0].2));
+    }
+
+    town.kill(first);
+    town.pass(10_000);
+    let second = town.leader().unwrap();
+    let (_, by, last) = town.duties.last().unwrap();
+    assert_eq!((*by, last.duties[0].holders.contains(first)), (second, false));
+    assert!(town.duties.len() <= 10, "no more than one a second: {:?}", town.duties);
+    // Each session is told anew, and one with an older region nothing: it would take that for no message at all.
+    town.duties.clear();
+    town.meet_again(second, true);
+    town.pass(1_500);
+    assert_eq!(town.duties.len(), 1);
+    town.meet_again(second, false);
+    town.pass(11_000);
+    assert_eq!(town.duties.len(), 1);
 }

@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use crate::ids::{BoardId, Name, Stream, Term};
 use crate::limits::{
-    BOARDS_MAX, COVERAGE_STREAMS_MAX, SESSION_ASKS_MAX, SESSION_BLOCKS_MAX, SESSION_BYTES_MAX, SESSION_SLACK,
+    BOARDS_MAX, COVERAGE_STREAMS_MAX, DUTIES_MAX, SESSION_ASKS_MAX, SESSION_BLOCKS_MAX, SESSION_BYTES_MAX,
+    SESSION_SLACK,
 };
 use crate::time::Instant;
-use crate::wire::uplink::{Hello, Refusal, SiteReport};
+use crate::wire::uplink::{Hello, Refusal, SiteDuties, SiteReport};
 
 /// Names a session. The shell chooses it, rising, never reused while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +101,15 @@ pub fn judge_ask(streams: &[Stream]) -> Result<(), Refusal> {
 pub fn judge_report(report: &SiteReport) -> Result<(), Refusal> {
     let boards: crate::ids::BoardSet = report.boards.iter().map(|line| line.board).collect();
     if report.boards.len() > BOARDS_MAX || boards.len() != report.boards.len() {
+        return Err(Refusal::Protocol);
+    }
+    Ok(())
+}
+
+/// Whether what is told of duties keeps to the limits: no more than a site has, each once, so that each can be named by its name.
+pub fn judge_duties(duties: &SiteDuties) -> Result<(), Refusal> {
+    let names: alloc::collections::BTreeSet<&Name> = duties.duties.iter().map(|duty| &duty.name).collect();
+    if duties.duties.len() > DUTIES_MAX || names.len() != duties.duties.len() {
         return Err(Refusal::Protocol);
     }
     Ok(())

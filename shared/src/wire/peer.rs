@@ -125,6 +125,11 @@ const READS_NONCE: u64 = 0x0072_6561_6473_0000;
 /// Nonce of the life that [`Coverage::region`] speaks of.
 const REGION_NONCE: u64 = 0x7265_6769_6f6e_0000;
 
+/// Nonce of the life that [`Coverage::hears`] speaks of.
+const HEARS_NONCE: u64 = 0x0068_6561_7273_0000;
+/// Stands for `ToRegion::Duties` in [`Coverage::hears`].
+const HEARS_DUTIES: Seq = 1;
+
 /// Tells the regions of a site's configuration apart: made of a region's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionTag(Seq);
@@ -158,6 +163,18 @@ impl Coverage {
         Self { stream: region_stream(), ranges: RangeSet::from_iter([tag]), whole: true }
     }
 
+    /// Which messages a region of this build takes beside those of the first builds, as a line of the same kind: sequence 1 stands
+    /// for `ToRegion::Duties`. Said by the region, behind its welcome; to one that says nothing they are not sent.
+    pub fn hears() -> Self {
+        let messages = SeqRange { first: HEARS_DUTIES, last: HEARS_DUTIES };
+        Self { stream: hears_stream(), ranges: RangeSet::from_iter([messages]), whole: true }
+    }
+
+    /// Whether it says that `ToRegion::Duties` is heard.
+    pub fn hears_duties(&self) -> bool {
+        self.stream == hears_stream() && self.ranges.contains(HEARS_DUTIES)
+    }
+
     /// The region that it names, if that is such a line.
     pub fn as_region(&self) -> Option<RegionTag> {
         let tag = self.ranges.last().map(RegionTag);
@@ -184,6 +201,10 @@ fn reads_stream(reader: Reader) -> Stream {
 
 fn region_stream() -> Stream {
     Stream { origin: nobodys(REGION_NONCE), class: Class::Event }
+}
+
+fn hears_stream() -> Stream {
+    Stream { origin: nobodys(HEARS_NONCE), class: Class::Alarm }
 }
 
 /// A life that no board can have had.

@@ -218,7 +218,8 @@ fn serve(hub: &mut Hub, now: Instant, out: &mut Outbox<HubAction>, fails: bool) 
             }
             HubAction::Load { token, .. } => hub.handle_loaded(token, Ok(Vec::new()), now, out),
             HubAction::Close { session } | HubAction::SendAway { session } => hub.handle_closed(session, now, out),
-            HubAction::Send { .. } | HubAction::Report { .. } | HubAction::Notice { .. } => {}
+            HubAction::Send { .. } | HubAction::Report { .. } | HubAction::Duties { .. } | HubAction::Notice { .. } => {
+            }
         }
         hub.check();
     }

@@ -340,7 +340,7 @@ impl Site {
                 let ranges: RangeSet = block.range().into_iter().collect();
                 vec![Coverage { stream: block.stream, ranges, whole: false }]
             }
-            ToRegion::Hello(_) | ToRegion::Report(_) => return,
+            ToRegion::Hello(_) | ToRegion::Report(_) | ToRegion::Duties(_) => return,
         };
         let message = Box::new(FromRegion::Coverage(answer));
         self.wire.push_back(Message::Region { to: from, message });

@@ -120,7 +120,8 @@ fn sites_table(sites: &[&Value]) -> String {
     let mut sites = sites.to_vec();
     // Those that somebody should look at are what one asks for.
     sites.sort_by_key(|site| (rank(site), site["site"].as_str().map(str::to_owned)));
-    let mut table = plain(&["site", "state", "boards", "leader", "term", "stored/s", "backlog", "empty in", "why"]);
+    let mut table =
+        plain(&["site", "state", "boards", "leader", "term", "stored/s", "backlog", "empty in", "duties", "why"]);
     for site in sites {
         let report = &site["report"];
         let boards = match (report["boards_alive"].as_u64(), report["boards"].as_u64()) {
@@ -145,6 +146,7 @@ fn sites_table(sites: &[&Value]) -> String {
             rate,
             word(&report["backlog"]),
             empty,
+            duties(site),
             site["why"]
                 .as_array()
                 .into_iter()
@@ -155,6 +157,29 @@ fn sites_table(sites: &[&Value]) -> String {
         ]);
     }
     format!("{}\n", table.trim_fmt())
+}
+
+/// The users' duties: on which boards each is, and how it is where it does not run.
+fn duties(site: &Value) -> String {
+    if site["duties_age_ms"].is_null() {
+        return "-".to_owned();
+    }
+    let all = site["duties"].as_array().into_iter().flatten();
+    let said = all.filter(|duty| duty["mode"] != "built-in").map(|duty| {
+        let holders: Vec<String> = duty["holders"].as_array().into_iter().flatten().map(word).collect();
+        let place = if holders.is_empty() {
+            String::new()
+        } else {
+            format!("@{}", holders.join("+"))
+        };
+        let state = match duty["state"].as_str() {
+            Some("running") => String::new(),
+            _ => format!(" {}", word(&duty["state"])),
+        };
+        format!("{}{place}{state}", word(&duty["name"]))
+    });
+    let said: Vec<String> = said.collect();
+    if said.is_empty() { "none".to_owned() } else { said.join(", ") }
 }
 
 /// The worst first; a state that this version does not know is no good sign.
@@ -186,12 +211,20 @@ mod tests {
     #[test]
     fn sites_in_trouble_come_first_and_what_is_not_told_is_a_dash() {
         let well = json!({ "site": "a", "state": "well", "why": [], "report": { "boards": 3, "boards_alive": 3, "board": 2,
-            "term": "4:2", "backlog": 0 }, "stored_per_s": 81.6, "drained_in_s": null });
+            "term": "4:2", "backlog": 0 }, "stored_per_s": 81.6, "drained_in_s": null, "duties_age_ms": 7, "duties": [
+            { "name": "uplink", "mode": "built-in", "state": "running", "holders": [2] },
+            { "name": "signal", "mode": "exclusive", "state": "running", "holders": [2] },
+            { "name": "infer", "mode": "available", "state": "short", "holders": [1, 3] },
+            { "name": "fuse\u{1b}[31m", "mode": "exclusive", "state": "failed", "holders": [] }] });
         let ill = json!({ "site": "b", "state": "away", "why": ["no session", "for 3 min"], "report": null });
         let text = sites_table(&[&well, &ill]);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].trim().starts_with("b ") && lines[1].contains("no session; for 3 min"), "{text}");
         assert!(lines[2].contains("3 of 3") && lines[2].contains("board-2") && lines[2].contains("82"), "{text}");
+        assert!(lines[2].contains(" signal@2, infer@1+3 short, fuse"), "{text}");
+        assert!(lines[2].contains(" failed") && !text.contains('\u{1b}') && !text.contains("uplink"), "{text}");
+        let (none, untold) = (json!({ "duties_age_ms": 7, "duties": [] }), json!({}));
+        assert_eq!((duties(&none), duties(&untold)), ("none".to_owned(), "-".to_owned()));
         assert_eq!(sites_table(&[]), "no site is served\n");
     }
 

@@ -4,8 +4,8 @@
 //
 //   node look.mjs GATEWAY SITE BOARD
 //
-// GATEWAY and BOARD are addresses such as http://127.0.0.1:7400; SITE is the site's name. Prints WATCHING once it looks at
-// the overview, and expects that a board is killed then. Settings come by environment: ROADSTEAD_NODE_MODULES says where
+// GATEWAY and BOARD are addresses such as http://127.0.0.1:7400; SITE is the site's name, which has a user's duty `signal`. Prints
+// WATCHING once it looks at the overview and at the site, and expects that the board that performs it is killed then. Settings come by environment: ROADSTEAD_NODE_MODULES says where
 // playwright-core and axe-core are, ROADSTEAD_BROWSER is the browser, ROADSTEAD_SCREENSHOTS the folder for screenshots.
 import { strict as assert } from "node:assert";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -31,7 +31,7 @@ const looks = {
 };
 const pages = {
   sites: { url: `${gateway}/`, has: `#site-${site}` },
-  site: { url: `${gateway}/sites/${site}`, has: "#ledger" },
+  site: { url: `${gateway}/sites/${site}`, has: '#duties th:text-is("signal")' },
   board: { url: `${board}/`, has: "h1" },
 };
 
@@ -124,13 +124,27 @@ const withoutScripts = async () => {
   await close();
 };
 
-// A board dies while the page is looked at: the page says so, is the same page, and who moves by keyboard stays in place.
+// On which board the duty is, by the site's page.
+const dutyOn = () => {
+  const lines = [...document.querySelectorAll("#duties tbody tr")];
+  const line = lines.find((line) => line.querySelector("th").textContent === "signal");
+  const [state, on] = ["State", "On"].map((label) => line?.querySelector(`[data-label="${label}"]`).textContent);
+  return state === "running" ? on : null;
+};
+
+// A board dies while the pages are looked at: they say so, are the same pages, and who moves by keyboard stays in place.
 const staysLive = async () => {
   const { page, complaints, close } = await open(looks.desk);
   await page.goto(pages.sites.url);
   await isLive(page);
   await page.locator(`#to-${site}`).focus();
   await page.evaluate(() => { window.isTheSamePage = true; });
+  const beside = await open(looks.desk);
+  await beside.page.goto(pages.site.url);
+  await isLive(beside.page);
+  // A leader may have changed a moment ago, and not have told of duties yet.
+  const before = await (await beside.page.waitForFunction(dutyOn)).jsonValue();
+  await beside.page.evaluate(() => { window.isTheSamePage = true; });
   console.log("WATCHING");
   await page.locator(`#site-${site}`).getByText("is not heard by the others").waitFor();
   assert(await page.evaluate(() => window.isTheSamePage), "the page was loaded again");
@@ -138,6 +152,11 @@ const staysLive = async () => {
   await page.screenshot({ path: join(screenshots, "sites-trouble.png"), fullPage: true });
   assert.deepEqual(complaints, [], "while a board died");
   console.log("live: a board's death came to the page by itself");
+  await beside.page.waitForFunction(`((before) => { const on = (${dutyOn})(); return on && on !== before; })("${before}")`);
+  assert(await beside.page.evaluate(() => window.isTheSamePage), "the site's page was loaded again");
+  assert.deepEqual(beside.complaints, [], "while a duty moved");
+  console.log(`live: the duty of ${before} is on ${await beside.page.evaluate(dutyOn)}`);
+  await beside.close();
   await close();
 };
 

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::dashboard::{add_duty, holder};
 use crate::load::Load;
 use crate::site::{READY_MAX, Site};
 use crate::{http, until};
@@ -32,11 +33,15 @@ fn people_see_the_pages_live_on_every_screen_and_nobody_is_shut_out() {
         eprintln!("SKIPPED people_see_the_pages_live…: no browser was set up (cargo xtask test --tier browser does)");
         return;
     };
-    let mut site = Site::start(3);
+    let mut site = Site::make(3);
+    add_duty(&site);
+    site.start_gateway();
+    site.start_boards();
     let load = Load::start(site.mqtt(1), "loop-7", 100, READINGS);
     let sites = || -> Option<Value> { serde_json::from_str(&http::get(site.gateway_http(), "/api/sites")?).ok() };
     let is_well = || sites().is_some_and(|seen| seen["sites"][0]["state"] == "well");
-    assert!(until(READY_MAX, || load.acked() == READINGS && is_well()), "{:?}\n{}", sites(), site.tails());
+    let is_up = || is_well() && holder(&site).is_some();
+    assert!(until(READY_MAX, || load.acked() == READINGS && is_up()), "{:?}\n{}", sites(), site.tails());
     let name = sites().unwrap()["sites"][0]["site"].as_str().unwrap().to_owned();
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/look.mjs");
@@ -52,7 +57,8 @@ fn people_see_the_pages_live_on_every_screen_and_nobody_is_shut_out() {
         let line = line.unwrap();
         println!("{line}");
         if line == "WATCHING" {
-            site.kill(3);
+            assert!(until(READY_MAX, || holder(&site).is_some()), "the duty rests\n{}", site.tails());
+            site.kill(holder(&site).expect("it was performed a moment ago"));
         }
     }
     assert!(looker.0.wait().unwrap().success(), "see above\n{}", site.tails());

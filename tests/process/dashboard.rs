@@ -32,3 +32,52 @@ fn the_region_is_told_of_a_board_that_died_with_the_lead() {
     site.launch(leader);
     assert!(until(READY_MAX, || look(&site).is_some_and(is_well)), "{:?}\n{}", look(&site), site.tails());
 }
+
+/// A duty that does nothing, started where it is to act.
+const DUTY: &str = r#"
+[[duty]]
+name = "signal"
+mode = "exclusive"
+command = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+"#;
+
+/// Adds the duty `signal` to a site of three boards, which do not run yet.
+pub(crate) fn add_duty(site: &Site) {
+    for board in 1..=3 {
+        site.edit(board, |text| format!("{text}{DUTY}"));
+    }
+}
+
+/// The one board that performs the user's duty, as the region shows it, where it runs.
+pub(crate) fn holder(site: &Site) -> Option<usize> {
+    let seen = look(site)?;
+    let signal = seen["duties"].as_array()?.iter().find(|duty| duty["name"] == "signal")?;
+    let board = signal["holders"].get(0)?.as_u64()?;
+    let runs = signal["state"] == "running" && signal["ready"] == signal["holders"];
+    usize::try_from(board).ok().filter(|_| runs)
+}
+
+/// Seen to fail where boards tell the region nothing of duties, and where what has changed is not told.
+#[test]
+fn the_region_shows_a_users_duty_move_from_a_board_that_dies() {
+    let mut site = Site::make(3);
+    add_duty(&site);
+    site.start_gateway();
+    site.start_boards();
+    assert!(until(READY_MAX, || holder(&site).is_some()), "{:?}\n{}", look(&site), site.tails());
+
+    let first = holder(&site).unwrap();
+    site.kill(first);
+    let has_moved = || holder(&site).is_some_and(|board| board != first);
+    assert!(until(READY_MAX, has_moved), "{:?}\n{}", look(&site), site.tails());
+    let (second, name) = (holder(&site).unwrap(), look(&site).unwrap()["site"].as_str().unwrap().to_owned());
+    let page = http::get(site.gateway_http(), &format!("/sites/{name}")).expect("a page");
+    let section = page
+        .split("id=\"duties\"")
+        .nth(1)
+        .and_then(|rest| rest.split("</section>").next());
+    let row = section
+        .and_then(|section| section.split("signal").nth(1))
+        .expect("a line of the duty");
+    assert!(row.contains("running") && row.contains(&format!("board {second}")), "{page}");
+}

@@ -18,7 +18,8 @@ const BEAT_MAX: Duration = Duration::from_secs(5);
 /// A gateway that stops waits for so long until the others can know.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 
-/// An exchange that takes longer is left behind: a server that takes connections and answers nothing has no limit of its own.
+/// An exchange that takes longer is left behind: with several hosts and statements that are not answered it may take several times as
+/// long until it has failed.
 const TELL_MAX: Duration = Duration::from_secs(15);
 
 /// Tells and listens until `stop`; what the others said goes to `heard`. Where there is no store to meet in, returns at once.

@@ -84,11 +84,15 @@ pub enum StoreError {
         fault: Fault,
         /// What it said.
         #[source]
-        source: ::postgres::Error,
+        source: tokio_postgres::Error,
     },
-    /// Rows could not be handed to the connection. Nothing of the transaction is stored.
-    #[error("rows could not be sent to the store's database")]
-    Piped(#[source] io::Error),
+    /// The PostgreSQL server took what it was asked and said nothing. The connection is given up; what that means for the
+    /// transaction is as where the server is away.
+    #[error("the store's database takes what it is asked and does not answer")]
+    Silent,
+    /// This machine lacks what a connection needs. Nothing of the transaction is stored.
+    #[error("this machine has no room for a connection to the store's database")]
+    NoRoom(#[source] io::Error),
     /// A file that the configuration names for the way to the database cannot be used. The operator's to mend.
     #[error("cannot use {path}, which [store] names", path = path.display())]
     Unreadable {
@@ -141,7 +145,7 @@ impl StoreError {
             | Self::Unsafe { .. }
             | Self::Forgotten { .. }
             | Self::Vanished => false,
-            Self::Piped(_) => true,
+            Self::Silent | Self::NoRoom(_) => true,
             Self::Postgres { fault, .. } => match fault {
                 Fault::Away | Fault::Busy | Fault::Conflict => true,
                 Fault::Refused => false,

@@ -153,6 +153,11 @@ impl Writer {
                 self.tell(Done::Broken(broken));
                 return;
             }
+            // The gateway stops, and the store would be waited for with each of the jobs that are left: none of them was promised
+            // to anybody.
+            if self.is_away() && self.done.is_closed() {
+                return;
+            }
         }
     }
 
@@ -163,8 +168,11 @@ impl Writer {
         }
         // After the deposits that were asked for before them, and those that came with them.
         for (token, site, streams) in loads {
-            let is_away = self.failed_at.is_some_and(|at| at.elapsed() < AWAY);
-            let loaded = if is_away { Err(StoreFailed) } else { self.load(&site, &streams)? };
+            let loaded = if self.is_away() {
+                Err(StoreFailed)
+            } else {
+                self.load(&site, &streams)?
+            };
             self.tell(Done::Loaded(token, loaded));
         }
         for Errand(errand) in errands {
@@ -176,6 +184,10 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    fn is_away(&self) -> bool {
+        self.failed_at.is_some_and(|at| at.elapsed() < AWAY)
     }
 
     /// Reads coverage, or gives it up for now: whoever asked may have another region, and asks again.

@@ -24,6 +24,7 @@ mod s3;
 mod scratch;
 mod server;
 mod sessions;
+mod silent_postgres;
 mod spread;
 mod sqlite;
 mod store;

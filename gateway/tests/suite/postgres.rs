@@ -1,7 +1,7 @@
 //! What the store in PostgreSQL promises when its server dies, comes back, forgets, or is written by another gateway as well.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,43 +20,49 @@ use crate::scratch::Scratch;
 use crate::server::Server;
 
 /// Records of a block.
-const RECORDS: u64 = 50;
+pub(crate) const RECORDS: u64 = 50;
 
 /// A database of a server that the test may stop.
-struct Own {
-    server: Server,
-    url: String,
-    locked: Scratch,
+pub(crate) struct Own {
+    pub(crate) server: Server,
+    pub(crate) url: String,
+    pub(crate) locked: Scratch,
 }
 
 impl Own {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let server = Server::alone()?;
         let url = server.running().database("region").unwrap();
         Some(Self { server, url, locked: Scratch::new() })
     }
 
-    fn open(&self) -> PostgresStore {
+    pub(crate) fn open(&self) -> PostgresStore {
         PostgresStore::open(&place(&self.url), self.locked.path()).unwrap().0
     }
 
-    fn reader(&self) -> PostgresReader {
+    pub(crate) fn reader(&self) -> PostgresReader {
         PostgresReader::open(&place(&self.url)).unwrap()
+    }
+
+    /// Where the server listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let directory = self.url.split_whitespace().find_map(|part| part.strip_prefix("host="));
+        PathBuf::from(directory.unwrap()).join(".s.PGSQL.5432")
     }
 }
 
-fn place(url: &str) -> PostgresPlace {
+pub(crate) fn place(url: &str) -> PostgresPlace {
     PostgresPlace::new(url, None, None).unwrap()
 }
 
 /// The `number`th block of a stream, from 0.
-fn numbered(stream: Stream, number: u64) -> Deposit {
+pub(crate) fn numbered(stream: Stream, number: u64) -> Deposit {
     let first = number * RECORDS + 1;
     Deposit { site: site(), fence: None, blocks: vec![block(stream, first, first..=first + RECORDS - 1)] }
 }
 
 /// Every row once, in order, and covered.
-fn expect_whole(reader: &dyn StoreReader, blocks: u64) {
+pub(crate) fn expect_whole(reader: &dyn StoreReader, blocks: u64) {
     let covered = reader.coverage(&site()).unwrap().remove(0).1;
     assert!(covered.watermark() >= blocks * RECORDS, "acknowledged {blocks} blocks, covered {covered:?}");
     let seqs: Vec<u64> = rows(reader).into_iter().map(|(_, _, seq, _)| seq).collect();
@@ -117,7 +123,7 @@ fn a_server_that_dies_and_comes_back_has_all_that_was_acknowledged_once() {
 /// Between the store and the server: passes everything on until it is told to swallow the next answer of a commit, and to cut the
 /// connection in its stead.
 struct Thief {
-    address: SocketAddr,
+    url: String,
     /// The next commit happens, and its answer is lost.
     steals: Arc<AtomicBool>,
     /// The next commit is lost on its way.
@@ -126,26 +132,38 @@ struct Thief {
 
 impl Thief {
     fn new(socket: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let (steals, swallows) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (armed, gag) = (Arc::clone(&steals), Arc::clone(&swallows));
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = UnixStream::connect(&socket) else { continue };
-                let (to_server, from_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                let (armed, gag) = (Arc::clone(&armed), Arc::clone(&gag));
-                std::thread::spawn(move || pass(&from_client, &to_server, &gag));
-                std::thread::spawn(move || pass(&server, &client, &armed));
-            }
-        });
-        Self { address, steals, swallows }
+        let url =
+            between(socket, move || !gag.swap(false, Ordering::Relaxed), move || !armed.swap(false, Ordering::Relaxed));
+        Self { url, steals, swallows }
     }
 }
 
-/// Passes on what one says to the other, until an armed ear hears of a commit: its order and the tag of its answer are the same text
-/// in the protocol.
-fn pass<A, B>(from: &A, to: &B, armed: &AtomicBool)
+/// Where whoever connects is connected to the server at `socket`. When a commit is on its way, `ordered` says whether it is passed on,
+/// and of its answer `answered`; else the connection is cut.
+pub(crate) fn between(
+    socket: PathBuf,
+    ordered: impl Fn() -> bool + Clone + Send + 'static,
+    answered: impl Fn() -> bool + Clone + Send + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = UnixStream::connect(&socket) else { continue };
+            let (to_server, from_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            let (ordered, answered) = (ordered.clone(), answered.clone());
+            std::thread::spawn(move || pass(&from_client, &to_server, &ordered));
+            std::thread::spawn(move || pass(&server, &client, &answered));
+        }
+    });
+    format!("host=127.0.0.1 port={port} user=roadstead dbname=region")
+}
+
+/// Passes on what one says to the other, and a commit where `goes_on` says so: its order and the tag of its answer are the same text in
+/// the protocol.
+fn pass<A, B>(from: &A, to: &B, goes_on: &dyn Fn() -> bool)
 where
     for<'a> &'a A: io::Read + Ends,
     for<'a> &'a B: io::Write + Ends,
@@ -154,10 +172,7 @@ where
     while let Ok(read) = io::Read::read(&mut &*from, &mut piece) {
         let said = &piece[..read];
         let is_commit = said.windows(7).any(|tag| tag == b"COMMIT\0");
-        if read == 0
-            || (is_commit && armed.swap(false, Ordering::Relaxed))
-            || io::Write::write_all(&mut &*to, said).is_err()
-        {
+        if read == 0 || (is_commit && !goes_on()) || io::Write::write_all(&mut &*to, said).is_err() {
             break;
         }
     }
@@ -186,15 +201,8 @@ impl Ends for &UnixStream {
 #[test]
 fn a_commit_whose_answer_is_lost_is_found_out_and_not_made_twice() {
     let Some(own) = Own::new() else { return };
-    let directory = own
-        .url
-        .split_whitespace()
-        .find_map(|part| part.strip_prefix("host="))
-        .unwrap()
-        .to_owned();
-    let thief = Thief::new(PathBuf::from(directory).join(".s.PGSQL.5432"));
-    let url = format!("host=127.0.0.1 port={} user=roadstead dbname=region", thief.address.port());
-    let mut store = PostgresStore::open(&place(&url), own.locked.path()).unwrap().0;
+    let thief = Thief::new(own.socket());
+    let mut store = PostgresStore::open(&place(&thief.url), own.locked.path()).unwrap().0;
     for number in 0..20 {
         thief.steals.store(number % 4 == 1, Ordering::Relaxed);
         thief.swallows.store(number % 4 == 3, Ordering::Relaxed);

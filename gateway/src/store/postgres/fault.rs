@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 
-use postgres::Error;
+use tokio_postgres::Error;
 
 use crate::store::StoreError;
 
@@ -37,7 +37,7 @@ impl fmt::Display for Fault {
 
 /// What `error` is, as the gateway takes it.
 pub(super) fn judge(error: &Error) -> Fault {
-    let Some(code) = error.code().map(postgres::error::SqlState::code) else {
+    let Some(code) = error.code().map(tokio_postgres::error::SqlState::code) else {
         let is_io = error.source().is_some_and(|source| source.is::<io::Error>());
         return if is_io || error.is_closed() { Fault::Away } else { Fault::Refused };
     };

@@ -9,7 +9,6 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use postgres::Row;
 use shared::block::BadBlock;
 use shared::hub::{Stored, Tally};
 use shared::ids::{BoardId, Class, Epoch, Origin, Seq, Stream, Term};
@@ -18,6 +17,7 @@ use shared::record::{Kind, Reading};
 use shared::region::ledger::{self, Filed, FilingKey, Settled, Verdict};
 use shared::time::WallMillis;
 use shared::wire::uplink::Block;
+use tokio_postgres::Row;
 
 use super::copy::Rows;
 use super::ids::{Ids, SiteId, StreamId};
@@ -26,13 +26,17 @@ use super::session::{Session, get};
 use crate::store::parts::millis;
 use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
 
-/// Bytes of one COPY, about: what is gathered beyond goes in the next.
-const COPY_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of one COPY, about: what is gathered beyond goes in the next. Some thousand records: also where each costs a read of a
+/// slow disk, in the index of keys, that is done before the server's silence counts as its end.
+const COPY_BYTES: usize = 1024 * 1024;
 const COPY_BLOCKS: &str = "COPY block (id, first, received_ms, crc, stream, count, raw_len, codec, body)
                            FROM STDIN (FORMAT binary)";
 const COPY_RECORDS: &str =
     "COPY record (seq, block, taken_ms, stream, publisher, topic, kind, key_kind, awaits_original,
                                          key, payload) FROM STDIN (FORMAT binary)";
+
+/// Keys that one statement looks for: each may be a read of a disk, and a statement has a deadline.
+const KEYS_AT_ONCE: usize = 4096;
 
 /// Rows that are filed, by publisher and key.
 type FiledRows = HashMap<(i32, FilingKey), Filed>;
@@ -225,7 +229,7 @@ impl Filing<'_> {
         }
         for (sql, rows) in [(COPY_BLOCKS, blocks), (COPY_RECORDS, records)] {
             if !rows.is_empty() {
-                self.session.copy(sql, &rows.take())?;
+                self.session.copy(sql, rows.take())?;
             }
         }
         Ok(())
@@ -264,16 +268,28 @@ impl Filing<'_> {
 
     /// Rows that are filed already under the keys of the fresh readings.
     fn filed(&mut self, sent: &[Sent<'_>]) -> Result<FiledRows, StoreError> {
-        let (mut publishers, mut kinds, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        let mut asked = Vec::new();
         for sent in sent {
             let Ok(settled) = &sent.settled else { continue };
             for (seq, reading) in settled.readings() {
                 let key = FilingKey::of(&reading, &sent.block.stream, seq);
-                publishers.push(self.ids.publisher(sent.site, reading.publisher).ok_or(StoreError::Vanished)?);
-                kinds.push(i16::from(key.kind));
-                keys.push(KeyBytes(key.bytes));
+                let publisher = self.ids.publisher(sent.site, reading.publisher).ok_or(StoreError::Vanished)?;
+                asked.push((publisher, i16::from(key.kind), key.bytes));
             }
         }
+        // In the order in which they are locked, over all statements.
+        asked.sort_unstable();
+        let mut filed = FiledRows::new();
+        for asked in asked.chunks(KEYS_AT_ONCE) {
+            self.look_up(asked, &mut filed)?;
+        }
+        Ok(filed)
+    }
+
+    fn look_up(&mut self, asked: &[(i32, i16, [u8; 16])], filed: &mut FiledRows) -> Result<(), StoreError> {
+        let publishers: Vec<i32> = asked.iter().map(|(publisher, ..)| *publisher).collect();
+        let kinds: Vec<i16> = asked.iter().map(|(_, kind, _)| *kind).collect();
+        let keys: Vec<KeyBytes> = asked.iter().map(|(.., key)| KeyBytes(*key)).collect();
         // What waits for its original is met by one transaction alone: another gateway's is waited for, and seen in what follows.
         let lock = "SELECT 1 FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS sent (publisher, key_kind, key)
                     JOIN record r ON r.publisher = sent.publisher AND r.key_kind = sent.key_kind AND r.key = sent.key
@@ -284,7 +300,6 @@ impl Filing<'_> {
                       FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS sent (publisher, key_kind, key)
                       JOIN record r ON r.publisher = sent.publisher AND r.key_kind = sent.key_kind AND r.key = sent.key
                       JOIN stream s ON s.id = r.stream";
-        let mut filed = FiledRows::new();
         for row in self.session.query(select, &[&publishers, &kinds, &keys])? {
             let KeyBytes(bytes) = get(&row, 2)?;
             let key = FilingKey { kind: small(&row, 1)?, bytes };
@@ -296,7 +311,7 @@ impl Filing<'_> {
             };
             filed.insert((get(&row, 0)?, key), standing);
         }
-        Ok(filed)
+        Ok(())
     }
 
     /// Notes what a gap record declares lost.
@@ -324,16 +339,15 @@ impl Filing<'_> {
 
     /// The originals of these rows have come.
     fn meet(&mut self, met: &[(i32, FilingKey)]) -> Result<(), StoreError> {
-        if met.is_empty() {
-            return Ok(());
-        }
-        let publishers: Vec<i32> = met.iter().map(|(publisher, _)| *publisher).collect();
-        let kinds: Vec<i16> = met.iter().map(|(_, key)| i16::from(key.kind)).collect();
-        let keys: Vec<KeyBytes> = met.iter().map(|(_, key)| KeyBytes(key.bytes)).collect();
         let update = "UPDATE record SET awaits_original = false
                       FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS met (publisher, key_kind, key)
                       WHERE record.publisher = met.publisher AND record.key_kind = met.key_kind AND record.key = met.key";
-        self.session.execute(update, &[&publishers, &kinds, &keys])?;
+        for met in met.chunks(KEYS_AT_ONCE) {
+            let publishers: Vec<i32> = met.iter().map(|(publisher, _)| *publisher).collect();
+            let kinds: Vec<i16> = met.iter().map(|(_, key)| i16::from(key.kind)).collect();
+            let keys: Vec<KeyBytes> = met.iter().map(|(_, key)| KeyBytes(key.bytes)).collect();
+            self.session.execute(update, &[&publishers, &kinds, &keys])?;
+        }
         Ok(())
     }
 

@@ -78,7 +78,7 @@ fn exchange(session: &mut Session, incarnation: u64, sites: u32) -> Result<Vec<L
     let select = "SELECT incarnation, sites, age < $3 FROM
                       (SELECT *, abs((extract(epoch FROM now()) * 1000)::bigint - at_ms) AS age FROM gateway) AS told
                   WHERE incarnation <> $1 AND age < $2 ORDER BY incarnation";
-    let load = |row: &postgres::Row| {
+    let load = |row: &tokio_postgres::Row| {
         let (gateway, sites): (i64, i64) = (get(row, 0)?, get(row, 1)?);
         let (gateway, sites) = (gateway.cast_unsigned(), u32::try_from(sites).unwrap_or(0));
         Ok(Load { gateway, sites, has_spoken: get(row, 2)? })

@@ -10,7 +10,10 @@
 //! ```
 //!
 //! The row of `writer` is locked by the transaction that changes it, so whoever asks waits until the server has made up its mind
-//! about a transaction whose answer was lost.
+//! about a transaction whose answer was lost. So a commit is asked for only after that change was answered: one that a
+//! stopped server finds in its socket when it goes on would else happen after the asking.
+//!
+//! A server that does not answer in time (`session`) is one that is away.
 
 mod copy;
 mod fault;
@@ -47,7 +50,8 @@ use super::parts::{Expired, Expiry, Part, millis};
 use super::{Deposit, Happening, Store, StoreError, lock};
 
 /// A server that is away is waited for so long within a transaction; sessions of boards stay meanwhile. Then the transaction
-/// is given up, and boards bring its blocks again: as long as a supervised server takes to start again.
+/// is given up, and boards bring its blocks again: as long as a supervised server takes to start again. One that takes
+/// connections and does not answer was waited for longer than this when it is noticed.
 const AWAY_MAX: Duration = Duration::from_secs(5);
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -119,7 +123,7 @@ impl PostgresStore {
     /// The connection, made anew where it is gone. Before anything else is done on a new one it is settled what the server has
     /// committed. Waits for a server that is away until `deadline`.
     fn session(&mut self, deadline: Instant) -> Result<&mut Session, StoreError> {
-        if self.session.as_mut().is_some_and(Session::is_gone) {
+        if self.session.as_ref().is_some_and(Session::is_gone) {
             self.session = None;
         }
         while self.session.is_none() {
@@ -253,7 +257,7 @@ impl Store for PostgresStore {
                     conflicts += 1;
                     self.careful = CAREFUL_FOR;
                 }
-                StoreError::Postgres { fault: Fault::Away, .. } if Instant::now() < deadline => self.session = None,
+                error if is_away(error) && Instant::now() < deadline => self.session = None,
                 _ => return Err(error),
             }
         }
@@ -264,9 +268,7 @@ impl Store for PostgresStore {
         loop {
             let loaded = self.session(deadline).and_then(|session| load(session, site, streams));
             match loaded {
-                Err(StoreError::Postgres { fault: Fault::Away, .. }) if Instant::now() < deadline => {
-                    self.session = None
-                }
+                Err(error) if is_away(&error) && Instant::now() < deadline => self.session = None,
                 loaded => return loaded,
             }
         }
@@ -283,6 +285,11 @@ impl Store for PostgresStore {
     fn expire(&mut self, expiry: &Expiry<'_>) -> Result<Expired, StoreError> {
         self.within(|session| parts::expire(session, expiry))
     }
+}
+
+/// Whether another attempt needs another connection, and may find a server that answers.
+const fn is_away(error: &StoreError) -> bool {
+    matches!(error, StoreError::Postgres { fault: Fault::Away, .. } | StoreError::Silent)
 }
 
 fn load(session: &mut Session, site: &Name, streams: &[Stream]) -> Result<Vec<(Stream, RangeSet)>, StoreError> {

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use postgres::{Config, NoTls};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use super::place::PostgresPlace;
+use super::session::Session;
 
 /// Where Debian has the programs of each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -120,7 +122,35 @@ impl OwnServer {
         self.end(Signal::INT)
     }
 
+    /// Stops all of its processes where they are, as where its machine or its disk hangs: it takes connections, which is its
+    /// kernel's doing, and answers nothing.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.signal_all(Signal::STOP)
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.signal_all(Signal::CONT)
+    }
+
+    /// The first process first, so that it makes no more of them.
+    fn signal_all(&self, signal: Signal) -> io::Result<()> {
+        let Some(first) = self.process() else { return Ok(()) };
+        let send = |id: u32| match Pid::from_raw(id.cast_signed()) {
+            Some(pid) => kill_process(pid, signal),
+            None => Ok(()),
+        };
+        send(first)?;
+        for child in children(first)? {
+            // It may have ended meanwhile.
+            let _ = send(child);
+        }
+        Ok(())
+    }
+
     fn end(&mut self, signal: Signal) -> io::Result<()> {
+        // One that is frozen would not hear of it.
+        self.thaw()?;
         let Some(mut process) = self.process.take() else { return Ok(()) };
         if let Some(pid) = Pid::from_raw(process.id().cast_signed()) {
             kill_process(pid, signal)?;
@@ -136,10 +166,7 @@ impl OwnServer {
 
     /// Makes a database; where to connect to it.
     pub fn database(&self, name: &str) -> io::Result<String> {
-        let mut client = self.connect("postgres").map_err(io::Error::other)?;
-        client
-            .batch_execute(&format!("CREATE DATABASE {name}"))
-            .map_err(io::Error::other)?;
+        self.execute("postgres", &format!("CREATE DATABASE {name}"))?;
         Ok(self.url(name))
     }
 
@@ -150,12 +177,14 @@ impl OwnServer {
 
     /// Does what `sql` says in a database, past the store.
     pub fn execute(&self, database: &str, sql: &str) -> io::Result<()> {
-        let mut client = self.connect(database).map_err(io::Error::other)?;
-        client.batch_execute(sql).map_err(io::Error::other)
+        let mut session = self.connect(database)?;
+        session.be_patient(PATIENCE);
+        session.batch(sql).map_err(io::Error::other)
     }
 
-    fn connect(&self, database: &str) -> Result<postgres::Client, postgres::Error> {
-        self.url(database).parse::<Config>()?.connect(NoTls)
+    fn connect(&self, database: &str) -> io::Result<Session> {
+        let place = PostgresPlace::new(&self.url(database), None, None).map_err(io::Error::other)?;
+        Session::to_read(&place).map_err(io::Error::other)
     }
 
     fn data(&self) -> PathBuf {
@@ -186,6 +215,22 @@ impl OwnServer {
         }
         command
     }
+}
+
+/// Processes whose parent is `parent`: the fourth field of their `stat`, behind the name in brackets.
+fn children(parent: u32) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        if fields.split_whitespace().nth(1) == Some(parent.to_string().as_str()) {
+            found.push(id);
+        }
+    }
+    Ok(found)
 }
 
 impl Drop for OwnServer {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use postgres::Row;
 use shared::ids::{Class, Name, Stream};
 use shared::time::WallMillis;
+use tokio_postgres::Row;
 
 use super::filing::stream_at;
 use super::session::{Session, get};

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::config::{Host, SslMode, TargetSessionAttrs};
-use postgres::{Client, Config, NoTls};
 use quinn::rustls::pki_types::CertificateDer;
 use quinn::rustls::pki_types::pem::PemObject as _;
 use quinn::rustls::{ClientConfig, RootCertStore};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault;
@@ -19,6 +21,9 @@ use crate::store::StoreError;
 
 /// One address is given so long to take a connection, unless the string says `connect_timeout`.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// One host is given so long for all that comes before the first statement: its name, the connection, TLS, the password, and
+/// whether it takes writes. One that takes connections and says nothing is left for the next within this.
+const OPENED_MAX: Duration = Duration::from_secs(5);
 /// What was sent is acknowledged by the server's kernel within this, or the connection is gone; unless the string says
 /// `tcp_user_timeout`. A machine that vanished answers nothing: nobody else would end the wait.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
@@ -88,8 +93,9 @@ impl PostgresPlace {
         Ok(Self { url: url.to_owned(), password_file, ca })
     }
 
-    /// Connects to the host that takes writes. Blocks, for some seconds a host at most.
-    pub(super) fn connect(&self) -> Result<Client, StoreError> {
+    /// Connects to the host that takes writes, within five seconds a host, or as long as the string's `connect_timeout` says where
+    /// that is longer. What is asked is carried by a task of the runtime that this is called on, which is returned too.
+    pub(super) async fn connect(&self) -> Result<(Client, JoinHandle<()>), StoreError> {
         let mut config: Config = self.url.parse().map_err(fault::away)?;
         if let Some(path) = &self.password_file {
             let text = std::fs::read_to_string(path).map_err(unusable(path))?;
@@ -109,12 +115,92 @@ impl PostgresPlace {
             .keepalives_interval(ASKED_AFTER)
             .keepalives_retries(ASKED_TIMES);
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        let connected = match &self.ca {
-            None => config.ssl_mode(SslMode::Disable).connect(NoTls),
-            Some(ca) => config.ssl_mode(SslMode::Require).connect(MakeRustlsConnect::new(tls(ca)?)),
-        };
-        connected.map_err(fault::away)
+        let tls = self.ca.as_deref().map(tls).transpose()?.map(MakeRustlsConnect::new);
+        config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
+        let most = config.get_connect_timeout().copied().unwrap_or_default().max(OPENED_MAX);
+        let mut failed = StoreError::Silent;
+        for host in each_host(&config) {
+            let opening = async {
+                match &tls {
+                    None => open(&host, NoTls).await,
+                    Some(tls) => open(&host, tls.clone()).await,
+                }
+            };
+            match tokio::time::timeout(most, opening).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(error)) => failed = fault::away(error),
+                Err(_) => failed = StoreError::Silent,
+            }
+        }
+        Err(failed)
     }
+}
+
+async fn open<T>(config: &Config, tls: T) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket, Stream: Send + 'static, TlsConnect: TlsConnect<Socket>>,
+{
+    let (client, connection) = config.connect(tls).await?;
+    let carrying = tokio::spawn(async move {
+        // Whoever asks is told that the connection is closed, and not why.
+        if let Err(error) = connection.await {
+            tracing::debug!(why = link::logging::whole_story(&error), "the connection to the database has ended");
+        }
+    });
+    Ok((client, carrying))
+}
+
+/// The same configuration for each of its hosts alone: the client gives time to a connection, and none to what is said on it, so
+/// that a host which says nothing would take the others' time.
+fn each_host(config: &Config) -> Vec<Config> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = hosts.len().max(addresses.len());
+    let fits = |length: usize| length <= 1 || length == count;
+    if count <= 1 || !(fits(hosts.len()) && fits(addresses.len()) && fits(ports.len())) {
+        // What does not fit is refused by the client, in its own words.
+        return vec![config.clone()];
+    }
+    let mut alone: Vec<Config> = (0..count)
+        .map(|at| {
+            let mut one = without_host(config);
+            match hosts.get(at) {
+                Some(Host::Tcp(name)) => drop(one.host(name)),
+                Some(Host::Unix(path)) => drop(one.host_path(path)),
+                None => {}
+            }
+            addresses.get(at).map(|address| one.hostaddr(*address));
+            ports.get(at).or(ports.first()).map(|port| one.port(*port));
+            one
+        })
+        .collect();
+    if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+        let first = link::entropy::draw().unwrap_or_default() % count as u64;
+        alone.rotate_left(first as usize);
+    }
+    alone
+}
+
+/// All of a configuration but for its hosts and their ports.
+fn without_host(config: &Config) -> Config {
+    let mut other = Config::new();
+    config.get_user().map(|user| other.user(user));
+    config.get_password().map(|password| other.password(password));
+    config.get_dbname().map(|name| other.dbname(name));
+    config.get_options().map(|options| other.options(options));
+    config.get_application_name().map(|name| other.application_name(name));
+    config.get_connect_timeout().map(|most| other.connect_timeout(*most));
+    config.get_tcp_user_timeout().map(|most| other.tcp_user_timeout(*most));
+    config.get_keepalives_interval().map(|pause| other.keepalives_interval(pause));
+    config.get_keepalives_retries().map(|times| other.keepalives_retries(times));
+    other
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .load_balance_hosts(config.get_load_balance_hosts())
+        .target_session_attrs(config.get_target_session_attrs());
+    other
 }
 
 fn is_loopback(address: IpAddr) -> bool {

@@ -3,15 +3,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use postgres::Row as Line;
-use postgres::fallible_iterator::FallibleIterator as _;
 use shared::ids::{Class, Name, Stream};
 use shared::ranges::RangeSet;
 use shared::record::{GapReason, Kind};
 use shared::region::ledger::FilingKey;
 use shared::time::WallMillis;
+use tokio_postgres::Row as Line;
 
-use super::fault::failed;
 use super::filing::{range_at, small, stream_at};
 use super::key::KeyBytes;
 use super::names::of_text;
@@ -239,7 +237,7 @@ fn pass(
 ) -> Result<u64, StoreError> {
     let mut rows = session.stream(select, values)?;
     let mut count = 0;
-    while let Some(row) = rows.next().map_err(failed)? {
+    while let Some(row) = rows.next()? {
         let (seq, kind): (i64, u8) = (get(&row, 0)?, small(&row, 1)?);
         let KeyBytes(bytes) = get(&row, 4)?;
         let (publisher, topic) = (of_text(get(&row, 2)?), of_text(get(&row, 6)?));

@@ -15,8 +15,10 @@
 //! place of the one incarnation, because several gateways may write. Numbers that are unsigned 64-bit elsewhere are kept as the
 //! same 64 bits, signed.
 
+use std::time::Duration;
+
 use super::fault::Fault;
-use super::session::{Session, get};
+use super::session::{ANSWER_MAX, Session, get};
 use crate::store::StoreError;
 
 /// Layout that this build writes, in the table `meta`.
@@ -25,6 +27,8 @@ pub(super) const VERSION: i32 = 3;
 const WITHOUT_ARCHIVE: i32 = 1;
 /// The layout before, which lacks [`GATEWAYS`].
 const WITHOUT_GATEWAYS: i32 = 2;
+/// Bringing tables up looks at each block once, of a database of years too; whoever starts a gateway sees that it does.
+const BROUGHT_UP_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Gateways that open a new database at once meet here so often at most.
 const TRIES: u32 = 5;
 
@@ -126,7 +130,9 @@ fn bring_up(session: &mut Session) -> Result<(), StoreError> {
     if found == WITHOUT_ARCHIVE {
         tracing::info!("bringing the database up to this version: each block is looked at once");
         session.batch(ARCHIVE)?;
+        session.be_patient(BROUGHT_UP_MAX);
         session.batch(AGES)?;
+        session.be_patient(ANSWER_MAX);
     }
     if [WITHOUT_ARCHIVE, WITHOUT_GATEWAYS].contains(&found) {
         session.batch(GATEWAYS)?;

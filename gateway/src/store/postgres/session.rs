@@ -1,12 +1,22 @@
-//! One connection to the server: its settings, its prepared statements, its transactions. Blocks; never to be used on a thread
-//! that runs async tasks.
+//! One connection to the server: its settings, its prepared statements, its transactions, and how long it is listened to. Blocks;
+//! never to be used on a thread that runs async tasks.
+//!
+//! A server may take a connection and all that it is asked and answer nothing: its processes are stopped, its disk hangs. No
+//! socket ends then, and keepalives are answered by its kernel. So each answer has a deadline of its own, after which the connection
+//! is given up. A server that is slow and alive gives up what it does before that, and says so.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Write as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
 
-use postgres::types::ToSql;
-use postgres::{Client, Row, RowIter, Statement};
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Row, RowStream, Statement};
 
 use super::fault::{self, failed};
 use super::place::PostgresPlace;
@@ -15,18 +25,35 @@ use crate::store::StoreError;
 /// Values of a statement, in the order of their numbers.
 pub(super) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
 
+/// An answer is waited for so long: well above what a statement of ours takes on a server that does anything at all (a piece of COPY
+/// takes milliseconds), and short enough that sites have left for another region, and a gateway that is told to stop has
+/// ended, before whoever supervises them loses patience.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A connection that is well says farewell, and the server has so long to hear it.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// What every session begins with. The tables stand in a schema of their own.
 const BEGINNING: &str = "SET search_path TO roadstead; SET client_min_messages TO warning";
 /// A writer that the server does not hear of any more gives its locks back, so that its successor can find out what became of
-/// its last transaction; and no statement or lock is waited for longer than anyone would wait for the gateway.
-const WRITING: &str = "SET idle_in_transaction_session_timeout TO '15s'; SET lock_timeout TO '20s'; \
-                       SET statement_timeout TO '60s'";
+/// its last transaction; and no lock or statement is waited for until the connection would be given up for it
+/// ([`ANSWER_MAX`]): a server that is alive says before that that it has no time.
+const WRITING: &str = "SET idle_in_transaction_session_timeout TO '5s'; SET lock_timeout TO '8s'; \
+                       SET statement_timeout TO '9s'";
 
 /// A connection.
 pub(super) struct Session {
-    /// There until it is dropped.
-    client: Option<Client>,
+    /// There until it is given up, or dropped.
+    line: Option<Line>,
     statements: HashMap<&'static str, Statement>,
+    /// An answer is waited for so long.
+    patience: Duration,
+}
+
+/// What a connection consists of.
+struct Line {
+    runtime: Runtime,
+    client: Client,
+    /// Sends and receives; ends with the client, or with the connection.
+    carrying: JoinHandle<()>,
 }
 
 impl fmt::Debug for Session {
@@ -38,7 +65,18 @@ impl fmt::Debug for Session {
 impl Session {
     /// Connects for reading.
     pub(super) fn to_read(place: &PostgresPlace) -> Result<Self, StoreError> {
-        let mut session = Self { client: Some(place.connect()?), statements: HashMap::new() };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(StoreError::NoRoom)?;
+        let connected = runtime.block_on(place.connect());
+        let (client, carrying) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                // A name that is still being looked up is not waited for.
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
+        let line = Some(Line { runtime, client, carrying });
+        let mut session = Self { line, statements: HashMap::new(), patience: ANSWER_MAX };
         session.batch(BEGINNING)?;
         Ok(session)
     }
@@ -49,6 +87,11 @@ impl Session {
         session.batch(WRITING)?;
         session.insist_on_durability()?;
         Ok(session)
+    }
+
+    /// From now on an answer is waited for so long.
+    pub(super) const fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// An acknowledgement says that a record is on the server's disk: `synchronous_commit` must not be off, which this session
@@ -68,20 +111,36 @@ impl Session {
         Ok(())
     }
 
-    fn client(&mut self) -> &mut Client {
-        self.client.as_mut().expect("it is taken out only when the session is dropped")
+    /// The answer to what `question` asks; without one in time the connection is given up.
+    fn ask<A>(&mut self, question: impl AsyncFnOnce(&Client) -> Result<A, Error>) -> Result<A, StoreError> {
+        let Line { runtime, client, .. } = self.line.as_ref().ok_or(StoreError::Silent)?;
+        let answer = in_time(runtime, self.patience, question(client));
+        match answer {
+            Some(answer) => answer.map_err(failed),
+            None => {
+                self.give_up();
+                Err(StoreError::Silent)
+            }
+        }
+    }
+
+    /// Closes the connection without a word. What it was asked may still happen, as where a connection is cut.
+    fn give_up(&mut self) {
+        if let Some(Line { runtime, .. }) = self.line.take() {
+            runtime.shutdown_background();
+        }
     }
 
     /// Statements without values, one after the other.
     pub(super) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.client().batch_execute(sql).map_err(failed)
+        self.ask(async |client| client.batch_execute(sql).await)
     }
 
     fn statement(&mut self, sql: &'static str) -> Result<Statement, StoreError> {
         if let Some(known) = self.statements.get(sql) {
             return Ok(known.clone());
         }
-        let statement = self.client().prepare(sql).map_err(failed)?;
+        let statement = self.ask(async |client| client.prepare(sql).await)?;
         self.statements.insert(sql, statement.clone());
         Ok(statement)
     }
@@ -89,57 +148,80 @@ impl Session {
     /// All rows of a statement.
     pub(super) fn query(&mut self, sql: &'static str, values: Values<'_>) -> Result<Vec<Row>, StoreError> {
         let statement = self.statement(sql)?;
-        self.client().query(&statement, values).map_err(failed)
+        self.ask(async |client| client.query(&statement, values).await)
     }
 
     /// The one row of a statement, if it has any.
     pub(super) fn query_opt(&mut self, sql: &'static str, values: Values<'_>) -> Result<Option<Row>, StoreError> {
         let statement = self.statement(sql)?;
-        self.client().query_opt(&statement, values).map_err(failed)
+        self.ask(async |client| client.query_opt(&statement, values).await)
     }
 
     /// Rows as they come, however many there are.
-    pub(super) fn stream(&mut self, sql: &'static str, values: Values<'_>) -> Result<RowIter<'_>, StoreError> {
+    pub(super) fn stream(&mut self, sql: &'static str, values: Values<'_>) -> Result<Coming<'_>, StoreError> {
         let statement = self.statement(sql)?;
-        self.client().query_raw(&statement, values.iter().copied()).map_err(failed)
+        let rows = self.ask(async |client| client.query_raw(&statement, values.iter().copied()).await)?;
+        Ok(Coming { session: self, rows: Box::pin(rows) })
     }
 
     /// How many rows a statement changed.
     pub(super) fn execute(&mut self, sql: &'static str, values: Values<'_>) -> Result<u64, StoreError> {
         let statement = self.statement(sql)?;
-        self.client().execute(&statement, values).map_err(failed)
+        self.ask(async |client| client.execute(&statement, values).await)
     }
 
     /// Copies a whole `body` in the binary format into a table.
-    pub(super) fn copy(&mut self, sql: &'static str, body: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn copy(&mut self, sql: &'static str, body: Vec<u8>) -> Result<(), StoreError> {
         let statement = self.statement(sql)?;
-        let mut writer = self.client().copy_in(&statement).map_err(failed)?;
-        // One piece: it is sent by `finish`, whose failure is the server's own.
-        if let Err(error) = writer.write_all(body) {
-            return Err(StoreError::Piped(error));
-        }
-        writer.finish().map_err(failed)?;
+        self.ask(async move |client| {
+            let mut rows = Box::pin(client.copy_in(&statement).await?);
+            // Where it cannot be sent, `finish` has the server's own failure.
+            let _ = rows.send(Bytes::from(body)).await;
+            rows.as_mut().finish().await
+        })?;
         Ok(())
     }
 
     /// Whether the connection is gone.
-    pub(super) fn is_gone(&mut self) -> bool {
-        self.client().is_closed()
+    pub(super) fn is_gone(&self) -> bool {
+        self.line.as_ref().is_none_or(|line| line.client.is_closed())
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The client waits for its farewell, which a thread that runs async tasks must not; and an end by an error may happen
-        // on any.
-        if let Some(client) = self.client.take() {
-            let farewell = std::thread::Builder::new().spawn(move || drop(client));
+        // The farewell is waited for, which a thread that runs async tasks must not; and an end by an error may happen on any.
+        if let Some(Line { runtime, client, carrying }) = self.line.take() {
+            let farewell = std::thread::Builder::new().spawn(move || {
+                drop(client);
+                in_time(&runtime, FAREWELL_MAX, carrying);
+                runtime.shutdown_background();
+            });
             let _ = farewell.map(std::thread::JoinHandle::join);
         }
     }
 }
 
+/// Rows that come one after the other.
+pub(super) struct Coming<'s> {
+    session: &'s mut Session,
+    rows: Pin<Box<RowStream>>,
+}
+
+impl Coming<'_> {
+    /// The next one; `None` behind the last.
+    pub(super) fn next(&mut self) -> Result<Option<Row>, StoreError> {
+        let Self { session, rows } = self;
+        session.ask(async |_| rows.next().await.transpose())
+    }
+}
+
+/// What `future` comes to, unless that takes longer than `most`. The connection is carried on meanwhile.
+fn in_time<A>(runtime: &Runtime, most: Duration, future: impl Future<Output = A>) -> Option<A> {
+    runtime.block_on(async { tokio::time::timeout(most, future).await.ok() })
+}
+
 /// The value in a column.
-pub(super) fn get<'r, T: postgres::types::FromSql<'r>>(row: &'r Row, at: usize) -> Result<T, StoreError> {
+pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, at: usize) -> Result<T, StoreError> {
     row.try_get(at).map_err(fault::failed)
 }

@@ -57,7 +57,6 @@ pub(crate) fn holder(site: &Site) -> Option<usize> {
     usize::try_from(board).ok().filter(|_| runs)
 }
 
-/// Seen to fail where boards tell the region nothing of duties, and where what has changed is not told.
 #[test]
 fn the_region_shows_a_users_duty_move_from_a_board_that_dies() {
     let mut site = Site::make(3);

@@ -163,7 +163,6 @@ async fn a_site_shows_its_ledger_and_what_a_sensor_says_is_never_run() {
     running.stop().await;
 }
 
-/// Seen to fail with the page's texts unescaped, and with the duties of an earlier leader kept.
 #[tokio::test]
 async fn a_site_shows_who_performs_its_duties_until_another_leader_tells_nothing_of_them() {
     let files = Files::new();

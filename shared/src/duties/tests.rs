@@ -438,8 +438,7 @@ fn what_was_due_is_not_due_again() {
     }
 }
 
-/// Duty 1 is one that board 1, which leads, cannot perform. Seen to fail with failures not kept in the account, and with boards that
-/// are down counted as failed.
+/// Duty 1 is one that board 1, which leads, cannot perform. Seen to fail with failures not kept in the account.
 #[test]
 fn the_region_is_told_where_each_duty_is_and_how() {
     let mut bench = Bench::new(1, None);

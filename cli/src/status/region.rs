@@ -17,6 +17,8 @@ use crate::init::{GATEWAY_DIR, GATEWAY_FILE};
 use crate::journal::date;
 
 const SITES: &str = "/api/sites";
+/// Duties of a site in a line of the table.
+const DUTIES_SHOWN: usize = 5;
 
 /// Every site that the gateways serve, those in trouble first.
 pub(crate) fn sites(asked: &Sites) -> Result<ExitCode, Failure> {
@@ -159,7 +161,7 @@ fn sites_table(sites: &[&Value]) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-/// The users' duties: on which boards each is, and how it is where it does not run.
+/// The users' duties: on which boards each is, and how it is where it does not run. Of many the first ones.
 fn duties(site: &Value) -> String {
     if site["duties_age_ms"].is_null() {
         return "-".to_owned();
@@ -178,7 +180,12 @@ fn duties(site: &Value) -> String {
         };
         format!("{}{place}{state}", word(&duty["name"]))
     });
-    let said: Vec<String> = said.collect();
+    let mut said: Vec<String> = said.collect();
+    let more = said.len().saturating_sub(DUTIES_SHOWN);
+    if more > 0 {
+        said.truncate(DUTIES_SHOWN);
+        said.push(format!("and {more} more"));
+    }
     if said.is_empty() { "none".to_owned() } else { said.join(", ") }
 }
 
@@ -225,6 +232,9 @@ mod tests {
         assert!(lines[2].contains(" failed") && !text.contains('\u{1b}') && !text.contains("uplink"), "{text}");
         let (none, untold) = (json!({ "duties_age_ms": 7, "duties": [] }), json!({}));
         assert_eq!((duties(&none), duties(&untold)), ("none".to_owned(), "-".to_owned()));
+        let duty = json!({ "name": "signal", "mode": "exclusive", "state": "running", "holders": [2] });
+        let many = json!({ "duties_age_ms": 7, "duties": vec![duty; 32] });
+        assert_eq!(duties(&many), format!("{}and 27 more", "signal@2, ".repeat(5)));
         assert_eq!(sites_table(&[]), "no site is served\n");
     }
 

@@ -7,6 +7,7 @@ use shared::ids::BoardSet;
 use shared::time::Instant;
 use shared::wire::uplink::{DutyState, DutyTold};
 
+use super::SILENT_AFTER;
 use super::words::about;
 use crate::crew::{Line, age_ms, crew};
 use crate::picture::SitePicture;
@@ -29,8 +30,10 @@ pub(super) fn duties(picture: &SitePicture, now: Instant) -> Markup {
                 tbody { @for line in &lines { (row(line)) } }
             }
             @match age {
+                None if !picture.is_connected() => p.note { "No board speaks for the site here." },
                 None => p.note { "The site has not told of its users' duties, as boards of an earlier version do not." },
-                Some(age) if !picture.is_connected() => p.note { "No board speaks for the site here: this was told " (about(age)) " ago." },
+                Some(age) if !picture.is_connected() => p.note { "No board speaks for the site here: where they were was told " (about(age)) " ago." },
+                Some(age) if age >= SILENT_AFTER => p.note { "Nothing was told of them for " (about(age)) "." },
                 Some(_) => {}
             }
         }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use shared::limits::SESSION_BLOCKS_MAX;
 use shared::time::Instant;
+use shared::wire::uplink::DutyState;
 
 use super::history::SiteHistory;
 use super::words::{about, grouped};
+use crate::crew::crew;
 use crate::picture::SitePicture;
 
 /// A site with a session tells of itself every second: one that is silent for so long has a leader that hangs.
-const SILENT_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(30);
 
 /// From best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +89,20 @@ pub(crate) fn judge(picture: &SitePicture, history: Option<&SiteHistory>, now: I
                 [one] => find(Health::Trouble, format!("Board {one} is not heard by the others.")),
                 several => find(Health::Trouble, format!("Boards {} are not heard by the others.", several.join(", "))),
             }
+        }
+    }
+    for duty in crew(picture, now) {
+        let name = duty.name;
+        match duty.state {
+            DutyState::Failed => {
+                find(Health::Trouble, format!("Nobody performs {name}: its process failed wherever it could run."))
+            }
+            DutyState::Unassigned => find(Health::Notice, format!("Nobody performs {name}.")),
+            DutyState::Short => {
+                let (boards, wanted) = (duty.holders.len(), duty.wanted);
+                find(Health::Notice, format!("{name} is performed on {boards} boards of {wanted}."));
+            }
+            DutyState::Unknown | DutyState::Leaving | DutyState::Starting | DutyState::Running => {}
         }
     }
     if let Some(verdict) = history.and_then(SiteHistory::verdict) {

@@ -131,8 +131,12 @@ pub(crate) async fn keep(
             let counts = asked.iter().map(|site| store.counts(site)).collect::<Result<Vec<_>, _>>()?;
             Ok((store.stored()?, counts))
         });
+        let read = tokio::select! {
+            () = stop.stopped() => return,
+            read = read => read,
+        };
         // Where the store cannot be read, the pages say so themselves, and the plots have a hole.
-        if let Ok((stored, counts)) = read.await {
+        if let Ok((stored, counts)) = read {
             let at = link::clock::now();
             histories.send_modify(|histories| {
                 for (site, picture) in &shown {

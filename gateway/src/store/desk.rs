@@ -50,8 +50,10 @@ impl Desk {
     ) -> Result<A, Unanswered> {
         let (answer, answered) = oneshot::channel();
         let question = move |reader: &dyn StoreReader| {
-            // The asker may have left meanwhile.
-            let _ = answer.send(question(reader));
+            // Whoever has left is not answered: where the store is silent, each question costs its patience.
+            if !answer.is_closed() {
+                let _ = answer.send(question(reader));
+            }
         };
         self.questions.try_send(Box::new(question)).map_err(|_| Unanswered::Busy)?;
         Ok(answered.await.map_err(|_| Unanswered::Busy)??)

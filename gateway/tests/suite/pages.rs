@@ -43,10 +43,10 @@ fn duties() -> ToRegion {
         token: None,
         held_ms: Some(180_000),
         waits_for: duty_words("nothing"),
-        why: duty_words("<img src=x onerror=alert(2)>"),
+        why: duty_words("<b>bold</b><img src=x onerror=alert(2)>"),
     };
     let running = told("signal", DutyState::Running, &[2], &[]);
-    ToRegion::Duties(SiteDuties { duties: vec![running, told("<b>fuse</b>", DutyState::Failed, &[], &[1, 2])] })
+    ToRegion::Duties(SiteDuties { duties: vec![running, told("fuse", DutyState::Failed, &[], &[1, 2])] })
 }
 
 async fn speaker(files: &Files, running: &Running) -> Board {
@@ -184,13 +184,25 @@ async fn a_site_shows_who_performs_its_duties_until_another_leader_tells_nothing
     session.say(&[duties(), report(0, 0, true)]).await;
     let page = page_with(&running, "/sites/elm", "signal").await;
     assert!(page.contains("board 2") && page.contains("3 min") && page.contains("boards 1, 2"), "{page}");
-    assert!(page.contains("&lt;b&gt;fuse&lt;/b&gt;") && page.contains("&lt;img src=x"), "{page}");
-    assert!(!page.contains("<b>fuse") && !page.contains("<img"), "{page}");
+    assert!(page.contains("&lt;b&gt;bold&lt;/b&gt;") && page.contains("&lt;img src=x"), "{page}");
+    assert!(!page.contains("<b>bold") && !page.contains("<img"), "{page}");
     let site = running.json("/api/sites/elm").await;
     let (signal, fuse) = (&site["duties"][2], &site["duties"][3]);
     assert_eq!((&signal["state"], &signal["holders"]), (&"running".into(), &vec![2].into()));
     assert_eq!((&fuse["state"], &fuse["failed"]), (&"failed".into(), &vec![1, 2].into()));
     assert!(signal["held_ms"].as_u64().unwrap() >= 180_000 && site["duties_age_ms"].is_u64());
+    assert_eq!(site["state"], "trouble");
+    assert!(site["why"].to_string().contains("Nobody performs fuse"), "{site}");
+
+    // Nobody speaks for the site: where its duties were is still there, and not that they run.
+    drop(session);
+    let page = page_with(&running, "/sites/elm", "where they were was told").await;
+    assert!(!page.contains("running") && page.contains("signal") && page.contains("board 2"), "{page}");
+    let site = running.json("/api/sites/elm").await;
+    for duty in site["duties"].as_array().unwrap() {
+        assert_eq!((&duty["state"], duty["held_ms"].is_null()), (&"unknown".into(), true), "{duty}");
+    }
+    assert_eq!((&site["duties"][2]["holders"], &site["state"]), (&vec![2].into(), &"away".into()));
 
     // The next leader is of an earlier build.
     let mut next = Board::dial(&files.board("elm", "elm", 2), &running).await.unwrap();

@@ -62,10 +62,11 @@ impl Gathering {
         since.max(self.idle_since) + self.write.min(PATIENCE_MAX)
     }
 
-    /// The write of `crowd` begins: because it is due, or along with what others want written.
-    pub(super) fn handle_write(&mut self, crowd: Crowd, is_due: bool, now: Instant) {
+    /// The write of `crowd` begins: after it was waited for, where `is_judged`, or along with what somebody else wants written, which
+    /// says nothing of those who are missing.
+    pub(super) fn handle_write(&mut self, crowd: Crowd, is_judged: bool, now: Instant) {
         self.began = now;
-        if !is_due {
+        if !is_judged {
             return;
         }
         let missing = self.expected + crowd.unanswered;
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_disk_and_publishers_that_have_stopped_cost_half_a_millisecond_once() {
+    fn after_a_slow_write_nobody_is_waited_for_longer_than_half_a_millisecond() {
         let mut gathering = Gathering::default();
         let crowd = Crowd { records: 1, bytes: 200, unanswered: 0 };
         gathering.handle_write(Crowd { records: 0, ..crowd }, false, Instant::ZERO);

@@ -182,8 +182,10 @@ impl Admission {
 
     /// A write begins with what waits.
     pub fn handle_write(&mut self, now: Instant) {
-        let is_due = self.next_deadline().at <= now;
-        self.gathering.handle_write(self.crowd(), is_due, now);
+        let waits = |class: Class| self.next_bytes(class).is_some();
+        // An alarm waits for nobody, and bulk for longer.
+        let is_judged = waits(Class::Event) && !waits(Class::Alarm) && self.due(Class::Event) <= now;
+        self.gathering.handle_write(self.crowd(), is_judged, now);
     }
 
     /// It is durable here.

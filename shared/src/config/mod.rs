@@ -138,7 +138,7 @@ pub struct JournalConfig {
     /// The same for bulk.
     pub bulk_bytes_max: u64,
     /// An event waits so long for others before a write begins for it. Default 0: while one write is on its way, the next
-    /// one's records gather anyhow.
+    /// one's records gather anyhow. For those that are about to come it waits half a millisecond at most all the same.
     pub event_linger: Duration,
     /// The same for bulk. Default 10 ms. Each write takes at least a page: this is what spares the flash.
     pub bulk_linger: Duration,

@@ -427,7 +427,11 @@ fn duties_are_passed_on_with_their_term_and_each_is_named_once() {
         duties: (0..count).map(|number| duty_told(&alloc::format!("duty-{number}"))).collect(),
     };
     assert_eq!(region.say(1, ToRegion::Duties(most(DUTIES_MAX))).len(), 1);
-    for bad in [most(DUTIES_MAX + 1), SiteDuties { duties: alloc::vec![duty_told("fuse"), duty_told("fuse")] }] {
+    let twice = alloc::vec![duty_told("fuse"), duty_told("fuse")];
+    let obeyed = alloc::vec![DutyTold { why: duty_words("\u{9b}31m"), ..duty_told("fuse") }];
+    let odd = ["", "Fuse", "fuse, signal@1", "fu\u{202e}se"].map(|name| alloc::vec![duty_told(name)]);
+    let bad = odd.into_iter().chain([twice, obeyed]).map(|duties| SiteDuties { duties });
+    for bad in bad.chain([most(DUTIES_MAX + 1)]) {
         let mut region = Region::standing();
         let refused = HubAction::Send { session: SessionId(1), message: FromRegion::Refused(Refusal::Protocol) };
         assert_eq!(region.say(1, ToRegion::Duties(bad)), [refused, HubAction::Close { session: SessionId(1) }]);

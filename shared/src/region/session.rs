@@ -3,13 +3,14 @@
 
 use alloc::vec::Vec;
 
+use crate::config::text::check_name;
 use crate::ids::{BoardId, Name, Stream, Term};
 use crate::limits::{
     BOARDS_MAX, COVERAGE_STREAMS_MAX, DUTIES_MAX, SESSION_ASKS_MAX, SESSION_BLOCKS_MAX, SESSION_BYTES_MAX,
     SESSION_SLACK,
 };
 use crate::time::Instant;
-use crate::wire::uplink::{Hello, Refusal, SiteDuties, SiteReport};
+use crate::wire::uplink::{DutyTold, Hello, Refusal, SiteDuties, SiteReport};
 
 /// Names a session. The shell chooses it, rising, never reused while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,10 +107,15 @@ pub fn judge_report(report: &SiteReport) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether what is told of duties keeps to the limits: no more than a site has, each once, so that each can be named by its name.
+/// Whether what is told of duties keeps to the limits: no more than a site has, each once, so that each can be named by its name;
+/// names as a configuration lets them be, and words that no terminal obeys.
 pub fn judge_duties(duties: &SiteDuties) -> Result<(), Refusal> {
     let names: alloc::collections::BTreeSet<&Name> = duties.duties.iter().map(|duty| &duty.name).collect();
-    if duties.duties.len() > DUTIES_MAX || names.len() != duties.duties.len() {
+    let is_sound = |duty: &DutyTold| {
+        let mut words = duty.why.chars().chain(duty.waits_for.chars());
+        check_name(&duty.name).is_ok() && !words.any(char::is_control)
+    };
+    if duties.duties.len() > DUTIES_MAX || names.len() != duties.duties.len() || !duties.duties.iter().all(is_sound) {
         return Err(Refusal::Protocol);
     }
     Ok(())

@@ -127,7 +127,8 @@ const REGION_NONCE: u64 = 0x7265_6769_6f6e_0000;
 
 /// Nonce of the life that [`Coverage::hears`] speaks of.
 const HEARS_NONCE: u64 = 0x0068_6561_7273_0000;
-/// Stands for `ToRegion::Duties` in [`Coverage::hears`].
+/// Stands for `ToRegion::Duties` in [`Coverage::hears`]. Another mode of a duty, more duties or longer words than this build reads take
+/// the next number: to this one they are no message.
 const HEARS_DUTIES: Seq = 1;
 
 /// Tells the regions of a site's configuration apart: made of a region's name.

@@ -249,7 +249,8 @@ pub struct DutyTold {
     pub holders: BoardSet,
     /// Living boards on which a process of it stands ready or acts.
     pub ready: BoardSet,
-    /// Living boards that have given it up for a while, because its process had failed too often.
+    /// Living boards that could perform it and cannot for a while, because its process had failed too often or they stop; as far
+    /// as this leader has seen it.
     pub failed: BoardSet,
     /// The token that it is performed under.
     pub token: Option<Fencing>,

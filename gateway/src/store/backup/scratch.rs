@@ -2,7 +2,7 @@
 //! has no name once it is open, so that no byte of it is left when this process ends, however it does: at most the name of an empty
 //! file, if the end comes in the moment in which it has one, and the next one takes that away.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -116,9 +116,12 @@ fn make(dir: &Path) -> Result<(PathBuf, File), BackupError> {
         // Made by nobody else, and for nobody else: what a backup holds is secret.
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(cannot("make", &path))?;
-        // Whoever clears up may have been there before the lock was.
-        if file.try_lock().is_ok() && file.metadata().is_ok_and(|about| about.nlink() > 0) {
-            return Ok((path, file));
+        match file.try_lock() {
+            // Whoever clears up may have been there before the lock was.
+            Ok(()) if file.metadata().is_ok_and(|about| about.nlink() == 0) => {}
+            // Where a file system has no locks, clearing up leaves this one alone, too.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok((path, file)),
+            Err(TryLockError::WouldBlock) => {}
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::store::parts::millis;
 use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
 
 /// Bytes of one COPY, about: what is gathered beyond goes in the next. Some thousand records: also where each costs a read of a
-/// slow disk, in the index of keys, that is done before the server's silence counts as its end.
+/// millisecond, in the index of keys, that is done before the server's silence counts as its end.
 const COPY_BYTES: usize = 1024 * 1024;
 const COPY_BLOCKS: &str = "COPY block (id, first, received_ms, crc, stream, count, raw_len, codec, body)
                            FROM STDIN (FORMAT binary)";
@@ -35,7 +35,7 @@ const COPY_RECORDS: &str =
     "COPY record (seq, block, taken_ms, stream, publisher, topic, kind, key_kind, awaits_original,
                                          key, payload) FROM STDIN (FORMAT binary)";
 
-/// Keys that one statement looks for: each may be a read of a disk, and a statement has a deadline.
+/// Keys that one statement looks for: each may be a read of a disk, of a millisecond say, and a statement has a deadline.
 const KEYS_AT_ONCE: usize = 4096;
 
 /// Rows that are filed, by publisher and key.

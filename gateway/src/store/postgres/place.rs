@@ -144,7 +144,7 @@ where
     let carrying = tokio::spawn(async move {
         // Whoever asks is told that the connection is closed, and not why.
         if let Err(error) = connection.await {
-            tracing::debug!(why = link::logging::whole_story(&error), "the connection to the database has ended");
+            tracing::info!(why = link::logging::whole_story(&error), "the connection to the database has ended");
         }
     });
     Ok((client, carrying))

@@ -122,7 +122,8 @@ pub(super) fn lay_out(session: &mut Session) -> Result<(), StoreError> {
     check(session)
 }
 
-/// Brings the tables of a layout before up to this one; of several gateways one does, and the others wait for it.
+/// Brings the tables of a layout before up to this one; of several gateways one does. The others wait for it
+/// as long as for any lock, and where that is too short their start fails and is tried again by whoever supervises them.
 fn bring_up(session: &mut Session) -> Result<(), StoreError> {
     session.batch("BEGIN")?;
     let row = session.query_opt("SELECT layout FROM roadstead.meta FOR UPDATE", &[])?;

@@ -33,6 +33,8 @@ pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// What every session begins with. The tables stand in a schema of their own.
 const BEGINNING: &str = "SET search_path TO roadstead; SET client_min_messages TO warning";
+/// A statement of a connection that was given up ends on the server, too.
+const ASKING: &str = "SET client_connection_check_interval TO '2s'";
 /// A writer that the server does not hear of any more gives its locks back, so that its successor can find out what became of
 /// its last transaction; and no lock or statement is waited for until the connection would be given up for it
 /// ([`ANSWER_MAX`]): a server that is alive says before that that it has no time.
@@ -78,6 +80,8 @@ impl Session {
         let line = Some(Line { runtime, client, carrying });
         let mut session = Self { line, statements: HashMap::new(), patience: ANSWER_MAX };
         session.batch(BEGINNING)?;
+        // An engine that does not know it goes on with what nobody waits for any more.
+        let _ = session.batch(ASKING);
         Ok(session)
     }
 

@@ -124,12 +124,12 @@ const withoutScripts = async () => {
   await close();
 };
 
-// On which board the duty is, by the site's page.
-const dutyOn = () => {
+// On which board the duty is, by the site's page, where that is not `before`.
+const dutyOn = (before) => {
   const lines = [...document.querySelectorAll("#duties tbody tr")];
   const line = lines.find((line) => line.querySelector("th").textContent === "signal");
   const [state, on] = ["State", "On"].map((label) => line?.querySelector(`[data-label="${label}"]`).textContent);
-  return state === "running" ? on : null;
+  return state === "running" && on !== before ? on : null;
 };
 
 // A board dies while the pages are looked at: they say so, are the same pages, and who moves by keyboard stays in place.
@@ -152,10 +152,10 @@ const staysLive = async () => {
   await page.screenshot({ path: join(screenshots, "sites-trouble.png"), fullPage: true });
   assert.deepEqual(complaints, [], "while a board died");
   console.log("live: a board's death came to the page by itself");
-  await beside.page.waitForFunction(`((before) => { const on = (${dutyOn})(); return on && on !== before; })("${before}")`);
+  const after = await (await beside.page.waitForFunction(dutyOn, before)).jsonValue();
   assert(await beside.page.evaluate(() => window.isTheSamePage), "the site's page was loaded again");
   assert.deepEqual(beside.complaints, [], "while a duty moved");
-  console.log(`live: the duty of ${before} is on ${await beside.page.evaluate(dutyOn)}`);
+  console.log(`live: the duty of ${before} is on ${after}`);
   await beside.close();
   await close();
 };

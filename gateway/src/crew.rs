@@ -9,8 +9,7 @@ use shared::ids::BoardSet;
 use shared::time::Instant;
 use shared::wire::uplink::{DutyState, DutyTold};
 
-use crate::dashboard::SILENT_AFTER;
-use crate::picture::SitePicture;
+use crate::picture::{SILENT_AFTER, SitePicture};
 
 /// What the leader does as such; a user's duty may have the same name.
 const LEAD: &str = "lead";

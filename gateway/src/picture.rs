@@ -2,10 +2,15 @@
 //! writes it, the API reads it; nothing decides by it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shared::ids::{BoardId, Name, Term};
 use shared::time::Instant;
 use shared::wire::uplink::{SiteDuties, SiteReport};
+
+/// A site with a session tells of itself every second, and of its duties every ten: one that is silent for so long has a leader
+/// that hangs.
+pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(30);
 
 /// All sites that are served.
 #[derive(Clone, Debug, Default)]

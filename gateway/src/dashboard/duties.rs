@@ -7,10 +7,9 @@ use shared::ids::BoardSet;
 use shared::time::Instant;
 use shared::wire::uplink::{DutyState, DutyTold};
 
-use super::SILENT_AFTER;
 use super::words::about;
 use crate::crew::{Line, age_ms, crew};
-use crate::picture::SitePicture;
+use crate::picture::{SILENT_AFTER, SitePicture};
 
 /// The section.
 pub(super) fn duties(picture: &SitePicture, now: Instant) -> Markup {

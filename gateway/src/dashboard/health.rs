@@ -1,8 +1,6 @@
 //! How a site does, in a word and in sentences, from what it tells and what is stored of it. Shown to people; nothing decides
 //! by it.
 
-use std::time::Duration;
-
 use shared::limits::SESSION_BLOCKS_MAX;
 use shared::time::Instant;
 use shared::wire::uplink::DutyState;
@@ -10,10 +8,7 @@ use shared::wire::uplink::DutyState;
 use super::history::SiteHistory;
 use super::words::{about, grouped};
 use crate::crew::crew;
-use crate::picture::SitePicture;
-
-/// A site with a session tells of itself every second: one that is silent for so long has a leader that hangs.
-pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(30);
+use crate::picture::{SILENT_AFTER, SitePicture};
 
 /// From best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -31,7 +31,7 @@ use crate::access::Asker;
 use crate::api::{Question, Shown};
 
 use self::health::Health;
-pub(crate) use self::health::{SILENT_AFTER, judge};
+pub(crate) use self::health::judge;
 pub(crate) use self::history::{Histories, SiteHistory, keep};
 use self::live::{Looked, VIEWERS_MAX, follow};
 use self::overview::{Filter, Overview};

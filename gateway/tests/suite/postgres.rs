@@ -61,6 +61,30 @@ pub(crate) fn numbered(stream: Stream, number: u64) -> Deposit {
     Deposit { site: site(), fence: None, blocks: vec![block(stream, first, first..=first + RECORDS - 1)] }
 }
 
+/// What came of blocks that are told in order, each again until it is acknowledged, as a site does.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) acknowledged: u64,
+    pub(crate) refused: u64,
+}
+
+impl Told {
+    /// Tells the next block once.
+    pub(crate) fn tell(&mut self, store: &mut dyn Store) {
+        match store.transact(&[numbered(stream(1, 1), self.acknowledged)], &[], NOW) {
+            Ok(stored) => {
+                assert!(stored[0][0].outcome.is_ok());
+                self.acknowledged += 1;
+            }
+            // Nothing was said about it.
+            Err(error) => {
+                assert!(error.is_passing(), "{error:?}");
+                self.refused += 1;
+            }
+        }
+    }
+}
+
 /// Every row once, in order, and covered.
 pub(crate) fn expect_whole(reader: &dyn StoreReader, blocks: u64) {
     let covered = reader.coverage(&site()).unwrap().remove(0).1;
@@ -78,7 +102,7 @@ fn a_server_that_dies_and_comes_back_has_all_that_was_acknowledged_once() {
     let mut store = own.open();
     let stopped = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&stopped);
-    let (mut acknowledged, mut refused) = (0, 0);
+    let mut told = Told::default();
     std::thread::scope(|scope| {
         let server = &own.server;
         scope.spawn(move || {
@@ -98,19 +122,10 @@ fn a_server_that_dies_and_comes_back_has_all_that_was_acknowledged_once() {
             stop.store(true, Ordering::Relaxed);
         });
         while !stopped.load(Ordering::Relaxed) {
-            match store.transact(&[numbered(stream(1, 1), acknowledged)], &[], NOW) {
-                Ok(stored) => {
-                    assert!(stored[0][0].outcome.is_ok());
-                    acknowledged += 1;
-                }
-                // Nothing was said about it: the site sends it again.
-                Err(error) => {
-                    assert!(error.is_passing(), "{error:?}");
-                    refused += 1;
-                }
-            }
+            told.tell(&mut store);
         }
     });
+    let Told { acknowledged, refused } = told;
     assert!(acknowledged > 10 && refused > 0, "{acknowledged} acknowledged, {refused} refused");
     println!("{acknowledged} blocks acknowledged, {refused} transactions given up, 6 restarts");
     let reader = own.reader();

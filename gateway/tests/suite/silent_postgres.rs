@@ -14,7 +14,7 @@ use shared::wire::uplink::{FromRegion, ToRegion};
 use tokio::runtime::Builder;
 
 use crate::deposits::{NOW, block, site, stream};
-use crate::postgres::{Own, RECORDS, between, expect_whole, numbered, place};
+use crate::postgres::{Own, RECORDS, Told, between, expect_whole, numbered, place};
 use crate::region::{Board, Files, Running};
 
 /// A server is frozen for so long: longer than any wait for it.
@@ -22,6 +22,8 @@ const FROZEN: Duration = Duration::from_secs(28);
 /// A transaction is given up within this: ten seconds for an answer, and what a commit costs that is asked about on a connection
 /// which comes about only within five more, at its last attempt; and some for a busy machine.
 const GIVEN_UP: Duration = Duration::from_secs(25);
+/// A standby is away for so long: longer than an answer to a commit is waited for, and shorter than that and a lock together.
+const AWAY: Duration = Duration::from_secs(16);
 /// A gateway ends within this.
 const ENDED: Duration = Duration::from_secs(35);
 
@@ -31,7 +33,7 @@ fn a_server_that_answers_nothing_is_given_up_and_nothing_is_lost_or_doubled() {
     let Some(own) = Own::new() else { return };
     let mut store = own.open();
     let over = AtomicBool::new(false);
-    let (mut acknowledged, mut refused, mut longest) = (0, 0, Duration::ZERO);
+    let (mut told, mut longest) = (Told::default(), Duration::ZERO);
     std::thread::scope(|scope| {
         let (server, over) = (&own.server, &over);
         scope.spawn(move || {
@@ -44,20 +46,11 @@ fn a_server_that_answers_nothing_is_given_up_and_nothing_is_lost_or_doubled() {
         });
         while !over.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            match store.transact(&[numbered(stream(1, 1), acknowledged)], &[], NOW) {
-                Ok(stored) => {
-                    assert!(stored[0][0].outcome.is_ok());
-                    acknowledged += 1;
-                }
-                // Nothing was said about it: the site sends it again.
-                Err(error) => {
-                    assert!(error.is_passing(), "{error:?}");
-                    refused += 1;
-                }
-            }
+            told.tell(&mut store);
             longest = longest.max(begun.elapsed());
         }
     });
+    let Told { acknowledged, refused } = told;
     println!("{acknowledged} blocks acknowledged, {refused} transactions given up, the longest took {longest:?}");
     assert!(longest < GIVEN_UP, "{longest:?}");
     assert!(acknowledged > 10 && refused > 1, "{acknowledged} acknowledged, {refused} refused");
@@ -116,6 +109,52 @@ fn a_commit_before_which_the_server_froze_is_made_once() {
         assert!(!freezes.load(Ordering::Relaxed), "it was frozen");
     }
     expect_whole(&own.reader(), 6);
+}
+
+/// A commit waits within the server for a standby that is away, longer than the gateway waits for it. It was made, and nobody
+/// may hear so before the standby has it: whoever asks meanwhile waits for its row. Seen to fail where the row is asked for
+/// without its lock: the transaction is taken for one that was never made, and the next one ends the gateway.
+#[test]
+fn a_commit_that_waits_for_a_standby_is_told_of_when_that_has_it_and_made_once() {
+    let Some(own) = Own::new() else { return };
+    let own = Arc::new(own);
+    let (waits, lifted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (armed, over, server) = (Arc::clone(&waits), Arc::clone(&lifted), Arc::downgrade(&own));
+    let ordered = move || {
+        if let Some(own) = server.upgrade()
+            && armed.swap(false, Ordering::Relaxed)
+        {
+            waits_for(&own, "'nobody'");
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                std::thread::sleep(AWAY);
+                over.store(true, Ordering::Relaxed);
+                waits_for(&own, "DEFAULT");
+            });
+        }
+        true
+    };
+    let url = between(own.socket(), ordered, || true);
+    let mut store = PostgresStore::open(&place(&url), own.locked.path()).unwrap().0;
+    let mut told = Told::default();
+    told.tell(&mut store);
+    waits.store(true, Ordering::Relaxed);
+    while told.acknowledged == 1 {
+        told.tell(&mut store);
+    }
+    assert!(lifted.load(Ordering::Relaxed), "it was acknowledged before the standby had it");
+    println!("{} transactions given up", told.refused);
+    expect_whole(&own.reader(), 2);
+}
+
+/// From now on commits wait for the standby of that name.
+fn waits_for(own: &Own, standby: &str) {
+    let server = own.server.running();
+    for sql in [&format!("ALTER SYSTEM SET synchronous_standby_names TO {standby}"), "SELECT pg_reload_conf()"] {
+        server.execute("region", sql).unwrap();
+    }
+    // Its processes hear of it one after the other.
+    std::thread::sleep(Duration::from_millis(500));
 }
 
 /// Seen to hang without a deadline for an answer.

@@ -107,12 +107,34 @@ const TELLING: [&[u8]; 4] = [b"seq", b"ts", b"time", b"timestamp"];
 /// or `timestamp` that is a number or a non-empty string, or text that begins with an RFC 3339 date-time. Looks at the first
 /// [`CONTENT_SCAN_BYTES_MAX`] bytes, allocates nothing, and takes any bytes.
 pub fn tells_readings_apart(payload: &[u8]) -> bool {
+    telling(payload).is_some()
+}
+
+/// The sensor's own time or number in `payload` where it [tells readings apart](tells_readings_apart), as a number that grows with it: the
+/// first 18 digits, without what stands between those of a date and a time. 0 where there is none, or it begins with no digit. A region files rows
+/// by it, so it stays the same for the same payload in every version.
+pub fn own_number(payload: &[u8]) -> u64 {
+    let value = telling(payload).unwrap_or_default();
+    let value = value.strip_prefix(b"\"").unwrap_or(value);
+    let is_date = begins_with_date_time(value);
+    let joins = |byte: &u8| is_date && b"-:Tt ".contains(byte);
+    let digits = value
+        .iter()
+        .filter(|byte| !joins(byte))
+        .take_while(|byte| byte.is_ascii_digit());
+    digits.take(18).fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+}
+
+/// From the sensor's own time or number in `payload` on.
+fn telling(payload: &[u8]) -> Option<&[u8]> {
     let head = &payload[..payload.len().min(CONTENT_SCAN_BYTES_MAX)];
     let text = head.trim_ascii_start();
-    match text.first() {
-        Some(b'{') => Members { rest: &text[1..] }.any(|(name, value)| TELLING.contains(&name) && is_telling(value)),
-        Some(byte) if byte.is_ascii_digit() => begins_with_date_time(text),
-        _ => false,
+    match text.first()? {
+        b'{' => Members { rest: &text[1..] }
+            .find(|(name, value)| TELLING.contains(name) && is_telling(value))
+            .map(|(_, value)| value),
+        byte if byte.is_ascii_digit() => begins_with_date_time(text).then_some(text),
+        _ => None,
     }
 }
 
@@ -250,6 +272,27 @@ mod tests {
         }
         let said = Said { seq: Some("7"), epoch: Some("boot"), ..Said::default() };
         assert_eq!(key(said, b"on").kind(), 2);
+    }
+
+    #[test]
+    fn a_number_of_its_own_grows_with_the_sensors_time() {
+        let cases: [(&[u8], u64); 12] = [
+            (b"{\"ts\":1760000000123,\"v\":1}", 1_760_000_000_123),
+            (b"{\"v\":1,\"seq\": 7}", 7),
+            (b"{\"time\":1760000000.25}", 1_760_000_000),
+            (b"{\"timestamp\":\"2026-11-25T06:13:01.5Z\"}", 20_261_125_061_301),
+            (b"2026-11-25 06:13:01+01:00;3", 20_261_125_061_301),
+            (b"{\"ts\":12345678901234567890}", 123_456_789_012_345_678),
+            (b"{\"ts\":\"17-3\"}", 17),
+            (b"{\"ts\":\"monday\"}", 0),
+            (b"{\"ts\":-5}", 0),
+            (b"{\"ts\":\"\",\"seq\":4}", 4),
+            (b"on", 0),
+            (b"", 0),
+        ];
+        for (payload, number) in cases {
+            assert_eq!(own_number(payload), number, "{}", payload.escape_ascii());
+        }
     }
 
     #[test]

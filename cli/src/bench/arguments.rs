@@ -249,8 +249,10 @@ impl std::fmt::Display for StoreChoice {
 pub enum KeyChoice {
     /// By their own sequence
     Sequence,
-    /// By a digest of what they say
+    /// By a digest of what they say, a time of their own among it
     Digest,
+    /// By a digest of their delivery: nothing they say tells them apart
+    Delivery,
 }
 
 impl std::fmt::Display for KeyChoice {
@@ -258,6 +260,7 @@ impl std::fmt::Display for KeyChoice {
         f.write_str(match self {
             Self::Sequence => "sequence",
             Self::Digest => "digest",
+            Self::Delivery => "delivery",
         })
     }
 }

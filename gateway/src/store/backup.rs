@@ -432,7 +432,11 @@ fn check_open(connection: &Connection, path: &Path) -> Result<(u64, u64), Backup
         let counted: i64 = connection.query_row(sql, [], |row| row.get(0))?;
         Ok(counted.cast_unsigned())
     };
-    let uncounted = if layout == schema::VERSION { UNCOUNTED } else { UNCOUNTED_BEFORE };
+    let uncounted = if layout == schema::WITHOUT_ARCHIVE {
+        UNCOUNTED_BEFORE
+    } else {
+        UNCOUNTED
+    };
     if count(UNCOVERED)? > 0 || count(uncounted)? > 0 {
         return Err(damaged(path, "what streams count is not what is stored of them"));
     }
@@ -446,7 +450,7 @@ SELECT count(*) FROM stream WHERE rows + gaps + duplicates <>
 /// Streams that count other records than are stored and have expired.
 const UNCOUNTED: &str = "
 SELECT count(*) FROM stream WHERE rows + gaps - expired <> (SELECT count(*) FROM record WHERE stream = stream.id)";
-/// The same in the layout before, where nothing expired.
+/// The same in the first layout, where nothing expired.
 const UNCOUNTED_BEFORE: &str = "
 SELECT count(*) FROM stream WHERE rows + gaps <> (SELECT count(*) FROM record WHERE stream = stream.id)";
 

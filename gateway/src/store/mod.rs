@@ -19,6 +19,7 @@
 pub mod backup;
 mod counts;
 mod desk;
+mod lots;
 pub mod parts;
 pub mod postgres;
 pub mod read;

@@ -58,7 +58,8 @@ macro_rules! contract {
                 kinds_of_keys_do_not_meet,
                 a_delivery_sent_again_is_one_row_in_either_order,
                 deliveries_that_look_alike_are_all_kept,
-                an_original_behind_its_would_be_copy_on_the_same_board_is_kept;
+                an_original_behind_its_would_be_copy_on_the_same_board_is_kept,
+                a_copy_and_its_original_meet_however_much_came_between;
             leaving:
                 a_day_that_is_over_is_archived_once_with_every_column,
                 days_are_parts_of_their_own_and_what_comes_late_is_one_more,

@@ -89,3 +89,43 @@ pub(crate) fn an_original_behind_its_would_be_copy_on_the_same_board_is_kept(rig
     assert!(filing.take(1, delivered(5, false)));
     assert_eq!(filing.rows(), 2);
 }
+
+/// More readings of one publisher than stand together in the index of keys, so that what came before is in another lot.
+fn many(filing: &mut Filing, board: u8, first: u32) -> u32 {
+    const BLOCKS: u32 = 20;
+    const RECORDS: u32 = 1000;
+    for block in 0..BLOCKS {
+        let payloads: Vec<String> = (0..RECORDS).map(|nth| (first + block * RECORDS + nth).to_string()).collect();
+        let key = |payload: &String| Key::delivery(b"loop-7", b"det/7", payload.as_bytes(), 1, false);
+        let readings: Vec<_> = payloads
+            .iter()
+            .map(|payload| reading(key(payload), payload.as_bytes()))
+            .collect();
+        let sent = block_of(stream(board, 1), filing.next + 1, &readings);
+        filing.next += u64::from(RECORDS);
+        assert_eq!(put(&mut *filing.store, &[sent])[0].unwrap().rows, u64::from(RECORDS));
+    }
+    first + BLOCKS * RECORDS
+}
+
+/// Seen to fail where a copy is looked for in the lot of the moment alone, and where an original looks for no copy that waits.
+pub(crate) fn a_copy_and_its_original_meet_however_much_came_between(rig: &dyn Rig) {
+    let mut filing = Filing::new(rig);
+    assert!(filing.take(1, delivered(5, false)));
+    assert!(filing.take(3, delivered(6, true)));
+    let next = many(&mut filing, 1, 0);
+    assert!(!filing.take(2, delivered(5, true)), "the original is in an older lot");
+    assert!(!filing.take(1, delivered(6, false)), "its copy has waited");
+    assert!(filing.take(1, delivered(5, false)), "that packet's number is in use again");
+    // A gateway that starts knows no more than what is stored.
+    let sequence = filing.next;
+    drop(filing);
+    let mut filing = Filing { next: sequence, ..Filing::new(rig) };
+    many(&mut filing, 1, next);
+    assert!(!filing.take(2, delivered(5, true)));
+    for (at, is_new) in [(0, false), (next - 1, false), (next, false), (2 * next - 1, false), (2 * next, true)] {
+        let payload = at.to_string();
+        let copy = reading(Key::delivery(b"loop-7", b"det/7", payload.as_bytes(), 1, true), payload.as_bytes());
+        assert_eq!(filing.take(3, copy), is_new, "{at}");
+    }
+}

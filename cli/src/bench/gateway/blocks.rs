@@ -63,6 +63,10 @@ fn block(asked: &Gateway, nonce: u64, board: usize, first: u64, count: u64) -> B
         let key = match asked.keys {
             KeyChoice::Sequence => Key::Sequence { epoch: nonce, seq: seq / DETECTORS },
             KeyChoice::Digest => Key::content(publisher.as_bytes(), topic.as_bytes(), payload.as_bytes()),
+            KeyChoice::Delivery => {
+                let packet = 1 + (seq / DETECTORS % u64::from(u16::MAX)) as u16;
+                Key::delivery(publisher.as_bytes(), topic.as_bytes(), payload.as_bytes(), packet, false)
+            }
         };
         let taken = WallMillis(1_767_225_600_000 + seq * 20);
         let reading = Reading {

@@ -4,16 +4,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use shared::hub::{Stored, Tally};
 use shared::ids::{BoardId, Class, Epoch, Name, Origin, Seq, Stream, Term};
 use shared::ranges::{RangeSet, SeqRange};
-use shared::record::{Kind, Reading};
+use shared::record::{Key, Kind, Reading};
 use shared::region::ledger::{self, Filed, FilingKey, Settled, Verdict};
 use shared::time::WallMillis;
 use shared::wire::uplink::Block;
 
-use super::ids::{Ids, SiteId, StreamId};
+use super::ids::{At, Ids, SiteId, StreamId};
+use super::standing;
+use crate::store::lots::{self, NO_LOT};
 use crate::store::parts::millis;
 use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
 
@@ -148,53 +150,72 @@ impl<'t> Filing<'t> {
     }
 
     fn reading(&mut self, place: &Place<'_>, seq: Seq, reading: &Reading<'_>) -> Result<Outcome, StoreError> {
-        let publisher = self.ids.publisher(self.sql, place.site, reading.publisher)?;
-        let key = FilingKey::of(reading, place.stream, seq);
+        let at = self.ids.publisher(self.sql, place.site, reading.publisher)?;
         // Most readings are new: the unique index answers in the same step that files them, and only where it
-        // refuses is the row looked up that stands in the way.
-        if let Verdict::Insert { key, awaits_original } = ledger::file(None, reading, place.stream, seq)
-            && self.insert(place, seq, reading, publisher, key, awaits_original)?
-        {
-            return Ok(Outcome::Row);
+        // refuses is the row looked up that stands in the way. What it cannot refuse is looked up first.
+        let filed = self.filed_elsewhere(at, reading)?;
+        let mut verdict = ledger::file(filed.as_ref(), reading, place.stream, seq);
+        if let Verdict::Insert { key, awaits_original } = verdict {
+            if self.insert(place, (seq, reading), at, key, awaits_original)? {
+                return Ok(Outcome::Row);
+            }
+            let filed = standing::in_lot(self.sql, self.lot(at, reading, key, awaits_original), key)?;
+            verdict = ledger::file(filed.as_ref(), reading, place.stream, seq);
         }
-        let filed = self.filed(publisher, key)?;
-        match ledger::file(filed.as_ref(), reading, place.stream, seq) {
+        match verdict {
             Verdict::Insert { key, awaits_original } => {
-                let is_new = self.insert(place, seq, reading, publisher, key, awaits_original)?;
+                let is_new = self.insert(place, (seq, reading), at, key, awaits_original)?;
                 Ok(if is_new { Outcome::Row } else { Outcome::Duplicate })
             }
             Verdict::Duplicate { meets } => {
                 if meets {
-                    self.sql
-                        .prepare_cached(
-                            "UPDATE record SET awaits_original = 0
-                             WHERE publisher = ?1 AND key_kind = ?2 AND key = ?3",
-                        )?
-                        .execute(params![publisher, key.kind, &key.bytes[..]])?;
+                    standing::meet(self.sql, self.ids.known(at).id, &FilingKey::of(reading, place.stream, seq))?;
                 }
                 Ok(Outcome::Duplicate)
             }
         }
     }
 
+    /// The row that is filed already under the key of `reading`, where it may be in another lot than the reading's own.
+    fn filed_elsewhere(&self, at: At, reading: &Reading<'_>) -> Result<Option<Filed>, StoreError> {
+        let publisher = self.ids.known(at);
+        let key = FilingKey { kind: reading.key.kind(), bytes: reading.key.bytes() };
+        match (reading.kind, reading.key) {
+            (Kind::Reading, Key::Delivery { resent: true, .. }) => standing::in_any_lot(self.sql, publisher.id, &key),
+            (Kind::Reading, Key::Delivery { resent: false, .. }) if publisher.may_wait => {
+                standing::waiting(self.sql, publisher.id, &key)
+            }
+            (Kind::Reading, Key::Content(_)) if publisher.may_be_old => {
+                standing::in_lot(self.sql, (publisher.id, NO_LOT), key)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The publisher of `reading`, and the lot in which it is filed under `key`.
+    fn lot(&self, at: At, reading: &Reading<'_>, key: FilingKey, awaits_original: bool) -> (i64, i64) {
+        let publisher = self.ids.known(at);
+        (publisher.id, lots::of(reading, key, awaits_original).unwrap_or(publisher.lot))
+    }
+
     /// Files a row; false where its key is taken.
     fn insert(
         &mut self,
         place: &Place<'_>,
-        seq: Seq,
-        reading: &Reading<'_>,
-        publisher: i64,
+        (seq, reading): (Seq, &Reading<'_>),
+        at: At,
         key: FilingKey,
         awaits_original: bool,
     ) -> Result<bool, StoreError> {
         let topic = self.ids.topic(self.sql, reading.topic)?;
+        let (publisher, lot) = self.lot(at, reading, key, awaits_original);
         let changed = self
             .sql
             .prepare_cached(
                 "INSERT INTO record (stream, seq, block, kind, publisher, key_kind, key, awaits_original, taken_ms,
-                                     topic, payload)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                 ON CONFLICT (publisher, key_kind, key) DO NOTHING",
+                                     topic, payload, lot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                 ON CONFLICT (publisher, key_kind, lot, key) DO NOTHING",
             )?
             .execute(params![
                 place.id,
@@ -207,31 +228,16 @@ impl<'t> Filing<'t> {
                 awaits_original,
                 millis(reading.taken),
                 topic,
-                reading.payload
+                reading.payload,
+                lot
             ])?;
+        if changed == 1 && awaits_original {
+            self.ids.handle_waiting(at);
+        }
+        if changed == 1 && lots::of(reading, key, awaits_original).is_none() {
+            self.ids.handle_filed(self.sql, at)?;
+        }
         Ok(changed == 1)
-    }
-
-    fn filed(&self, publisher: i64, key: FilingKey) -> Result<Option<Filed>, StoreError> {
-        let found = self
-            .sql
-            .prepare_cached(
-                "SELECT s.board, s.boot, s.nonce, s.class, r.seq, r.awaits_original, r.taken_ms
-                 FROM record r JOIN stream s ON s.id = r.stream
-                 WHERE r.publisher = ?1 AND r.key_kind = ?2 AND r.key = ?3",
-            )?
-            .query_row(params![publisher, key.kind, &key.bytes[..]], |row| {
-                let seq: i64 = row.get(4)?;
-                let taken: i64 = row.get(6)?;
-                Ok(Filed {
-                    stream: stream_at(row, 0)?,
-                    seq: seq.cast_unsigned(),
-                    taken: WallMillis(taken.cast_unsigned()),
-                    awaits_original: row.get(5)?,
-                })
-            })
-            .optional()?;
-        Ok(found)
     }
 
     /// Notes what a gap record declares lost.

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use shared::ids::{Name, Stream};
 
 use crate::store::StoreError;
+use crate::store::lots::{FIRST_LOT, LOT_ROWS};
 
 /// Entries of one kind kept at hand. At the limit they are dropped together: the next uses look them up.
 const AT_HAND_MAX: usize = 64 * 1024;
@@ -17,12 +18,31 @@ pub(super) type SiteId = i64;
 /// A row of the table `stream`.
 pub(super) type StreamId = i64;
 
+/// A publisher at hand: its place among them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At(usize);
+
+/// What is known of a publisher.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Publisher {
+    /// Its row of the table `publisher`.
+    pub(super) id: i64,
+    /// The lot in which its readings are filed that have no place of their own in the index of keys.
+    pub(super) lot: i64,
+    /// So many were filed there since it was looked up.
+    filed: u32,
+    /// Whether copies may be there that wait for their original.
+    pub(super) may_wait: bool,
+    /// Whether readings may be there that were filed by their content before there were lots.
+    pub(super) may_be_old: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     sites: HashMap<Name, SiteId>,
     streams: HashMap<(SiteId, Stream), StreamId>,
-    publishers: HashMap<SiteId, HashMap<String, i64>>,
-    publishers_count: usize,
+    publishers: HashMap<SiteId, HashMap<String, At>>,
+    known: Vec<Publisher>,
     topics: HashMap<String, i64>,
 }
 
@@ -91,27 +111,51 @@ impl Ids {
         }
     }
 
-    pub(super) fn publisher(&mut self, sql: &Connection, site: SiteId, name: &str) -> Result<i64, StoreError> {
-        if let Some(id) = self.publishers.get(&site).and_then(|names| names.get(name)) {
-            return Ok(*id);
+    /// Brings a publisher to hand. Those at hand before may be dropped for it.
+    pub(super) fn publisher(&mut self, sql: &Connection, site: SiteId, name: &str) -> Result<At, StoreError> {
+        if let Some(at) = self.publishers.get(&site).and_then(|names| names.get(name)) {
+            return Ok(*at);
         }
-        let found = sql
-            .prepare_cached("SELECT id FROM publisher WHERE site = ?1 AND name = ?2")?
-            .query_row(params![site, name], |row| row.get(0))
-            .optional()?;
-        let id = match found {
-            Some(id) => id,
-            None => sql
-                .prepare_cached("INSERT INTO publisher (site, name) VALUES (?1, ?2)")?
-                .insert(params![site, name])?,
+        let publisher = match find_publisher(sql, site, name)? {
+            Some(publisher) => publisher,
+            None => {
+                let id = sql
+                    .prepare_cached("INSERT INTO publisher (site, name) VALUES (?1, ?2)")?
+                    .insert(params![site, name])?;
+                Publisher { id, lot: FIRST_LOT, filed: 0, may_wait: false, may_be_old: false }
+            }
         };
-        if self.publishers_count >= AT_HAND_MAX {
+        if self.known.len() >= AT_HAND_MAX {
             self.publishers.clear();
-            self.publishers_count = 0;
+            self.known.clear();
         }
-        self.publishers_count += 1;
-        self.publishers.entry(site).or_default().insert(name.to_owned(), id);
-        Ok(id)
+        let at = At(self.known.len());
+        self.known.push(publisher);
+        self.publishers.entry(site).or_default().insert(name.to_owned(), at);
+        Ok(at)
+    }
+
+    /// The publisher at hand.
+    pub(super) fn known(&self, at: At) -> Publisher {
+        self.known[at.0]
+    }
+
+    /// A copy was filed that waits for its original.
+    pub(super) fn handle_waiting(&mut self, at: At) {
+        self.known[at.0].may_wait = true;
+    }
+
+    /// A row was filed in the publisher's lot; once that is full the next one is begun.
+    pub(super) fn handle_filed(&mut self, sql: &Connection, at: At) -> Result<(), StoreError> {
+        let publisher = &mut self.known[at.0];
+        publisher.filed += 1;
+        if publisher.filed == LOT_ROWS {
+            publisher.lot += 1;
+            publisher.filed = 0;
+            sql.prepare_cached("UPDATE publisher SET lot = ?2 WHERE id = ?1")?
+                .execute([publisher.id, publisher.lot])?;
+        }
+        Ok(())
     }
 
     pub(super) fn topic(&mut self, sql: &Connection, name: &str) -> Result<i64, StoreError> {
@@ -136,6 +180,22 @@ fn keep<K: Eq + Hash>(at_hand: &mut HashMap<K, i64>, key: K, id: i64) -> i64 {
     }
     at_hand.insert(key, id);
     id
+}
+
+/// What the store knows of a publisher, if it does.
+fn find_publisher(sql: &Connection, site: SiteId, name: &str) -> Result<Option<Publisher>, StoreError> {
+    let found = sql
+        .prepare_cached(
+            "SELECT id, lot, EXISTS (SELECT 1 FROM record WHERE publisher = p.id AND awaits_original = 1),
+                    EXISTS (SELECT 1 FROM record WHERE publisher = p.id AND key_kind = 1 AND lot = 0)
+             FROM publisher p WHERE site = ?1 AND name = ?2",
+        )?
+        .query_row(params![site, name], |row| {
+            let (may_wait, may_be_old) = (row.get(2)?, row.get(3)?);
+            Ok(Publisher { id: row.get(0)?, lot: row.get(1)?, filed: 0, may_wait, may_be_old })
+        })
+        .optional()?;
+    Ok(found)
 }
 
 fn select_stream(sql: &Connection, site: SiteId, stream: &Stream) -> Result<Option<StreamId>, StoreError> {

@@ -11,6 +11,7 @@ mod look;
 mod parts;
 mod read;
 pub(super) mod schema;
+mod standing;
 
 use std::fs::File;
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! site 1──* stream 1──* coverage     what is stored, as ranges
 //!                  1──* block        as it came: the unit of storage and of archives
 //!                  1──* kept         a block's age, and in which part of the archive it is
-//!                  1──* record       rows for queries, by (stream, seq); unique by (publisher, key_kind, key)
+//!                  1──* record       rows for queries, by (stream, seq); unique by (publisher, key_kind, lot, key)
 //!                  1──* shed         ranges that a gap record declared lost
 //! site 1──* publisher, event, part   topic, meta
 //! ```
@@ -22,9 +22,11 @@ use shared::ids::{Name, Term};
 use crate::store::StoreError;
 
 /// Layout that this build writes, in `user_version`.
-pub(in crate::store) const VERSION: i64 = 2;
-/// The layout before, which is brought up to this one when the file is opened for writing: it lacks [`ARCHIVE`].
-const WITHOUT_ARCHIVE: i64 = 1;
+pub(in crate::store) const VERSION: i64 = 3;
+/// A layout before, which is brought up to this one when the file is opened for writing: it lacks [`ARCHIVE`] and [`LOTS`].
+pub(in crate::store) const WITHOUT_ARCHIVE: i64 = 1;
+/// The layout before, which lacks [`LOTS`].
+const WITHOUT_LOTS: i64 = 2;
 /// Marks the file as ours, in `application_id`: "RdSd".
 const APPLICATION: i64 = 0x5264_5364;
 /// Prepared statements kept: all that the store uses.
@@ -85,6 +87,16 @@ INSERT INTO kept (stream, part, received_ms, block, records)
          (SELECT count(*) FROM record r
           WHERE r.stream = b.stream AND r.seq BETWEEN b.first AND b.first + b.count - 1 AND r.block = b.id)
   FROM block b;
+";
+
+/// What layout 3 has more than layout 2: lots, so that the index of keys is not written all over where keys are digests; and the
+/// copies that wait for their original have an index of their own.
+const LOTS: &str = "
+ALTER TABLE publisher ADD COLUMN lot INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE record ADD COLUMN lot INTEGER NOT NULL DEFAULT 0;
+DROP INDEX record_key;
+CREATE UNIQUE INDEX record_key ON record (publisher, key_kind, lot, key);
+CREATE INDEX record_waiting ON record (publisher, key) WHERE awaits_original = 1;
 ";
 
 /// Opens the file for writing, making it where it does not exist.
@@ -156,16 +168,21 @@ fn lay_out(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if found == VERSION && is_ours {
         return Ok(());
     }
-    if found == WITHOUT_ARCHIVE && is_ours {
-        tracing::info!(file = %path.display(), "bringing the store up to this version: each block is looked at once");
-        transaction.execute_batch(ARCHIVE)?;
-        transaction.execute_batch(AGES)?;
-    } else if found == 0 && tables == 0 {
-        transaction.execute_batch(LAYOUT)?;
-        transaction.execute_batch(ARCHIVE)?;
-    } else {
+    let is_before = is_ours && [WITHOUT_ARCHIVE, WITHOUT_LOTS].contains(&found);
+    let is_new = found == 0 && tables == 0;
+    if !is_before && !is_new {
         return Err(StoreError::Layout { path: path.to_owned(), found });
     }
+    if is_before {
+        tracing::info!(file = %path.display(), "bringing the store up to this version: each record is looked at once");
+    } else {
+        transaction.execute_batch(LAYOUT)?;
+    }
+    if found < WITHOUT_LOTS {
+        transaction.execute_batch(ARCHIVE)?;
+        transaction.execute_batch(AGES)?;
+    }
+    transaction.execute_batch(LOTS)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;

@@ -1,0 +1,35 @@
+//! Where in the index of keys a row's key stands. A digest is as good as random: filed by it alone each new row would be written to a page
+//! of its own once there are millions, and bring that page to the disk. So keys of rows that come at about the same time stand together.
+//!
+//! ```text
+//! key        lot                        to find a row that is filed
+//! sequence   none: it grows by itself   by its key
+//! content    the sensor's own number    by lot and key: equal readings have equal numbers
+//! delivery
+//!   original the publisher's at present every lot of the publisher is asked, for a copy alone
+//!   copy     none                       by its key: it waits for its original, and such rows have an index of their own
+//! address    the publisher's at present never looked for
+//! ```
+
+use shared::identity::own_number;
+use shared::record::{Key, Reading};
+use shared::region::ledger::FilingKey;
+
+/// A row that is in no lot. All were before there were lots.
+pub(super) const NO_LOT: i64 = 0;
+/// The first lot of a publisher.
+pub(super) const FIRST_LOT: i64 = 1;
+/// Rows of a publisher's lot, about: some hundred pages of the index, each of which a transaction of thousands of rows writes for many of
+/// them. A copy is looked for in every lot of its publisher: of one that says something each second, 160 a month.
+pub(super) const LOT_ROWS: u32 = 16 * 1024;
+
+/// The lot in which `reading` is filed under `key`; `None`: its publisher's at present.
+pub(super) fn of(reading: &Reading<'_>, key: FilingKey, awaits_original: bool) -> Option<i64> {
+    match reading.key {
+        _ if key.kind == FilingKey::ADDRESS => None,
+        Key::Sequence { .. } => Some(NO_LOT),
+        // At most 18 digits.
+        Key::Content(_) => Some(own_number(reading.payload).cast_signed()),
+        Key::Delivery { .. } => awaits_original.then_some(NO_LOT),
+    }
+}

@@ -143,7 +143,7 @@ fn pages_written(store: &Path, before: &[u8]) -> usize {
 #[test]
 fn keys_that_are_digests_are_filed_side_by_side() {
     const RECORDS: u64 = 1000;
-    for (what, pages_max) in [("content", 24), ("delivery", 80)] {
+    for (what, pages_max) in [("content", 24), ("delivery", 45)] {
         let scratch = Scratch::new();
         let mut next = 1;
         let mut file = |blocks: u64, records: u64| {

@@ -38,14 +38,14 @@ pub(super) fn waiting(sql: &Connection, publisher: i64, key: &FilingKey) -> Resu
     Ok(found)
 }
 
-/// A row of `publisher` under `key` in any lot; where several are, one of them. Asks the index once a lot and skips what is between.
+/// A row of `publisher` under `key` in any lot, the newest first. Asks the index once a lot and skips what is between.
 pub(super) fn in_any_lot(sql: &Connection, publisher: i64, key: &FilingKey) -> Result<Option<Filed>, StoreError> {
     let found = sql
         .prepare_cached(
             "WITH RECURSIVE lots (lot) AS (
-               SELECT min(lot) FROM record WHERE publisher = ?1 AND key_kind = ?2
+               SELECT max(lot) FROM record WHERE publisher = ?1 AND key_kind = ?2
                UNION ALL
-               SELECT (SELECT min(lot) FROM record WHERE publisher = ?1 AND key_kind = ?2 AND lot > lots.lot)
+               SELECT (SELECT max(lot) FROM record WHERE publisher = ?1 AND key_kind = ?2 AND lot < lots.lot)
                FROM lots WHERE lot IS NOT NULL)
              SELECT s.board, s.boot, s.nonce, s.class, r.seq, r.awaits_original, r.taken_ms
              FROM lots CROSS JOIN record r INDEXED BY record_key CROSS JOIN stream s

@@ -111,16 +111,20 @@ pub fn tells_readings_apart(payload: &[u8]) -> bool {
 }
 
 /// The sensor's own time or number in `payload` where it [tells readings apart](tells_readings_apart), as a number that grows with it: the
-/// first 18 digits, without what stands between those of a date and a time. 0 where there is none, or it begins with no digit. A region files rows
-/// by it, so it stays the same for the same payload in every version.
+/// first 18 digits, or those of a date and a time to the second. 0 where there is none, or it begins with no digit.
+///
+/// A region files rows by it. Once there are releases it must stay the same for the same payload in every version, and so must all that it goes by:
+/// `TELLING`, what counts as telling, how members are read, and `CONTENT_SCAN_BYTES_MAX`. Else a reading that comes again is a second row.
 pub fn own_number(payload: &[u8]) -> u64 {
     let value = telling(payload).unwrap_or_default();
     let value = value.strip_prefix(b"\"").unwrap_or(value);
-    let is_date = begins_with_date_time(value);
-    let joins = |byte: &u8| is_date && b"-:Tt ".contains(byte);
+    let (value, is_date) = match value.split_at_checked(DATE_TIME.len()) {
+        Some((stamp, _)) if is_date_time(stamp) => (stamp, true),
+        _ => (value, false),
+    };
     let digits = value
         .iter()
-        .filter(|byte| !joins(byte))
+        .filter(|byte| !is_date || byte.is_ascii_digit())
         .take_while(|byte| byte.is_ascii_digit());
     digits.take(18).fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }
@@ -197,15 +201,24 @@ fn past_value(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// RFC 3339, section 5.6: `date-time`, with `T`, `t` or the space that the section's note allows.
-fn begins_with_date_time(text: &[u8]) -> bool {
-    let Some((stamp, rest)) = text.split_at_checked(19) else { return false };
-    let shape = stamp.iter().zip(b"dddd-dd-ddTdd:dd:dd").all(|(byte, shape)| match shape {
+/// The shape of a date and a time: `d` stands for a digit, `T` for that, `t` or a space.
+const DATE_TIME: &[u8] = b"dddd-dd-ddTdd:dd:dd";
+
+/// Whether `stamp`, as long as [`DATE_TIME`], has that shape.
+fn is_date_time(stamp: &[u8]) -> bool {
+    stamp.iter().zip(DATE_TIME).all(|(byte, shape)| match shape {
         b'd' => byte.is_ascii_digit(),
         b'T' => matches!(byte, b'T' | b't' | b' '),
         _ => byte == shape,
-    });
-    if !shape {
+    })
+}
+
+/// RFC 3339, section 5.6: `date-time`, with `T`, `t` or the space that the section's note allows.
+fn begins_with_date_time(text: &[u8]) -> bool {
+    let Some((stamp, rest)) = text.split_at_checked(DATE_TIME.len()) else {
+        return false;
+    };
+    if !is_date_time(stamp) {
         return false;
     }
     let two = |at: usize| (stamp[at] - b'0') * 10 + (stamp[at + 1] - b'0');
@@ -276,12 +289,15 @@ mod tests {
 
     #[test]
     fn a_number_of_its_own_grows_with_the_sensors_time() {
-        let cases: [(&[u8], u64); 12] = [
+        let cases: [(&[u8], u64); 15] = [
             (b"{\"ts\":1760000000123,\"v\":1}", 1_760_000_000_123),
             (b"{\"v\":1,\"seq\": 7}", 7),
             (b"{\"time\":1760000000.25}", 1_760_000_000),
             (b"{\"timestamp\":\"2026-11-25T06:13:01.5Z\"}", 20_261_125_061_301),
             (b"2026-11-25 06:13:01+01:00;3", 20_261_125_061_301),
+            (b"{\"ts\":\"2026-11-25T06:13:01\"}", 20_261_125_061_301),
+            (b"{\"ts\":\"2026-11-25T06:13:01.5-07:00\"}", 20_261_125_061_301),
+            (b"{\"ts\":\"2026-11-25\"}", 2026),
             (b"{\"ts\":12345678901234567890}", 123_456_789_012_345_678),
             (b"{\"ts\":\"17-3\"}", 17),
             (b"{\"ts\":\"monday\"}", 0),
@@ -292,6 +308,16 @@ mod tests {
         ];
         for (payload, number) in cases {
             assert_eq!(own_number(payload), number, "{}", payload.escape_ascii());
+        }
+    }
+
+    /// What is seen of a payload decides where its row is filed.
+    #[test]
+    fn a_number_of_its_own_is_seen_up_to_the_bound_of_the_scan() {
+        let with = |padding: usize| [&b"{\"x\":\""[..], &alloc::vec![b'x'; padding], b"\",\"ts\":12345}"].concat();
+        let head = b"{\"x\":\"\",\"ts\":".len();
+        for (beyond, number) in [(0, 0), (1, 1), (3, 123), (5, 12345)] {
+            assert_eq!(own_number(&with(CONTENT_SCAN_BYTES_MAX - head - beyond)), number, "{beyond}");
         }
     }
 

@@ -96,7 +96,8 @@ pub const INVENTORY_STREAMS_MAX: usize = 64;
 /// Missing ranges that the status page lists. More are counted only.
 pub const HOLES_LISTED_MAX: usize = 16;
 
-/// Bytes of a payload that are searched for the sensor's own time or number. Members behind it are not seen.
+/// Bytes of a payload that are searched for the sensor's own time or number. Members behind it are not seen. Regions file rows by what is
+/// seen (`identity::own_number`), so it is the same in every version.
 pub const CONTENT_SCAN_BYTES_MAX: usize = 4096;
 /// MQTT connections of one board by default (redundant detectors of a corridor plus a margin). Further ones are refused.
 pub const DOOR_CONNECTIONS_MAX: usize = 4096;

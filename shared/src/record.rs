@@ -46,7 +46,8 @@ impl Key {
         Self::Delivery { digest: digest(publisher, topic, payload, Some(packet)), resent }
     }
 
-    /// The 16 bytes under which the region files the row, unique within a publisher and a kind of key.
+    /// The 16 bytes under which the region files the row: of a publisher's readings of one kind of key those with equal ones are one, but for
+    /// deliveries that were not marked as sent again.
     pub fn bytes(&self) -> [u8; 16] {
         match self {
             Self::Sequence { epoch, seq } => {

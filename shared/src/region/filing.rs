@@ -11,6 +11,8 @@
 //!                           else a new reading that merely looks the same: insert under its own address
 //! gap       insert under its own address
 //! ```
+//!
+//! A store may take an original for one that nothing is filed for where what looks the same does not wait: it is inserted either way.
 
 use xxhash_rust::xxh3::Xxh3;
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use shared::ids::{Name, Stream};
 
 use crate::store::StoreError;
-use crate::store::lots::{FIRST_LOT, LOT_ROWS};
+use crate::store::lots::{FIRST_LOT, LOT_ROWS, rows_of_next};
 
 /// Entries of one kind kept at hand. At the limit they are dropped together: the next uses look them up.
 const AT_HAND_MAX: usize = 64 * 1024;
@@ -29,8 +29,8 @@ pub(super) struct Publisher {
     pub(super) id: i64,
     /// The lot in which its readings are filed that have no place of their own in the index of keys.
     pub(super) lot: i64,
-    /// So many were filed there since it was looked up.
-    filed: u32,
+    /// So many more are filed there before the next lot is begun.
+    room: u32,
     /// Whether copies may be there that wait for their original.
     pub(super) may_wait: bool,
     /// Whether readings may be there that were filed by their content before there were lots.
@@ -122,7 +122,7 @@ impl Ids {
                 let id = sql
                     .prepare_cached("INSERT INTO publisher (site, name) VALUES (?1, ?2)")?
                     .insert(params![site, name])?;
-                Publisher { id, lot: FIRST_LOT, filed: 0, may_wait: false, may_be_old: false }
+                Publisher { id, lot: FIRST_LOT, room: LOT_ROWS, may_wait: false, may_be_old: false }
             }
         };
         if self.known.len() >= AT_HAND_MAX {
@@ -148,10 +148,13 @@ impl Ids {
     /// A row was filed in the publisher's lot; once that is full the next one is begun.
     pub(super) fn handle_filed(&mut self, sql: &Connection, at: At) -> Result<(), StoreError> {
         let publisher = &mut self.known[at.0];
-        publisher.filed += 1;
-        if publisher.filed == LOT_ROWS {
+        publisher.room -= 1;
+        if publisher.room == 0 {
+            let oldest: Option<i64> = sql
+                .prepare_cached("SELECT min(lot) FROM record WHERE publisher = ?1 AND key_kind = 2 AND lot > 0")?
+                .query_row([publisher.id], |row| row.get(0))?;
             publisher.lot += 1;
-            publisher.filed = 0;
+            publisher.room = rows_of_next(publisher.lot - oldest.unwrap_or(publisher.lot));
             sql.prepare_cached("UPDATE publisher SET lot = ?2 WHERE id = ?1")?
                 .execute([publisher.id, publisher.lot])?;
         }
@@ -192,7 +195,7 @@ fn find_publisher(sql: &Connection, site: SiteId, name: &str) -> Result<Option<P
         )?
         .query_row(params![site, name], |row| {
             let (may_wait, may_be_old) = (row.get(2)?, row.get(3)?);
-            Ok(Publisher { id: row.get(0)?, lot: row.get(1)?, filed: 0, may_wait, may_be_old })
+            Ok(Publisher { id: row.get(0)?, lot: row.get(1)?, room: LOT_ROWS, may_wait, may_be_old })
         })
         .optional()?;
     Ok(found)

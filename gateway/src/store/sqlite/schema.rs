@@ -119,11 +119,13 @@ pub(in crate::store) fn open(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
     // No mapped I/O (the default): a failing disk must be an error, not a signal that kills the process.
     connection.pragma_update(None, "mmap_size", 0)?;
-    connection.pragma_update(None, "temp_store", "memory")?;
     // A damaged page is found when it is read and not after it was believed.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    // An index of millions of records that is made anew is sorted on the disk.
+    connection.pragma_update(None, "temp_store", "file")?;
     lay_out(&mut connection, path)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
     Ok(connection)
 }
 

@@ -19,6 +19,7 @@ mod leaving;
 mod liar;
 mod pages;
 mod postgres;
+mod postgres_lots;
 mod region;
 mod s3;
 mod scratch;

@@ -16,6 +16,7 @@ use crate::archive::Archive;
 use crate::contract::{Postgres, Rig};
 use crate::deposits::{NOW, block, rows, site, stream};
 use crate::leaving::{keep, later};
+use crate::postgres_lots::BEFORE_LOTS;
 use crate::scratch::Scratch;
 use crate::server::Server;
 
@@ -305,6 +306,7 @@ fn a_database_from_before_the_archive_is_brought_up_and_its_rows_are_archived_to
     let (mut store, _) = rig.open();
     store.transact(&[numbered(stream(1, 1), 0)], &[], NOW).unwrap();
     drop(store);
+    rig.execute(BEFORE_LOTS);
     rig.execute(
         "DROP TABLE roadstead.kept, roadstead.part, roadstead.gateway;
          ALTER TABLE roadstead.stream DROP COLUMN archived, DROP COLUMN expired;

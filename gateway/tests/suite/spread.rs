@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 
 use crate::contract::{Postgres, Rig as _};
 use crate::deposits::{block, stream};
+use crate::postgres_lots::BEFORE_LOTS;
 use crate::region::{Files, board, get, name};
 use crate::server::Server;
 
@@ -447,6 +448,7 @@ fn gateways_of_one_database_see_each_others_loads() {
 fn a_database_from_before_the_spreading_is_brought_up() {
     let Some(rig) = Postgres::new() else { return };
     drop(rig.open());
+    rig.execute(BEFORE_LOTS);
     rig.execute("DROP TABLE roadstead.gateway; UPDATE roadstead.meta SET layout = 2");
     assert!(PostgresReader::open(&rig.place()).is_err());
     drop(rig.open());

@@ -3,11 +3,12 @@
 //! judgement is `shared::region::ledger`'s.
 //!
 //! A row of a stream is locked before its coverage is read and until the commit, so of two gateways that bring blocks of
-//! one stream the second sees what the first has stored. Keys have no such lock: the table's unique index refuses a key that
-//! is filed already, and the transaction is done again, *careful* this time: it asks first.
+//! one stream the second sees what the first has stored. Rows of publishers are locked after all streams, for deliveries alone (`lots`).
+//! Other keys have no such lock: the table's unique index refuses a key that is filed already, and the transaction is done
+//! again, *careful* this time: it asks first (`standing`).
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::block::BadBlock;
 use shared::hub::{Stored, Tally};
@@ -22,7 +23,9 @@ use tokio_postgres::Row;
 use super::copy::Rows;
 use super::ids::{Ids, SiteId, StreamId};
 use super::key::KeyBytes;
+use super::lots::Lot;
 use super::session::{Session, get};
+use super::standing::{FiledRows, KEYS_AT_ONCE, Sought};
 use crate::store::parts::millis;
 use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
 
@@ -33,20 +36,14 @@ const COPY_BLOCKS: &str = "COPY block (id, first, received_ms, crc, stream, coun
                            FROM STDIN (FORMAT binary)";
 const COPY_RECORDS: &str =
     "COPY record (seq, block, taken_ms, stream, publisher, topic, kind, key_kind, awaits_original,
-                                         key, payload) FROM STDIN (FORMAT binary)";
-
-/// Keys that one statement looks for: each may be a read of a disk, of a millisecond say, and a statement has a deadline.
-const KEYS_AT_ONCE: usize = 4096;
-
-/// Rows that are filed, by publisher and key.
-type FiledRows = HashMap<(i32, FilingKey), Filed>;
+                                         lot, key, payload) FROM STDIN (FORMAT binary)";
 
 /// The filing of one transaction.
 pub(super) struct Filing<'t> {
     pub(super) session: &'t mut Session,
     pub(super) ids: &'t mut Ids,
     pub(super) now: WallMillis,
-    /// Whether keys are looked up before rows are written.
+    /// Whether also keys are looked up that the index would refuse.
     pub(super) careful: bool,
 }
 
@@ -185,7 +182,8 @@ impl Filing<'_> {
 
     /// Judges every fresh reading, in order, and writes blocks, rows and what gaps declare.
     fn write(&mut self, sent: &mut [Sent<'_>]) -> Result<(), StoreError> {
-        let mut filed = if self.careful { self.filed(sent)? } else { FiledRows::new() };
+        let sought = self.seek(sent)?;
+        let mut filed = self.look_up(&sought)?;
         let numbers = self.number_blocks(sent)?;
         let (mut blocks, mut records) = (Rows::new(), Rows::new());
         let (mut met, mut losses) = (Vec::new(), Losses::default());
@@ -198,7 +196,8 @@ impl Filing<'_> {
                 let topic = self.ids.topic(reading.topic).ok_or(StoreError::Vanished)?;
                 match (judge(&mut filed, publisher, &reading, place.stream, seq), reading.kind) {
                     (Judged::Row { key, awaits_original }, kind) => {
-                        let filing = (key, awaits_original);
+                        let lot = self.ids.lots.put(publisher, Lot::of(&reading, &key))?;
+                        let filing = (key, lot, awaits_original);
                         put_record(&mut records, &place, (seq, &reading), (publisher, topic), filing);
                         match kind {
                             Kind::Reading => sent.tally.rows += 1,
@@ -219,6 +218,7 @@ impl Filing<'_> {
         self.flush(&mut blocks, &mut records, 0)?;
         self.keep(&numbers, sent)?;
         self.meet(&met)?;
+        self.ids.lots.raise(self.session, &sought.publishers)?;
         self.write_losses(&losses)
     }
 
@@ -266,52 +266,17 @@ impl Filing<'_> {
         Ok(numbers)
     }
 
-    /// Rows that are filed already under the keys of the fresh readings.
-    fn filed(&mut self, sent: &[Sent<'_>]) -> Result<FiledRows, StoreError> {
-        let mut asked = Vec::new();
+    /// Rows of the fresh readings to look for.
+    fn seek(&self, sent: &[Sent<'_>]) -> Result<Sought, StoreError> {
+        let mut sought = Sought::default();
         for sent in sent {
             let Ok(settled) = &sent.settled else { continue };
             for (seq, reading) in settled.readings() {
-                let key = FilingKey::of(&reading, &sent.block.stream, seq);
                 let publisher = self.ids.publisher(sent.site, reading.publisher).ok_or(StoreError::Vanished)?;
-                asked.push((publisher, i16::from(key.kind), key.bytes));
+                sought.add(publisher, &reading, (&sent.block.stream, seq), self.careful);
             }
         }
-        // In the order in which they are locked, over all statements.
-        asked.sort_unstable();
-        let mut filed = FiledRows::new();
-        for asked in asked.chunks(KEYS_AT_ONCE) {
-            self.look_up(asked, &mut filed)?;
-        }
-        Ok(filed)
-    }
-
-    fn look_up(&mut self, asked: &[(i32, i16, [u8; 16])], filed: &mut FiledRows) -> Result<(), StoreError> {
-        let publishers: Vec<i32> = asked.iter().map(|(publisher, ..)| *publisher).collect();
-        let kinds: Vec<i16> = asked.iter().map(|(_, kind, _)| *kind).collect();
-        let keys: Vec<KeyBytes> = asked.iter().map(|(.., key)| KeyBytes(*key)).collect();
-        // What waits for its original is met by one transaction alone: another gateway's is waited for, and seen in what follows.
-        let lock = "SELECT 1 FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS sent (publisher, key_kind, key)
-                    JOIN record r ON r.publisher = sent.publisher AND r.key_kind = sent.key_kind AND r.key = sent.key
-                    WHERE r.awaits_original ORDER BY r.publisher, r.key_kind, r.key FOR UPDATE OF r";
-        self.session.query(lock, &[&publishers, &kinds, &keys])?;
-        let select = "SELECT r.publisher, r.key_kind, r.key, r.seq, r.taken_ms, r.awaits_original,
-                             s.board, s.boot, s.nonce, s.class
-                      FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS sent (publisher, key_kind, key)
-                      JOIN record r ON r.publisher = sent.publisher AND r.key_kind = sent.key_kind AND r.key = sent.key
-                      JOIN stream s ON s.id = r.stream";
-        for row in self.session.query(select, &[&publishers, &kinds, &keys])? {
-            let KeyBytes(bytes) = get(&row, 2)?;
-            let key = FilingKey { kind: small(&row, 1)?, bytes };
-            let standing = Filed {
-                stream: stream_at(&row, 6)?,
-                seq: get::<i64>(&row, 3)?.cast_unsigned(),
-                taken: WallMillis(get::<i64>(&row, 4)?.cast_unsigned()),
-                awaits_original: get(&row, 5)?,
-            };
-            filed.insert((get(&row, 0)?, key), standing);
-        }
-        Ok(())
+        Ok(sought)
     }
 
     /// Notes what a gap record declares lost.
@@ -337,11 +302,12 @@ impl Filing<'_> {
         Ok(())
     }
 
-    /// The originals of these rows have come.
+    /// The originals of these rows have come. What waits is in lot 0.
     fn meet(&mut self, met: &[(i32, FilingKey)]) -> Result<(), StoreError> {
         let update = "UPDATE record SET awaits_original = false
                       FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS met (publisher, key_kind, key)
-                      WHERE record.publisher = met.publisher AND record.key_kind = met.key_kind AND record.key = met.key";
+                      WHERE record.publisher = met.publisher AND record.key_kind = met.key_kind AND record.lot = 0
+                        AND record.key = met.key";
         for met in met.chunks(KEYS_AT_ONCE) {
             let publishers: Vec<i32> = met.iter().map(|(publisher, _)| *publisher).collect();
             let kinds: Vec<i16> = met.iter().map(|(_, key)| i16::from(key.kind)).collect();
@@ -503,9 +469,9 @@ fn put_record(
     place: &Place<'_>,
     (seq, reading): (Seq, &Reading<'_>),
     (publisher, topic): (i32, i32),
-    (key, awaits_original): (FilingKey, bool),
+    (key, lot, awaits_original): (FilingKey, i64, bool),
 ) {
-    rows.row(11)
+    rows.row(12)
         .field(seq.cast_signed())
         .field(place.block)
         .field(millis(reading.taken))
@@ -515,6 +481,7 @@ fn put_record(
         .field(i16::from(reading.kind as u8))
         .field(i16::from(key.kind))
         .field(awaits_original)
+        .field(lot)
         .field(&key.bytes[..])
         .field(reading.payload);
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use shared::ids::{Name, Stream};
 
+use super::lots::Lots;
 use super::names::to_text;
 use super::session::{Session, Values, get};
 use crate::store::StoreError;
@@ -23,20 +24,21 @@ pub(super) struct Ids {
     streams: HashMap<(SiteId, Stream), StreamId>,
     publishers: HashMap<SiteId, HashMap<String, i32>>,
     topics: HashMap<String, i32>,
+    pub(super) lots: Lots,
 }
 
 impl Ids {
     /// Drops what is at hand: a transaction that gave out numbers did not commit.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { lots: std::mem::take(&mut self.lots), ..Self::default() };
     }
 
     /// Makes room, between transactions: within one all that it needs stays at hand.
     pub(super) fn tidy(&mut self) {
         let publishers: usize = self.publishers.values().map(HashMap::len).sum();
         let fullest = publishers.max(self.topics.len()).max(self.streams.len());
-        if fullest > AT_HAND_MAX {
-            self.forget();
+        if fullest.max(self.lots.len()) > AT_HAND_MAX {
+            *self = Self::default();
         }
     }
 

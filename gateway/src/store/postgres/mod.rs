@@ -21,6 +21,7 @@ mod filing;
 mod ids;
 mod key;
 mod loads;
+mod lots;
 mod names;
 pub mod own;
 mod parts;
@@ -28,6 +29,7 @@ mod place;
 mod read;
 mod schema;
 mod session;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,7 +59,7 @@ const AWAY_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// A transaction that meets another gateway's is done again so often at most.
 const CONFLICTS_MAX: u32 = 10;
-/// After a key was filed already, keys are looked up first for so many transactions: what was sent twice comes in a row.
+/// After a key was filed already, all keys are looked up first for so many transactions: what was sent twice comes in a row.
 const CAREFUL_FOR: u32 = 64;
 /// What a writer of this long ago has committed interests nobody: thirty days.
 const WRITER_MILLIS_MAX: i64 = 30 * 24 * 3600 * 1000;
@@ -73,7 +75,7 @@ pub struct PostgresStore {
     committed: i64,
     /// Whether one more was asked for whose answer was lost.
     in_doubt: bool,
-    /// For how many transactions keys are looked up first.
+    /// For how many transactions all keys are looked up first.
     careful: u32,
     /// Held for its lock: what else is in the directory has one owner.
     _lock: File,
@@ -96,9 +98,9 @@ impl PostgresStore {
         let delete = "DELETE FROM writer WHERE at_ms < (extract(epoch FROM now()) * 1000)::bigint - $1";
         session.execute(delete, &[&WRITER_MILLIS_MAX])?;
         session.execute(
-            "INSERT INTO writer (incarnation, committed, opened_ms, at_ms)
-             VALUES ($1, 0, $2, (extract(epoch FROM now()) * 1000)::bigint)",
-            &[&incarnation.cast_signed(), &now],
+            "INSERT INTO writer (incarnation, committed, opened_ms, at_ms, layout)
+             VALUES ($1, 0, $2, (extract(epoch FROM now()) * 1000)::bigint, $3)",
+            &[&incarnation.cast_signed(), &now, &schema::VERSION],
         )?;
         let mut fences = BTreeMap::new();
         for row in session.query("SELECT name, fence FROM site", &[])? {
@@ -174,7 +176,8 @@ impl PostgresStore {
             return Err(StoreError::Vanished);
         };
         let number = self.committed + 1;
-        session.batch("BEGIN")?;
+        // What is looked up after a lock was waited for is what the other one has committed.
+        session.batch("BEGIN ISOLATION LEVEL READ COMMITTED")?;
         let update = "UPDATE writer SET committed = $2, at_ms = (extract(epoch FROM now()) * 1000)::bigint
                       WHERE incarnation = $1 AND committed = $3";
         if session.execute(update, &[&self.incarnation.cast_signed(), &number, &self.committed])? != 1 {

@@ -78,7 +78,7 @@ fn a_database_from_before_lots_is_brought_up_and_its_rows_are_found() {
 fn a_lot_that_is_full_is_followed_by_the_next() {
     let Some(rig) = Postgres::new() else { return };
     let (mut store, reader) = rig.both();
-    const BLOCKS: u64 = 9;
+    const BLOCKS: u64 = 3;
     const OF_EACH: u64 = 2048;
     for block in 0..BLOCKS {
         let first = block * OF_EACH + 1;
@@ -87,7 +87,7 @@ fn a_lot_that_is_full_is_followed_by_the_next() {
         assert_eq!((tally.rows, tally.duplicates), (OF_EACH, 0));
     }
     expect(&rig, "SELECT lot = 2 FROM roadstead.publisher");
-    expect(&rig, "SELECT count(*) = 16384 FROM roadstead.record WHERE lot = 1");
+    expect(&rig, "SELECT count(*) = 4096 FROM roadstead.record WHERE lot = 1");
     expect(&rig, "SELECT count(*) = 2048 FROM roadstead.record WHERE lot = 2");
     rig.execute("UPDATE roadstead.publisher SET lot = 9");
     // Copies and look-alikes of what is in the first lot, and of one of their own block.

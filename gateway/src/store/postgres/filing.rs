@@ -23,11 +23,10 @@ use tokio_postgres::Row;
 use super::copy::Rows;
 use super::ids::{Ids, SiteId, StreamId};
 use super::key::KeyBytes;
-use super::lots::Lot;
 use super::session::{Session, get};
 use super::standing::{FiledRows, KEYS_AT_ONCE, Sought};
 use crate::store::parts::millis;
-use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError};
+use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError, lots};
 
 /// Bytes of one COPY, about: what is gathered beyond goes in the next. Some thousand records: also where each costs a read of a
 /// millisecond, in the index of keys, that is done before the server's silence counts as its end.
@@ -196,7 +195,7 @@ impl Filing<'_> {
                 let topic = self.ids.topic(reading.topic).ok_or(StoreError::Vanished)?;
                 match (judge(&mut filed, publisher, &reading, place.stream, seq), reading.kind) {
                     (Judged::Row { key, awaits_original }, kind) => {
-                        let lot = self.ids.lots.put(publisher, Lot::of(&reading, &key))?;
+                        let lot = self.ids.lots.put(publisher, lots::of(&reading, key, awaits_original))?;
                         let filing = (key, lot, awaits_original);
                         put_record(&mut records, &place, (seq, &reading), (publisher, topic), filing);
                         match kind {

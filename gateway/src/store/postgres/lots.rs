@@ -1,50 +1,11 @@
-//! In which lot of its publisher a row is filed. Keys that are digests lie at random, so in an index by key alone each new row
-//! touches a page of its own, and with millions of rows each of these is read and written. The index has the lot before the key: rows that come
-//! about the same time stand side by side.
-//!
-//! ```text
-//! sequence   0: such keys rise by themselves
-//! content    the reading's own number. Equal keys have equal payloads, so the index still refuses the second
-//! delivery
-//!   resent   0, where its original finds it
-//!   original the publisher's current lot
-//! address    the publisher's current lot: nothing else ever equals it
-//! ```
-//!
-//! What is found never depends on which lot is a publisher's current one. In a database from before lots all rows are in lot 0.
+//! Current lots of publishers, which several gateways write to. What lots are for and how rows come to theirs is told in `store::lots`; what is found never
+//! depends on which lot is a publisher's current one.
 
 use std::collections::{BTreeSet, HashMap};
 
-use shared::identity::own_number;
-use shared::record::{Key, Reading};
-use shared::region::ledger::FilingKey;
-
 use super::session::{Session, get};
 use crate::store::StoreError;
-
-/// Rows of a lot, about, of each gateway: their part of the index is some hundred pages, which stay in memory.
-const LOT_ROWS: u32 = 16_384;
-
-/// Where a row is filed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lot {
-    /// There, always.
-    At(i64),
-    /// In its publisher's current lot.
-    Current,
-}
-
-impl Lot {
-    /// Where a row of `reading` is filed under `key`.
-    pub(super) fn of(reading: &Reading<'_>, key: &FilingKey) -> Self {
-        match reading.key {
-            _ if key.kind == FilingKey::ADDRESS => Self::Current,
-            Key::Content(_) => Self::At(own_number(reading.payload).cast_signed()),
-            Key::Delivery { resent: false, .. } => Self::Current,
-            Key::Delivery { resent: true, .. } | Key::Sequence { .. } => Self::At(0),
-        }
-    }
-}
+use crate::store::lots::{LOT_ROWS, rows_of_next};
 
 /// Publishers' current lots, and what else is known of their lots. As it is about what was committed, or is
 /// locality alone, it outlasts a transaction that does not commit.
@@ -58,8 +19,8 @@ pub(super) struct Lots {
 #[derive(Debug, Default)]
 struct Current {
     lot: i64,
-    /// Rows that were filed in it from here.
-    filed: u32,
+    /// So many more rows are filed in it from here before the next one is begun.
+    room: i64,
 }
 
 impl Lots {
@@ -84,39 +45,40 @@ impl Lots {
             let lot = get(&row, 1)?;
             let current = self.current.entry(get(&row, 0)?).or_default();
             if current.lot != lot {
-                *current = Current { lot, filed: 0 };
+                *current = Current { lot, room: i64::from(LOT_ROWS) };
             }
         }
         Ok(())
     }
 
-    /// The number of a lot of a publisher's, which is locked where its current one is meant.
-    pub(super) fn number(&self, publisher: i32, lot: Lot) -> Result<i64, StoreError> {
-        match lot {
-            Lot::At(number) => Ok(number),
-            Lot::Current => Ok(self.current.get(&publisher).ok_or(StoreError::Vanished)?.lot),
-        }
+    /// The number of a `lot`; `None` is the current one of the publisher, which is locked.
+    pub(super) fn number(&self, publisher: i32, lot: Option<i64>) -> Result<i64, StoreError> {
+        let current = || self.current.get(&publisher).map(|current| current.lot);
+        lot.or_else(current).ok_or(StoreError::Vanished)
     }
 
     /// The same for a row that is filed there: it counts.
-    pub(super) fn put(&mut self, publisher: i32, lot: Lot) -> Result<i64, StoreError> {
-        if let (Lot::Current, Some(current)) = (lot, self.current.get_mut(&publisher)) {
-            current.filed += 1;
+    pub(super) fn put(&mut self, publisher: i32, lot: Option<i64>) -> Result<i64, StoreError> {
+        if let (None, Some(current)) = (lot, self.current.get_mut(&publisher)) {
+            current.room -= 1;
         }
         self.number(publisher, lot)
     }
 
     /// Begins the next lot of those of the locked `publishers` whose current one is full.
     pub(super) fn raise(&mut self, session: &mut Session, publishers: &BTreeSet<i32>) -> Result<(), StoreError> {
-        let mut full = Vec::new();
-        for publisher in publishers {
-            if let Some(current) = self.current.get_mut(publisher).filter(|current| current.filed >= LOT_ROWS) {
-                current.filed = 0;
-                full.push(*publisher);
-            }
+        let is_full = |publisher: &i32| self.current.get(publisher).is_some_and(|current| current.room <= 0);
+        let full: Vec<i32> = publishers.iter().copied().filter(is_full).collect();
+        if full.is_empty() {
+            return Ok(());
         }
-        if !full.is_empty() {
-            session.execute("UPDATE publisher SET lot = lot + 1 WHERE id = ANY($1)", &[&full])?;
+        let update = "UPDATE publisher SET lot = lot + 1 WHERE id = ANY($1)
+                      RETURNING id, lot, (SELECT r.lot FROM record r WHERE r.publisher = publisher.id AND r.key_kind = 2
+                                            AND r.lot > 0 ORDER BY r.lot LIMIT 1)";
+        for row in session.query(update, &[&full])? {
+            let (lot, oldest): (i64, Option<i64>) = (get(&row, 1)?, get(&row, 2)?);
+            let room = i64::from(rows_of_next(lot - oldest.unwrap_or(lot)));
+            self.current.insert(get(&row, 0)?, Current { lot, room });
         }
         Ok(())
     }

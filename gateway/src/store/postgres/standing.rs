@@ -25,9 +25,9 @@ use tokio_postgres::Row;
 
 use super::filing::{Filing, small, stream_at};
 use super::key::KeyBytes;
-use super::lots::Lot;
 use super::session::get;
 use crate::store::StoreError;
+use crate::store::lots::{self, NO_LOT};
 
 /// Keys that one statement looks for: each may be a read of a disk, of a millisecond say, and a statement has a deadline.
 pub(super) const KEYS_AT_ONCE: usize = 4096;
@@ -46,7 +46,7 @@ pub(super) struct Sought {
     originals: Vec<(i32, [u8; 16])>,
     copies: BTreeMap<i32, BTreeSet<[u8; 16]>>,
     contents: Vec<(i32, [u8; 16])>,
-    careful: Vec<(i32, FilingKey, Lot)>,
+    careful: Vec<(i32, FilingKey, Option<i64>)>,
 }
 
 /// A key in a lot.
@@ -61,7 +61,7 @@ impl Sought {
     /// Looks for what is needed to judge `reading`.
     pub(super) fn add(&mut self, publisher: i32, reading: &Reading<'_>, (stream, seq): (&Stream, Seq), careful: bool) {
         let key = FilingKey::of(reading, stream, seq);
-        let lot = Lot::of(reading, &key);
+        let lot = lots::of(reading, key, false);
         match (reading.kind, reading.key) {
             (Kind::Gap, _) => {
                 self.publishers.insert(publisher);
@@ -76,7 +76,7 @@ impl Sought {
                 self.publishers.insert(publisher);
                 self.originals.push((publisher, key.bytes));
             }
-            (Kind::Reading, Key::Content(_)) if lot != Lot::At(0) => self.contents.push((publisher, key.bytes)),
+            (Kind::Reading, Key::Content(_)) if lot != Some(NO_LOT) => self.contents.push((publisher, key.bytes)),
             (Kind::Reading, Key::Content(_) | Key::Sequence { .. }) => {}
         }
         if careful {

@@ -45,6 +45,7 @@ pub(super) struct Sought {
     pub(super) publishers: BTreeSet<i32>,
     originals: Vec<(i32, [u8; 16])>,
     copies: BTreeMap<i32, BTreeSet<[u8; 16]>>,
+    content_publishers: BTreeSet<i32>,
     contents: Vec<(i32, [u8; 16])>,
     careful: Vec<(i32, FilingKey, Option<i64>)>,
 }
@@ -61,7 +62,6 @@ impl Sought {
     /// Looks for what is needed to judge `reading`.
     pub(super) fn add(&mut self, publisher: i32, reading: &Reading<'_>, (stream, seq): (&Stream, Seq), careful: bool) {
         let key = FilingKey::of(reading, stream, seq);
-        let lot = lots::of(reading, key, false);
         match (reading.kind, reading.key) {
             (Kind::Gap, _) => {
                 self.publishers.insert(publisher);
@@ -76,11 +76,14 @@ impl Sought {
                 self.publishers.insert(publisher);
                 self.originals.push((publisher, key.bytes));
             }
-            (Kind::Reading, Key::Content(_)) if lot != Some(NO_LOT) => self.contents.push((publisher, key.bytes)),
-            (Kind::Reading, Key::Content(_) | Key::Sequence { .. }) => {}
+            (Kind::Reading, Key::Content(_)) => {
+                self.content_publishers.insert(publisher);
+                self.contents.push((publisher, key.bytes));
+            }
+            (Kind::Reading, Key::Sequence { .. }) => {}
         }
         if careful {
-            self.careful.push((publisher, key, lot));
+            self.careful.push((publisher, key, lots::of(reading, key, false)));
         }
     }
 }
@@ -90,9 +93,9 @@ impl Filing<'_> {
     pub(super) fn look_up(&mut self, sought: &Sought) -> Result<FiledRows, StoreError> {
         self.ids.lots.lock(self.session, &sought.publishers)?;
         let mut filed = FiledRows::new();
-        self.look_for_waiting(&sought.originals, &mut filed)?;
+        self.look_for_waiting(&sought.publishers, &sought.originals, &mut filed)?;
         self.look_for_originals(&sought.copies, &mut filed)?;
-        let mut probes = self.old_contents(&sought.contents)?;
+        let mut probes = self.old_contents(&sought.content_publishers, &sought.contents)?;
         for (publisher, key, lot) in &sought.careful {
             let lot = self.ids.lots.number(*publisher, *lot)?;
             probes.push(Probe { publisher: *publisher, kind: i16::from(key.kind), lot, key: key.bytes });
@@ -106,12 +109,16 @@ impl Filing<'_> {
     }
 
     /// Rows that wait for one of these originals: another transaction's are none, but upkeep may remove one at this moment, and is waited for.
-    fn look_for_waiting(&mut self, originals: &[(i32, [u8; 16])], filed: &mut FiledRows) -> Result<(), StoreError> {
-        let publishers: BTreeSet<i32> = originals.iter().map(|(publisher, _)| *publisher).collect();
-        let publishers: Vec<i32> = publishers.into_iter().collect();
-        if publishers.is_empty() {
+    fn look_for_waiting(
+        &mut self,
+        publishers: &BTreeSet<i32>,
+        originals: &[(i32, [u8; 16])],
+        filed: &mut FiledRows,
+    ) -> Result<(), StoreError> {
+        if originals.is_empty() {
             return Ok(());
         }
+        let publishers: Vec<i32> = publishers.iter().copied().collect();
         let with_waiting = "SELECT p.id FROM unnest($1::integer[]) AS p (id)
                             CROSS JOIN LATERAL (SELECT 1 FROM record r
                               WHERE r.awaits_original AND r.publisher = p.id LIMIT 1) AS waiting";
@@ -175,12 +182,18 @@ impl Filing<'_> {
     }
 
     /// The keys in lot 0 of publishers that have such rows there.
-    fn old_contents(&mut self, contents: &[(i32, [u8; 16])]) -> Result<Vec<Probe>, StoreError> {
-        let publishers = contents.iter().map(|(publisher, _)| *publisher).collect();
-        let with_old = self.ids.lots.with_old_contents(self.session, &publishers)?;
+    fn old_contents(
+        &mut self,
+        publishers: &BTreeSet<i32>,
+        contents: &[(i32, [u8; 16])],
+    ) -> Result<Vec<Probe>, StoreError> {
+        let with_old = self.ids.lots.with_old_contents(self.session, publishers)?;
+        if with_old.is_empty() {
+            return Ok(Vec::new());
+        }
         let old = contents.iter().filter(|(publisher, _)| with_old.contains(publisher));
         Ok(old
-            .map(|(publisher, key)| Probe { publisher: *publisher, kind: CONTENT, lot: 0, key: *key })
+            .map(|(publisher, key)| Probe { publisher: *publisher, kind: CONTENT, lot: NO_LOT, key: *key })
             .collect())
     }
 

@@ -95,10 +95,11 @@ impl Lots {
             let select = "SELECT p.id FROM unnest($1::integer[]) AS p (id)
                           CROSS JOIN LATERAL (SELECT 1 FROM record r
                             WHERE r.publisher = p.id AND r.key_kind = 1 AND r.lot = 0 LIMIT 1) AS old";
-            self.old_contents.extend(asked.iter().map(|publisher| (*publisher, false)));
-            for row in session.query(select, &[&asked])? {
-                self.old_contents.insert(get(&row, 0)?, true);
-            }
+            let with_old = session.query(select, &[&asked])?;
+            let with_old = with_old.iter().map(|row| get(row, 0)).collect::<Result<BTreeSet<i32>, _>>()?;
+            // Only once the server has answered: this outlasts a transaction that fails.
+            self.old_contents
+                .extend(asked.iter().map(|publisher| (*publisher, with_old.contains(publisher))));
         }
         let has = |publisher: &i32| self.old_contents.get(publisher) == Some(&true);
         Ok(publishers.iter().copied().filter(has).collect())

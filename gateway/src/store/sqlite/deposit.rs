@@ -208,7 +208,8 @@ impl<'t> Filing<'t> {
         awaits_original: bool,
     ) -> Result<bool, StoreError> {
         let topic = self.ids.topic(self.sql, reading.topic)?;
-        let (publisher, lot) = self.lot(at, reading, key, awaits_original);
+        let publisher = self.ids.known(at);
+        let own_lot = lots::of(reading, key, awaits_original);
         let changed = self
             .sql
             .prepare_cached(
@@ -222,19 +223,19 @@ impl<'t> Filing<'t> {
                 seq.cast_signed(),
                 place.block,
                 reading.kind as u8,
-                publisher,
+                publisher.id,
                 key.kind,
                 &key.bytes[..],
                 awaits_original,
                 millis(reading.taken),
                 topic,
                 reading.payload,
-                lot
+                own_lot.unwrap_or(publisher.lot)
             ])?;
         if changed == 1 && awaits_original {
             self.ids.handle_waiting(at);
         }
-        if changed == 1 && lots::of(reading, key, awaits_original).is_none() {
+        if changed == 1 && own_lot.is_none() {
             self.ids.handle_filed(self.sql, at)?;
         }
         Ok(changed == 1)

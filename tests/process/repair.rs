@@ -1,6 +1,7 @@
 //! Bytes that change on a real board's disk, while it is off and while it runs.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,8 @@ const REPAIRED_WITHIN: Duration = Duration::from_secs(30);
 const READINGS: u64 = 600;
 const BYTES: usize = 200;
 
-/// Where the payload of a reading of `publisher` stands in the journal of `board`: file and offset.
+/// Where the payload of a reading of `publisher` stands in the journal of `board`: file and offset. A segment that a running
+/// board takes away between the list and the look holds nothing any more.
 fn find(site: &Site, board: usize, publisher: &str, number: u64) -> Option<(PathBuf, usize)> {
     let payload = format!("{publisher} {number} xxx").into_bytes();
     let entries = fs::read_dir(site.board_dir(board).join("data")).unwrap();
@@ -25,7 +27,10 @@ fn find(site: &Site, board: usize, publisher: &str, number: u64) -> Option<(Path
         .filter(|path| path.extension().is_some_and(|end| end == "seg"));
     files
         .filter_map(|path| {
-            let bytes = fs::read(&path).unwrap();
+            let bytes = match fs::read(&path) {
+                Err(why) if why.kind() == ErrorKind::NotFound => return None,
+                read => read.unwrap(),
+            };
             let at = bytes.windows(payload.len()).position(|window| window == payload)?;
             Some((path, at))
         })

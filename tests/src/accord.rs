@@ -1,5 +1,5 @@
 //! What the control path owes once nothing goes wrong any more: within a bound there is one leader whom all boards know,
-//! all boards agree on who lives, every duty is performed where it can be, and then it stays so.
+//! all boards agree on who lives, every duty is performed where it can be, and then it stays so, but for a leader that gives way.
 
 use std::time::Duration;
 
@@ -24,6 +24,11 @@ const JOINS: Duration = Duration::from_secs(6);
 /// A duty that goes to a board whose hold-down is over, or that was overloaded before, is with nobody for so long: its
 /// old process ends, or its lease does (200 ms), and the new one starts (200 ms), with a message lost that is said again after 500 ms.
 const MOVES_WITHIN: Duration = Duration::from_secs(2);
+/// A leader gives way to a board that has been fitter for thirty seconds, whenever these are over. Its leadership is with nobody until its
+/// duties have ended and its successor, and then all, have heard of it, with a message lost that is said again after 500 ms.
+const HANDS_OVER_WITHIN: Duration = Duration::from_secs(2);
+/// So often at most, until a site is in accord: one by its uplink, one by rank, and one that an operator has wished.
+const HAND_OVERS_MAX: u32 = 3;
 /// Some worlds go on for so long after that, and nothing may change but the holder of a duty, which may move to a better one.
 const GOES_ON: Duration = Duration::from_secs(8);
 
@@ -37,6 +42,8 @@ pub(crate) struct Accord {
     since: Option<(Moment, Term)>,
     /// Every duty was performed then.
     performed: Option<Moment>,
+    /// When the leadership was last given up, and how often so far.
+    handed_over: (Option<Moment>, u32),
 }
 
 impl World {
@@ -61,11 +68,16 @@ impl World {
         if since.is_some() && accord.since != since {
             self.tally.accords_broken += 1;
         }
+        if accord.handed_over.0 != self.handed_over {
+            accord.handed_over = (self.handed_over, accord.handed_over.1 + 1);
+        }
+        let hands_over = self.hands_over() && accord.handed_over.1 <= HAND_OVERS_MAX;
         let late = accord.whole.is_some_and(|whole| now.since(whole) > WITHIN);
         let moves =
             accord.performed.is_some_and(|at| now.since(at) <= MOVES_WITHIN) && self.members_discord().is_none();
         if late
             && !moves
+            && !hands_over
             && let Some(why) = found
         {
             self.broken(format!("the site is not in accord {WITHIN:?} after its last board started: {why}"));
@@ -97,14 +109,23 @@ impl World {
         if !self.all_have_joined() {
             return self.broken("a voter has met no leader in calm".to_owned());
         }
-        let before = self.leadership();
-        let end = self.now + GOES_ON;
+        let mut before = Some(self.leadership());
+        let (begun, end) = (self.now, self.now + GOES_ON);
         let mut quiet_at = self.now;
+        let mut gave_way = None;
         while self.now < end && self.violation.is_none() {
             if self.run_for(Duration::from_millis(200)).is_err() {
                 return;
             }
+            // Once: by rank, for which it has waited since before the calm.
+            if let Some(at) = self.handed_over.filter(|at| *at > begun && self.hands_over())
+                && *gave_way.get_or_insert(at) == at
+            {
+                (before, quiet_at) = (None, self.now);
+                continue;
+            }
             let after = self.leadership();
+            let before = *before.get_or_insert(after);
             if after != before {
                 self.broken(format!("term {before:?} ended in calm, and {after:?} runs"));
             }
@@ -129,6 +150,11 @@ impl World {
 
     fn living(&self) -> impl Iterator<Item = &Board> {
         self.boards.values().filter(|host| !host.lost)
+    }
+
+    /// Whether a leader has begun to give its leadership up a moment ago.
+    fn hands_over(&self) -> bool {
+        self.handed_over.is_some_and(|at| self.now.since(at) <= HANDS_OVER_WITHIN)
     }
 
     fn leadership(&self) -> Option<Term> {

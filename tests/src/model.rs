@@ -265,6 +265,11 @@ impl Model {
         absent.into_iter().filter(|mark| !shed.contains(mark)).collect()
     }
 
+    /// Whether a gap record in `store` stands for the reading.
+    pub(crate) fn is_shed(&self, mark: Mark, store: &Store) -> bool {
+        self.addresses(mark).any(|(stream, seq)| store.is_shed(&stream, seq))
+    }
+
     /// Readings that a gap record in `store` stands for.
     fn shed(&self, store: &Store) -> BTreeSet<Mark> {
         let numbered = self.numbered.iter().flat_map(|(stream, marks)| {

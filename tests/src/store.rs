@@ -123,6 +123,13 @@ impl Store {
         declared && !self.coverage.get(stream).is_some_and(|covered| covered.contains(seq))
     }
 
+    /// Records of `stream` that came or were declared shed.
+    pub fn known(&self, stream: &Stream) -> RangeSet {
+        let mut known = self.coverage(stream);
+        known.extend(self.declared.get(stream).unwrap_or(&RangeSet::EMPTY));
+        known
+    }
+
     /// Whether a gap record says that the record was shed to make room, and not that no board can read it any more.
     pub fn made_room(&self, stream: &Stream, seq: Seq) -> bool {
         let of = |gap: &&Gap| gap.reason == GapReason::JournalFull && gap.stream == *stream;

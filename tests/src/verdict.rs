@@ -110,22 +110,25 @@ impl World {
             .collect()
     }
 
-    /// Promise 9 with two regions: the region lacks a reading that the other one has, and no board keeps it any more. Of a life
-    /// that goes on that is a hole; the end of one that ended meanwhile the region does not know of.
+    /// Promise 9 with two regions: the region lacks a reading that the other one has, or the gap record of one that was shed and that the
+    /// other one was told of, and no board keeps it any more. Of a life that goes on that is a hole; the end of one that ended
+    /// meanwhile the region does not know of.
     fn is_released_elsewhere(&self, mark: Mark) -> bool {
         let is_kept = || self.boards_left().any(|host| host.disk.holds(mark));
-        self.rows_standby(mark) > 0 && !is_kept()
+        let is_declared = || {
+            self.standby
+                .as_ref()
+                .is_some_and(|standby| self.model.is_shed(mark, &standby.store))
+        };
+        (self.rows_standby(mark) > 0 || is_declared()) && !is_kept()
     }
 
-    /// Of `origin`, records that the other region has, this one does not, and no gap record names here.
+    /// Of `origin`, records that the other region has or was told of as shed, and of which this one knows nothing.
     fn released_elsewhere(&self, origin: Origin) -> u64 {
         let Some(standby) = &self.standby else { return 0 };
         let of = |class| {
             let stream = Stream { origin, class };
-            let lacks = standby.store.coverage(&stream).minus(&self.region.store.coverage(&stream));
-            let declared = |seq: &u64| self.region.store.is_shed(&stream, *seq);
-            let seqs = lacks.ranges().iter().flat_map(|range| range.first..=range.last);
-            seqs.filter(|seq| !declared(seq)).count() as u64
+            standby.store.known(&stream).minus(&self.region.store.known(&stream)).count()
         };
         Class::ALL.into_iter().map(of).sum()
     }

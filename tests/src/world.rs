@@ -75,6 +75,8 @@ pub struct World {
     pub(crate) nameless: BTreeSet<Mark>,
     pub(crate) story: Story,
     pub(crate) tally: Tally,
+    /// When a leader last began to give its leadership up.
+    pub(crate) handed_over: Option<Moment>,
     pub(crate) net_dice: Dice,
     pub(crate) witness: Option<Witness>,
     pub(crate) referee: Referee,
@@ -115,6 +117,7 @@ impl World {
             nameless: BTreeSet::new(),
             story: Story::new(settings.telling),
             tally: Tally::default(),
+            handed_over: None,
             net_dice: dice.fork(),
             witness: settings.witness.then(|| {
                 let id = WitnessId::new(1).expect("a small number");

@@ -307,8 +307,14 @@ impl Uplink {
         next: impl Fn(Direction, Cursor, &Wanted<'_>) -> Option<(SegmentId, u32, u32)>,
     ) -> Option<(Read, Instant)> {
         let mut later = None;
-        for lane in Lane::ALL {
-            if !self.is_sending() || self.lanes.has_pending(lane) || !self.window.has_room(lane) {
+        if !self.is_sending() {
+            return None;
+        }
+        for lane in self.lanes.order() {
+            if self.lanes.has_pending(lane) || !self.window.has_room(lane) {
+                if lane == Lane::Backlog {
+                    continue;
+                }
                 break;
             }
             let wanted = |stream: &Stream, ranges: &RangeSet| {
@@ -331,9 +337,7 @@ impl Uplink {
 
     /// `read` has begun. Where it brings less than a helping, all that is fresh was read: some gathers before the next.
     pub fn handle_reading(&mut self, read: &Read, now: Instant) {
-        if read.length < READ_BYTES {
-            self.lanes.handle_short(read.lane, now);
-        }
+        self.lanes.handle_reading(read.lane, read.length < READ_BYTES, now);
     }
 
     fn is_wanted(&self, lane: Lane, stream: &Stream, range: SeqRange) -> bool {

@@ -62,12 +62,13 @@ impl SqliteStore {
     ) -> Result<Vec<Vec<Stored>>, StoreError> {
         // Immediate: the one writer takes its lock first, and never fails half-way for want of it.
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut filing = deposit::Filing::new(&transaction, &mut self.ids, now);
+        let mut filing = deposit::Filing::new(&transaction, &mut self.ids, now)?;
         let stored = deposits
             .iter()
             .map(|deposit| filing.deposit(deposit))
             .collect::<Result<Vec<_>, _>>()?;
         filing.happenings(happenings)?;
+        drop(filing);
         transaction.commit()?;
         Ok(stored)
     }

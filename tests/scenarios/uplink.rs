@@ -87,6 +87,47 @@ fn what_is_fresh_comes_home_while_a_backlog_drains() {
     }
 }
 
+/// The way stands still for a moment while a backlog drains: what came just before and meanwhile is not put behind the backlog.
+/// Seen to fail with what has become late in the lane of the backlog.
+#[test]
+fn what_becomes_late_while_a_backlog_drains_does_not_wait_until_it_is_home() {
+    for seed in 1..=4 {
+        let busy = Settings {
+            interval: (Duration::from_micros(500), millis(2)),
+            busy: millis(20_000),
+            ..Settings::quiet(seed, 3, 2)
+        };
+        let mut world = settle(busy);
+        for number in 1..=3 {
+            world.cut_uplink(board(number), true, true);
+        }
+        assert_eq!(world.run_for(millis(14_000)), Ok(()));
+        let cut = world.tally();
+        for number in 1..=3 {
+            world.mend_uplink(board(number), true, true);
+        }
+        assert_eq!(reaches(&mut world, 5_000, |world| world.tally().rows > cut.rows + 100), Ok(true), "seed {seed}");
+        let mut marks = Vec::new();
+        for step in 0..6 {
+            marks.push(world.publish(0));
+            if step == 0 {
+                for number in 1..=3 {
+                    world.cut_uplink(board(number), true, true);
+                }
+            }
+            assert_eq!(world.run_for(millis(500)), Ok(()));
+        }
+        for number in 1..=3 {
+            world.mend_uplink(board(number), true, true);
+        }
+        let all_home = reaches(&mut world, 2_000, |world| marks.iter().all(|mark| world.rows(*mark) == 1));
+        let missing = cut.acknowledged - world.tally().rows.min(cut.acknowledged);
+        assert_eq!(all_home, Ok(true), "seed {seed}, {missing} of the backlog are left");
+        assert!(missing > 1_000, "seed {seed}: {missing} readings of the backlog came later");
+        ends_well(&mut world);
+    }
+}
+
 /// Seen to fail with nothing kept.
 #[test]
 fn a_region_that_is_put_back_gets_again_what_it_has_lost() {

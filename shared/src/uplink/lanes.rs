@@ -1,7 +1,14 @@
-//! In which order a board's records go up: what is fresh first, then the alarms that have waited, the newest first, then all
-//! else that has waited, the oldest first; while alarms are still searched for, the rest takes turns with the search. What has been
-//! durable for some seconds has waited, whether the way was closed meanwhile or is too slow, so that a line which is slower than
-//! its site keeps the newest fresh.
+//! In which order a board's records go up: what is fresh first, then the alarms that have waited, the newest first, then what was
+//! fresh when the way was open and has become late, and then all else that has waited, each the oldest first; while alarms are still
+//! searched for, the rest takes turns with the search. What has been durable for some seconds has waited, whether the way was
+//! closed meanwhile or is too slow, so that a line which is slower than its site keeps the newest fresh.
+//!
+//! ```text
+//!  numbers of a stream   1 ............... opened ......... waited .........
+//!                          backlog                  late           fresh
+//! ```
+//!
+//! A region that stands still for a moment makes late what it was about to get; that is not to wait until a backlog of hours is home.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -26,24 +33,30 @@ pub(super) enum Lane {
     Fresh,
     /// Alarms that have waited.
     Alarms,
+    /// What became late since the way is open.
+    Late,
     /// All else that has waited.
     Backlog,
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 3] = [Self::Fresh, Self::Alarms, Self::Backlog];
+    pub(super) const ALL: [Self; 4] = [Self::Fresh, Self::Alarms, Self::Late, Self::Backlog];
 
     /// Whether the others go before it, also on the wire.
     pub(super) const fn waits(self) -> bool {
-        matches!(self, Self::Backlog)
+        matches!(self, Self::Late | Self::Backlog)
     }
 }
 
 /// Where each lane stands.
 #[derive(Debug)]
 pub(super) struct Lanes {
+    /// Of each stream the last record that had waited when the way opened after an outage. Never more than `waited`.
+    opened: BTreeMap<Stream, Seq>,
     /// Of each stream the last record that has waited. All of another stream is fresh.
     waited: BTreeMap<Stream, Seq>,
+    /// Whether there is anything between the two.
+    is_late: bool,
     /// What was durable when last marked, of each stream, and when marked before that.
     mark: BTreeMap<Stream, Seq>,
     before: BTreeMap<Stream, Seq>,
@@ -76,7 +89,7 @@ const fn start(lane: Lane) -> Stand {
 
 const fn direction(lane: Lane) -> Direction {
     match lane {
-        Lane::Fresh | Lane::Backlog => Direction::Onwards,
+        Lane::Fresh | Lane::Late | Lane::Backlog => Direction::Onwards,
         Lane::Alarms => Direction::Backwards,
     }
 }
@@ -85,7 +98,9 @@ impl Lanes {
     /// All that is `held` has waited.
     pub(super) fn new(held: &BTreeMap<Stream, RangeSet>, now: Instant) -> Self {
         Self {
+            opened: last(held),
             waited: last(held),
+            is_late: false,
             mark: last(held),
             before: last(held),
             marked: now,
@@ -104,9 +119,14 @@ impl Lanes {
         }
     }
 
-    /// The way opens: everything is read from its begin, and what is no longer fresh has waited.
-    pub(super) fn split(&mut self) {
+    /// The way opens, after it was closed for so long, if it was: everything is read from its begin, and what is no longer fresh has
+    /// waited. A moment is no outage: what was late before it still is.
+    pub(super) fn split(&mut self, closed_for: Option<Duration>) {
         self.waited.clone_from(&self.before);
+        if closed_for.is_some_and(|closed_for| closed_for >= FRESH_FOR) {
+            self.opened.clone_from(&self.waited);
+        }
+        self.is_late = self.waited != self.opened;
         self.rewind();
     }
 
@@ -146,6 +166,7 @@ impl Lanes {
             |stream: &Stream| covered.get(stream).is_some_and(|have| have.ranges().len() > RANGES_MAX / 2);
         if self.mark.iter().any(lags) && !mine.iter().any(is_scattered) {
             self.waited.clone_from(&self.mark);
+            self.is_late = true;
             self.rewind();
         }
         self.note(held, now);
@@ -160,15 +181,25 @@ impl Lanes {
     pub(super) fn part(&self, lane: Lane, stream: &Stream, range: SeqRange) -> Option<SeqRange> {
         let is_alarm = stream.class == Class::Alarm;
         let waited = self.waited.get(stream).copied();
+        let opened = self.opened.get(stream).copied();
+        let behind = |last: Option<Seq>| match last {
+            None => Some(range.first),
+            Some(last) => Some(range.first.max(last.checked_add(1)?)),
+        };
         let part = match (lane, waited) {
-            (Lane::Fresh, None) => range,
-            (Lane::Fresh, Some(waited)) => SeqRange { first: range.first.max(waited.checked_add(1)?), ..range },
+            (Lane::Fresh, waited) => SeqRange { first: behind(waited)?, ..range },
             (Lane::Alarms, Some(waited)) if is_alarm => SeqRange { last: range.last.min(waited), ..range },
             // Alarms, too: one that is written again, or comes as a copy, while they are read backwards is met by nobody else.
-            (Lane::Backlog, Some(waited)) => SeqRange { last: range.last.min(waited), ..range },
-            (Lane::Alarms | Lane::Backlog, _) => return None,
+            (Lane::Late, Some(waited)) => SeqRange { first: behind(opened)?, last: range.last.min(waited) },
+            (Lane::Backlog, Some(waited)) => SeqRange { last: range.last.min(waited).min(opened?), ..range },
+            (Lane::Alarms | Lane::Late | Lane::Backlog, _) => return None,
         };
         (part.first <= part.last).then_some(part)
+    }
+
+    /// Whether anything may be in the lane at all: else no segment is looked at for it.
+    pub(super) const fn is_in_use(&self, lane: Lane) -> bool {
+        !matches!(lane, Lane::Late) || self.is_late
     }
 
     /// Where the lane is read on, and which way.
@@ -180,7 +211,7 @@ impl Lanes {
     pub(super) const fn rests_until(&self, lane: Lane) -> Instant {
         match lane {
             Lane::Fresh => self.rests_until,
-            Lane::Alarms | Lane::Backlog => Instant::ZERO,
+            Lane::Alarms | Lane::Late | Lane::Backlog => Instant::ZERO,
         }
     }
 
@@ -188,7 +219,7 @@ impl Lanes {
     /// read is one for the rest, so that the way is not idle, unless alarms that were found wait for room.
     pub(super) fn order(&self) -> [Lane; Lane::ALL.len()] {
         if self.rest_is_next && !self.has_pending(Lane::Alarms) {
-            [Lane::Fresh, Lane::Backlog, Lane::Alarms]
+            [Lane::Fresh, Lane::Late, Lane::Backlog, Lane::Alarms]
         } else {
             Lane::ALL
         }
@@ -199,7 +230,7 @@ impl Lanes {
         match lane {
             Lane::Fresh if is_short => self.rests_until = now + GATHERS_FOR,
             Lane::Fresh => {}
-            Lane::Alarms | Lane::Backlog => self.rest_is_next = lane == Lane::Alarms,
+            Lane::Alarms | Lane::Late | Lane::Backlog => self.rest_is_next = lane == Lane::Alarms,
         }
     }
 
@@ -247,7 +278,7 @@ mod tests {
             lane
         };
         let turns: Vec<Lane> = (0..4).map(|_| read(&mut lanes)).collect();
-        assert_eq!(turns, [Lane::Alarms, Lane::Backlog, Lane::Alarms, Lane::Backlog]);
+        assert_eq!(turns, [Lane::Alarms, Lane::Late, Lane::Alarms, Lane::Late]);
         assert_eq!(read(&mut lanes), Lane::Alarms);
         let origin = crate::ids::Origin { board: crate::ids::BoardId::FIRST, epoch: crate::ids::Epoch::default() };
         let found = Run::new(Stream { origin, class: Class::Alarm }, 1, 1, bytes::Bytes::new());

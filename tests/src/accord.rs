@@ -42,7 +42,7 @@ pub(crate) struct Accord {
     since: Option<(Moment, Term)>,
     /// Every duty was performed then.
     performed: Option<Moment>,
-    /// When the leadership was last given up, and how often so far.
+    /// When a leader last gave way, and how often so far.
     handed_over: (Option<Moment>, u32),
 }
 
@@ -110,7 +110,7 @@ impl World {
             return self.broken("a voter has met no leader in calm".to_owned());
         }
         let mut before = Some(self.leadership());
-        let (begun, end) = (self.now, self.now + GOES_ON);
+        let end = self.now + GOES_ON;
         let mut quiet_at = self.now;
         let mut gave_way = None;
         while self.now < end && self.violation.is_none() {
@@ -118,7 +118,7 @@ impl World {
                 return;
             }
             // Once: by rank, for which it has waited since before the calm.
-            if let Some(at) = self.handed_over.filter(|at| *at > begun && self.hands_over())
+            if let Some(at) = self.handed_over.filter(|_| self.hands_over())
                 && *gave_way.get_or_insert(at) == at
             {
                 (before, quiet_at) = (None, self.now);
@@ -152,7 +152,7 @@ impl World {
         self.boards.values().filter(|host| !host.lost)
     }
 
-    /// Whether a leader has begun to give its leadership up a moment ago.
+    /// Whether a leader has begun to give way a moment ago.
     fn hands_over(&self) -> bool {
         self.handed_over.is_some_and(|at| self.now.since(at) <= HANDS_OVER_WITHIN)
     }

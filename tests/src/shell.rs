@@ -239,7 +239,7 @@ impl World {
             Event::CoverageWentBack { .. } => self.tally.went_back += 1,
             Event::DeviceFull => self.tally.device_full += 1,
             Event::Shed { .. } => self.tally.sheddings += 1,
-            Event::HandOver { .. } => self.handed_over = Some(self.now),
+            Event::HandOver { to: Some(_), .. } => self.handed_over = Some(self.now),
             _ => {}
         }
     }

@@ -1,6 +1,8 @@
 //! When a world is at rest, and what must hold then: all that was acknowledged is in the store once and in order,
 //! and every counter adds up.
 
+use std::time::Duration;
+
 use shared::ids::{Class, Epoch, Origin, Stream};
 
 use crate::accord::Accord;
@@ -8,6 +10,9 @@ use crate::board::Board;
 use crate::mark::Mark;
 use crate::region::Place;
 use crate::world::{Violation, World};
+
+/// A site at rest agrees within so long: a leader that gives way at its last moment does not keep it from that.
+const AGREES_WITHIN: Duration = Duration::from_secs(10);
 
 impl World {
     /// Lets the site bring everything home after the faults have ended, then holds it to every promise.
@@ -22,11 +27,14 @@ impl World {
         let deadline = self.now + self.settings.patience;
         let mut accord = Accord::default();
         loop {
-            self.run_for(std::time::Duration::from_millis(100))?;
+            self.run_for(Duration::from_millis(100))?;
             self.check_beliefs();
             let agreed = self.look_for_accord(&mut accord);
             match self.unrest() {
                 None if agreed => break,
+                None if self.now >= deadline + AGREES_WITHIN => {
+                    self.broken("the site does not come to accord".to_owned())
+                }
                 None => {}
                 Some(why) if self.now >= deadline => {
                     self.broken(format!("the site does not come to rest: {why}"));
@@ -141,7 +149,13 @@ impl World {
         if let Some(what) = self.model.disorder() {
             return Some(what);
         }
-        if let Some(what) = self.model.shed_alarm(&self.region.store) {
+        let is_here = |mark| self.region.store.rows_of(mark) > 0;
+        if let Some(what) = self.model.shed_alarm(&self.region.store, is_here) {
+            return Some(what);
+        }
+        let is_anywhere = |mark| is_here(mark) || self.rows_standby(mark) > 0;
+        let standby = self.standby.as_ref();
+        if let Some(what) = standby.and_then(|standby| self.model.shed_alarm(&standby.store, is_anywhere)) {
             return Some(what);
         }
         self.boards_left().find_map(|host| self.counters_complaint(host))

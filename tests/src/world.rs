@@ -75,7 +75,7 @@ pub struct World {
     pub(crate) nameless: BTreeSet<Mark>,
     pub(crate) story: Story,
     pub(crate) tally: Tally,
-    /// When a leader last began to give its leadership up.
+    /// When a leader last began to give way to a certain board.
     pub(crate) handed_over: Option<Moment>,
     pub(crate) net_dice: Dice,
     pub(crate) witness: Option<Witness>,

@@ -1,7 +1,7 @@
-//! In which order a board's records go up: what is fresh first, then the alarms that have waited, the newest first, then what was
-//! fresh when the way was open and has become late, and then all else that has waited, each the oldest first; while alarms are still
-//! searched for, the rest takes turns with the search. What has been durable for some seconds has waited, whether the way was
-//! closed meanwhile or is too slow, so that a line which is slower than its site keeps the newest fresh.
+//! In which order a board's records go up: alarms that are fresh, all else that is, then the alarms that have waited, the newest first,
+//! then what was fresh when the way was open and has become late, and then all else that has waited, each the oldest first. While
+//! alarms are still searched for, what comes behind them takes turns with the search. What has been durable for some seconds has
+//! waited, whether the way was closed meanwhile or is too slow, so that a line which is slower than its site keeps the newest fresh.
 //!
 //! ```text
 //!  numbers of a stream   1 ............... opened ......... waited .........
@@ -29,6 +29,8 @@ const GATHERS_FOR: Duration = Duration::from_millis(10);
 /// What goes before what, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
+    /// Alarms that are fresh: where a line is slower than its site, much is.
+    FreshAlarms,
     /// What is fresh.
     Fresh,
     /// Alarms that have waited.
@@ -40,7 +42,7 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 4] = [Self::Fresh, Self::Alarms, Self::Late, Self::Backlog];
+    pub(super) const ALL: [Self; 5] = [Self::FreshAlarms, Self::Fresh, Self::Alarms, Self::Late, Self::Backlog];
 
     /// Whether the others go before it, also on the wire.
     pub(super) const fn waits(self) -> bool {
@@ -55,8 +57,8 @@ pub(super) struct Lanes {
     opened: BTreeMap<Stream, Seq>,
     /// Of each stream the last record that has waited. All of another stream is fresh.
     waited: BTreeMap<Stream, Seq>,
-    /// Whether there is anything between the two.
-    is_late: bool,
+    /// Whether anything may be in a lane that the region lacks.
+    is_in_use: [bool; Lane::ALL.len()],
     /// What was durable when last marked, of each stream, and when marked before that.
     mark: BTreeMap<Stream, Seq>,
     before: BTreeMap<Stream, Seq>,
@@ -64,8 +66,10 @@ pub(super) struct Lanes {
     /// Counts rewinds, so that a read from before one is told.
     lap: u64,
     stands: [Stand; Lane::ALL.len()],
-    /// Fresh records gather until then.
-    rests_until: Instant,
+    /// Fresh alarms, and fresh records, gather until then.
+    rest_until: [Instant; 2],
+    /// Whether the last read of what is fresh was one for alarms, and brought a whole helping: then the others have their turn.
+    fresh_is_next: bool,
     /// Whether the last read of what has waited was one for alarms: then the rest has its turn.
     rest_is_next: bool,
 }
@@ -89,7 +93,7 @@ const fn start(lane: Lane) -> Stand {
 
 const fn direction(lane: Lane) -> Direction {
     match lane {
-        Lane::Fresh | Lane::Late | Lane::Backlog => Direction::Onwards,
+        Lane::FreshAlarms | Lane::Fresh | Lane::Late | Lane::Backlog => Direction::Onwards,
         Lane::Alarms => Direction::Backwards,
     }
 }
@@ -100,13 +104,14 @@ impl Lanes {
         Self {
             opened: last(held),
             waited: last(held),
-            is_late: false,
+            is_in_use: [true; Lane::ALL.len()],
             mark: last(held),
             before: last(held),
             marked: now,
             lap: 0,
             stands: Lane::ALL.map(start),
-            rests_until: Instant::ZERO,
+            rest_until: [Instant::ZERO; 2],
+            fresh_is_next: false,
             rest_is_next: false,
         }
     }
@@ -119,28 +124,56 @@ impl Lanes {
         }
     }
 
-    /// The way opens, after it was closed for so long, if it was: everything is read from its begin, and what is no longer fresh has
-    /// waited. A moment is no outage: what was late before it still is.
-    pub(super) fn split(&mut self, closed_for: Option<Duration>) {
+    /// The way opens, after nothing could go up for so long, or closes: everything is read from its begin, and what is no longer fresh
+    /// has waited. A moment is no outage: what was late before it still is.
+    pub(super) fn split(&mut self, stopped_for: Option<Duration>) {
         self.waited.clone_from(&self.before);
-        if closed_for.is_some_and(|closed_for| closed_for >= FRESH_FOR) {
+        if stopped_for.is_some_and(|stopped_for| stopped_for >= FRESH_FOR) {
             self.opened.clone_from(&self.waited);
         }
-        self.is_late = self.waited != self.opened;
+        self.rewind();
+    }
+
+    /// The region has lost what it had, or it is another one: what it lacks is a backlog.
+    pub(super) fn handle_went_back(&mut self) {
+        self.opened.clone_from(&self.waited);
         self.rewind();
     }
 
     /// Every lane is read from its begin; a read under way is out of date.
     pub(super) fn rewind(&mut self) {
         self.stands = Lane::ALL.map(start);
-        self.rests_until = Instant::ZERO;
-        self.rest_is_next = false;
+        self.rest_until = [Instant::ZERO; 2];
+        (self.fresh_is_next, self.rest_is_next) = (false, false);
         self.lap += 1;
+    }
+
+    /// Looks in which lanes there may be something of the streams `mine`, and whether what is fresh of them has become something that
+    /// waits. Call where any of these has changed.
+    pub(super) fn refresh(
+        &mut self,
+        mine: &BTreeSet<Stream>,
+        held: &BTreeMap<Stream, RangeSet>,
+        covered: &BTreeMap<Stream, RangeSet>,
+        now: Instant,
+    ) {
+        self.refresh_marks(mine, held, covered, now);
+        self.is_in_use = [false; Lane::ALL.len()];
+        for (stream, have) in held.iter().filter(|(stream, _)| mine.contains(stream)) {
+            let lacks = covered.get(stream).map_or_else(|| have.clone(), |covered| have.minus(covered));
+            let (Some(first), Some(last)) = (lacks.ranges().first().map(|range| range.first), lacks.last()) else {
+                continue;
+            };
+            let all = SeqRange { first, last };
+            for lane in Lane::ALL {
+                self.is_in_use[lane as usize] |= self.part(lane, stream, all).is_some();
+            }
+        }
     }
 
     /// Looks whether what is fresh of the streams `mine` has become something that waits. Each time it has, a hole stays behind in
     /// what the region covers: where there are many, everything goes up in order until they are filled.
-    pub(super) fn refresh(
+    fn refresh_marks(
         &mut self,
         mine: &BTreeSet<Stream>,
         held: &BTreeMap<Stream, RangeSet>,
@@ -166,7 +199,6 @@ impl Lanes {
             |stream: &Stream| covered.get(stream).is_some_and(|have| have.ranges().len() > RANGES_MAX / 2);
         if self.mark.iter().any(lags) && !mine.iter().any(is_scattered) {
             self.waited.clone_from(&self.mark);
-            self.is_late = true;
             self.rewind();
         }
         self.note(held, now);
@@ -181,25 +213,32 @@ impl Lanes {
     pub(super) fn part(&self, lane: Lane, stream: &Stream, range: SeqRange) -> Option<SeqRange> {
         let is_alarm = stream.class == Class::Alarm;
         let waited = self.waited.get(stream).copied();
-        let opened = self.opened.get(stream).copied();
         let behind = |last: Option<Seq>| match last {
             None => Some(range.first),
             Some(last) => Some(range.first.max(last.checked_add(1)?)),
         };
         let part = match (lane, waited) {
+            (Lane::FreshAlarms, waited) if is_alarm => SeqRange { first: behind(waited)?, ..range },
             (Lane::Fresh, waited) => SeqRange { first: behind(waited)?, ..range },
             (Lane::Alarms, Some(waited)) if is_alarm => SeqRange { last: range.last.min(waited), ..range },
             // Alarms, too: one that is written again, or comes as a copy, while they are read backwards is met by nobody else.
-            (Lane::Late, Some(waited)) => SeqRange { first: behind(opened)?, last: range.last.min(waited) },
-            (Lane::Backlog, Some(waited)) => SeqRange { last: range.last.min(waited).min(opened?), ..range },
-            (Lane::Alarms | Lane::Late | Lane::Backlog, _) => return None,
+            (Lane::Late, Some(waited)) => {
+                let opened = self.opened.get(stream).copied();
+                SeqRange { first: behind(opened)?, last: range.last.min(waited) }
+            }
+            (Lane::Backlog, Some(waited)) => {
+                let opened = self.opened.get(stream)?;
+                SeqRange { last: range.last.min(waited).min(*opened), ..range }
+            }
+            (Lane::FreshAlarms | Lane::Alarms | Lane::Late | Lane::Backlog, _) => return None,
         };
         (part.first <= part.last).then_some(part)
     }
 
-    /// Whether anything may be in the lane at all: else no segment is looked at for it.
-    pub(super) const fn is_in_use(&self, lane: Lane) -> bool {
-        !matches!(lane, Lane::Late) || self.is_late
+    /// Whether there may be something in the lane, and nothing that was read for it, or for one that goes before it, waits for room.
+    pub(super) fn may_be_read(&self, lane: Lane) -> bool {
+        let is_held = Lane::ALL[..=lane as usize].iter().any(|before| self.has_pending(*before));
+        self.is_in_use[lane as usize] && !is_held
     }
 
     /// Where the lane is read on, and which way.
@@ -210,26 +249,35 @@ impl Lanes {
     /// When the lane is read on at the earliest.
     pub(super) const fn rests_until(&self, lane: Lane) -> Instant {
         match lane {
-            Lane::Fresh => self.rests_until,
+            Lane::FreshAlarms => self.rest_until[0],
+            Lane::Fresh => self.rest_until[1],
             Lane::Alarms | Lane::Late | Lane::Backlog => Instant::ZERO,
         }
     }
 
     /// In which order lanes are read. The search for alarms goes through whole segments for a few of them: meanwhile every other
-    /// read is one for the rest, so that the way is not idle, unless alarms that were found wait for room.
+    /// read is one for what comes behind them, so that the way is not idle, unless alarms that were found wait for room.
     pub(super) fn order(&self) -> [Lane; Lane::ALL.len()] {
-        if self.rest_is_next && !self.has_pending(Lane::Alarms) {
-            [Lane::Fresh, Lane::Late, Lane::Backlog, Lane::Alarms]
-        } else {
-            Lane::ALL
+        let mut order = Lane::ALL;
+        if self.fresh_is_next && !self.has_pending(Lane::FreshAlarms) {
+            order[..2].reverse();
         }
+        if self.rest_is_next && !self.has_pending(Lane::Alarms) {
+            order[2..].rotate_left(1);
+        }
+        order
     }
 
     /// A read for `lane` has begun; where it is a short one it brings all that the lane has.
     pub(super) fn handle_reading(&mut self, lane: Lane, is_short: bool, now: Instant) {
         match lane {
-            Lane::Fresh if is_short => self.rests_until = now + GATHERS_FOR,
-            Lane::Fresh => {}
+            Lane::FreshAlarms | Lane::Fresh => {
+                let is_alarms = matches!(lane, Lane::FreshAlarms);
+                self.fresh_is_next = is_alarms && !is_short;
+                if is_short {
+                    self.rest_until[usize::from(!is_alarms)] = now + GATHERS_FOR;
+                }
+            }
             Lane::Alarms | Lane::Late | Lane::Backlog => self.rest_is_next = lane == Lane::Alarms,
         }
     }
@@ -273,7 +321,7 @@ mod tests {
     fn while_alarms_are_searched_for_every_other_read_is_for_the_rest() {
         let mut lanes = Lanes::new(&BTreeMap::new(), Instant::ZERO);
         let read = |lanes: &mut Lanes| {
-            let lane = lanes.order()[1];
+            let lane = lanes.order()[2];
             lanes.handle_reading(lane, false, Instant::ZERO);
             lane
         };
@@ -286,5 +334,9 @@ mod tests {
         assert_eq!(lanes.order(), Lane::ALL, "what was found waits for room");
         lanes.rewind();
         assert_eq!(lanes.order(), Lane::ALL);
+        lanes.handle_reading(Lane::FreshAlarms, false, Instant::ZERO);
+        assert_eq!(lanes.order()[..2], [Lane::Fresh, Lane::FreshAlarms]);
+        lanes.handle_reading(Lane::FreshAlarms, true, Instant::ZERO);
+        assert_eq!(lanes.order(), Lane::ALL, "there are no more");
     }
 }

@@ -27,7 +27,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::config::Timing;
-use crate::ids::{BoardId, BoardSet, SegmentId, Stream, Term};
+use crate::ids::{BoardId, BoardSet, Class, SegmentId, Stream, Term};
 use crate::limits::{COVERAGE_STREAMS_MAX, RANGES_MAX, READ_BYTES};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::record::Reading;
@@ -109,8 +109,8 @@ pub struct Origins<'a> {
 #[derive(Debug)]
 pub struct Uplink {
     route: Route,
-    /// Since when it is closed, where it is.
-    closed_at: Instant,
+    /// When it last could send, where it cannot: closed, or without an answer.
+    stopped_at: Instant,
     adopt_after: Duration,
     /// What the region has stored, for streams held here. Only what was heard; nothing is assumed.
     covered: BTreeMap<Stream, RangeSet>,
@@ -140,7 +140,7 @@ impl Uplink {
     ) -> Self {
         Self {
             route: Route::Closed,
-            closed_at: now,
+            stopped_at: now,
             adopt_after: timing.adopt_after,
             covered,
             progress: BTreeMap::new(),
@@ -171,19 +171,19 @@ impl Uplink {
 
     /// The route stands or fell: starts over. Returns what to ask the region, in messages of bounded size.
     pub fn handle_route(&mut self, route: Route, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
-        let was_closed = self.route == Route::Closed;
-        let closed_for = (was_closed && route != Route::Closed).then(|| now.since(self.closed_at));
-        if !was_closed && route == Route::Closed {
-            self.closed_at = now;
-        }
+        let was_sending = self.is_sending();
         self.route = route;
-        self.start_over(closed_for, origins, now)
+        self.start_over(was_sending, origins, now)
     }
 
-    fn start_over(&mut self, closed_for: Option<Duration>, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
+    fn start_over(&mut self, was_sending: bool, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
+        if was_sending {
+            self.stopped_at = now;
+        }
         self.window.clear(now);
         self.lanes.note(origins.held, now);
-        self.lanes.split(closed_for);
+        let is_open = self.route != Route::Closed;
+        self.lanes.split(is_open.then(|| now.since(self.stopped_at)));
         self.unanswered.clear();
         self.asked_at = now;
         if self.route == Route::Closed {
@@ -255,7 +255,7 @@ impl Uplink {
                 // The region lost its memory, or is another one: what is still held here is brought up again.
                 self.went_back.push(WentBack { stream: line.stream, is_another });
                 *have = RangeSet::EMPTY;
-                self.lanes.rewind();
+                self.lanes.handle_went_back();
             }
             let new = said.minus(have);
             if !new.is_empty() {
@@ -314,19 +314,14 @@ impl Uplink {
         now: Instant,
         next: impl Fn(Direction, Cursor, &Wanted<'_>) -> Option<(SegmentId, u32, u32)>,
     ) -> Option<(Read, Instant)> {
-        let mut later = None;
+        let mut later: Option<(Read, Instant)> = None;
         if !self.is_sending() {
             return None;
         }
-        let mut rest_is_held = false;
         for lane in self.lanes.order() {
-            if self.lanes.has_pending(lane) || !self.window.has_room(lane) {
-                if !lane.waits() {
-                    break;
-                }
-                rest_is_held = true;
-            }
-            if lane.waits() && rest_is_held || !self.lanes.is_in_use(lane) {
+            // Fresh alarms are at hand when there is room again: else what was read of the others would always fill it first.
+            let has_room = lane == Lane::FreshAlarms || self.window.has_room(lane);
+            if !has_room || !self.lanes.may_be_read(lane) {
                 continue;
             }
             let wanted = |stream: &Stream, ranges: &RangeSet| {
@@ -342,7 +337,9 @@ impl Uplink {
                 return Some((read, after));
             }
             // Meanwhile something that has waited may be read.
-            later = Some((read, after));
+            if later.is_none_or(|(_, before)| after < before) {
+                later = Some((read, after));
+            }
         }
         later
     }
@@ -394,7 +391,9 @@ impl Uplink {
                     self.lanes.put_back(lane, run);
                 }
                 self.window.handle_gathered(stream, part, bytes.len());
-                return Some(Taken { waits: lane.waits(), stream, range: part, bytes });
+                // An alarm waits for nothing on the wire, whichever lane has met it.
+                let waits = lane.waits() && stream.class != Class::Alarm;
+                return Some(Taken { waits, stream, range: part, bytes });
             }
         }
         None
@@ -416,7 +415,7 @@ impl Uplink {
         let stuck = self.window.stuck_at(PATIENCE).is_some_and(|at| now >= at);
         let unanswered = !self.unanswered.is_empty() && now >= self.asked_at + PATIENCE;
         if stuck || unanswered {
-            return Some(self.start_over(None, origins, now));
+            return Some(self.start_over(self.is_sending(), origins, now));
         }
         if now >= self.adopt_at {
             self.refresh(origins, now);

@@ -161,6 +161,7 @@ fn of_class(class: Class, run: Run) -> Run {
 fn order(uplink: &mut Uplink, held: &BTreeMap<Stream, RangeSet>, runs: &[Run]) -> Vec<(Class, bool, SeqRange)> {
     let mut order = Vec::new();
     while let Some(read) = next_read(uplink, held) {
+        uplink.handle_reading(&read, Instant::ZERO);
         uplink.handle_read(&read, runs.to_vec(), (SegmentId(1), 4096));
         while let Some(taken) = uplink.take_records() {
             order.push((taken.stream.class, taken.waits, taken.range));
@@ -177,14 +178,86 @@ fn what_is_fresh_goes_first_and_of_what_has_waited_the_alarms() {
     let mut uplink = opened(&held, boards(&[1]));
     held.insert(stream(1), RangeSet::from_iter([range(1, 9)]));
     held.insert(alarms(1), RangeSet::from_iter([range(1, 3)]));
+    uplink.refresh(Origins { own: board(1), alive: boards(&[1]), held: &held }, Instant::ZERO);
     let runs = [run(1, 1, 9), of_class(Class::Alarm, run(1, 1, 3))];
     let expected = [
-        (Class::Event, false, range(7, 9)),
         (Class::Alarm, false, range(3, 3)),
+        (Class::Event, false, range(7, 9)),
         (Class::Alarm, false, range(1, 2)),
         (Class::Event, true, range(1, 6)),
     ];
     assert_eq!(order(&mut uplink, &held, &runs), expected);
+}
+
+/// The rest is read while the search goes on, and may meet an alarm first. Seen to fail.
+#[test]
+fn an_alarm_that_the_backlog_meets_waits_for_nothing_on_the_wire() {
+    let mut held = held(&[(1, 6)]);
+    held.insert(alarms(1), RangeSet::from_iter([range(1, 2)]));
+    let mut uplink = opened(&held, boards(&[1]));
+    for (lane, runs) in [
+        (Lane::Alarms, alloc::vec![]),
+        (Lane::Backlog, alloc::vec![of_class(Class::Alarm, run(1, 1, 1)), run(1, 1, 2)]),
+    ] {
+        let read = next_read(&uplink, &held).unwrap();
+        assert_eq!(read.lane, lane);
+        uplink.handle_reading(&read, Instant::ZERO);
+        uplink.handle_read(&read, runs, (SegmentId(1), 4096));
+    }
+    let taken: Vec<(Class, bool)> = core::iter::from_fn(|| uplink.take_records())
+        .map(|taken| (taken.stream.class, taken.waits))
+        .collect();
+    assert_eq!(taken, [(Class::Alarm, false), (Class::Event, true)]);
+}
+
+/// A line that is slower than its site: its window is full of what is fresh, and more is at hand. Seen to fail where alarms are read
+/// only when there is room.
+#[test]
+fn a_fresh_alarm_is_at_hand_when_there_is_room_again() {
+    let first = RangeSet::from_iter([range(1, 1)]);
+    let mut held = BTreeMap::from([(alarms(1), first.clone())]);
+    let mut uplink = opened(&held, boards(&[1]));
+    uplink.handle_coverage(
+        alloc::vec![Coverage { stream: alarms(1), ranges: first, whole: false }],
+        &held,
+        Instant::ZERO,
+    );
+    held.insert(stream(1), RangeSet::from_iter([range(1, 6)]));
+    uplink.refresh(Origins { own: board(1), alive: boards(&[1]), held: &held }, Instant::ZERO);
+    let read = next_read(&uplink, &held).unwrap();
+    uplink.handle_read(&read, alloc::vec![run(1, 1, 1), run(1, 2, 1)], (SegmentId(1), 4096));
+    let full = crate::limits::UPLINK_WINDOW_BYTES;
+    let blocks = [(stream(1), range(1, 1)), (stream(1), range(6, 6))];
+    for (of, part) in blocks {
+        uplink.window.handle_gathered(of, part, full);
+        uplink.window.handle_sent((of, part), (full, full), Instant::ZERO);
+    }
+    assert!(uplink.take_records().is_none());
+    held.insert(alarms(1), RangeSet::from_iter([range(1, 2)]));
+    uplink.refresh(Origins { own: board(1), alive: boards(&[1]), held: &held }, Instant::ZERO);
+    let read = next_read(&uplink, &held).expect("the alarm is read");
+    uplink.handle_read(&read, alloc::vec![of_class(Class::Alarm, run(1, 2, 1))], (SegmentId(1), 8192));
+    uplink
+        .window
+        .handle_covered(&stream(1), &RangeSet::from_iter([range(1, 1), range(6, 6)]), Instant::ZERO);
+    assert_eq!(uplink.take_records().unwrap().stream.class, Class::Alarm);
+    assert_eq!(uplink.take_records().unwrap().stream.class, Class::Event);
+}
+
+/// What a region lacks that has lost its memory, or that is another one, is a backlog. Seen to fail.
+#[test]
+fn what_a_region_has_lost_is_not_late() {
+    let own = held(&[(1, 4)]);
+    let mut uplink = opened(&own, boards(&[1]));
+    let more = held(&[(1, 9)]);
+    let origins = Origins { own: board(1), alive: boards(&[1]), held: &more };
+    for seconds in [2, 4] {
+        uplink.refresh(origins, Instant::from_micros(seconds * 1_000_000));
+    }
+    uplink.handle_coverage(covers(1, 9, false), &more, Instant::ZERO);
+    uplink.handle_coverage(covers(1, 0, true), &more, Instant::ZERO);
+    uplink.refresh(origins, Instant::from_micros(4_000_000));
+    assert_eq!(order(&mut uplink, &more, &[run(1, 1, 9)]), [(Class::Event, true, range(1, 9))]);
 }
 
 #[test]
@@ -197,11 +270,7 @@ fn what_has_waited_is_searched_for_alarms_from_the_newest_segment_and_for_the_re
         asked.borrow_mut().push((direction, cursor));
         None
     });
-    let ends = [
-        (Direction::Onwards, SegmentId(0)),
-        (Direction::Backwards, SegmentId(u64::MAX)),
-        (Direction::Onwards, SegmentId(0)),
-    ];
+    let ends = [(Direction::Backwards, SegmentId(u64::MAX)), (Direction::Onwards, SegmentId(0))];
     assert_eq!(asked.into_inner(), ends.map(|(direction, segment)| (direction, (segment, 0))));
 }
 
@@ -241,12 +310,36 @@ fn what_became_late_while_the_way_was_open_goes_before_what_has_waited_longer() 
             uplink.note(&more, at(4_000 + fell_for));
             uplink.handle_route(Route::Region(Term::new(2, board(1))), origins, at(4_000 + fell_for));
             uplink.handle_coverage(covers(1, 0, true), &more, at(4_000 + fell_for));
+            uplink.refresh(origins, at(4_000 + fell_for));
         }
         let expected = match lately {
             true => alloc::vec![(Class::Event, true, range(5, 9)), (Class::Event, true, range(1, 4))],
             false => alloc::vec![(Class::Event, true, range(1, 9))],
         };
         assert_eq!(order(&mut uplink, &more, &[run(1, 1, 9)]), expected, "{fell_for:?}");
+    }
+}
+
+/// The holder is gone without a word: nobody closes the way, and the next one stands only after a while.
+#[test]
+fn an_outage_in_which_nobody_closed_the_way_is_one() {
+    let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+    for (again_at, is_late) in [(11, true), (12, false)] {
+        let own = held(&[(1, 4)]);
+        let mut uplink = opened(&own, boards(&[1]));
+        let more = held(&[(1, 9)]);
+        let origins = Origins { own: board(1), alive: boards(&[1]), held: &more };
+        let read = next_read(&uplink, &more).unwrap();
+        uplink.handle_read(&read, alloc::vec![run(1, 1, 1)], (SegmentId(1), 4096));
+        let Taken { stream: of, range: part, bytes, .. } = uplink.take_records().unwrap();
+        uplink.handle_sent(&crate::block::pack(of, part.first, 1, &bytes), Instant::ZERO);
+        for seconds in [2, 4, 6, 8] {
+            uplink.refresh(origins, at(seconds));
+        }
+        assert!(uplink.handle_deadline(origins, at(10)).is_some(), "nothing is acknowledged");
+        uplink.handle_route(Route::Region(Term::new(2, board(1))), origins, at(again_at));
+        uplink.handle_coverage(covers(1, 0, true), &more, at(again_at));
+        assert_eq!(order(&mut uplink, &more, &[run(1, 1, 9)]).len(), 1 + usize::from(is_late), "at {again_at}");
     }
 }
 

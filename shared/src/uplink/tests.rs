@@ -1,3 +1,5 @@
+//! Tests of [`super`]: what is read and sent when, in which order, and what becomes of it where the region or its memory goes.
+
 use super::*;
 use crate::ids::{Class, Epoch, Origin};
 use crate::record::{Key, Kind};

@@ -24,8 +24,13 @@ const NEXT_AFTER: Duration = Duration::from_millis(300);
 /// within two seconds.
 const WORSE_REGION_AFTER: Duration = Duration::from_secs(3);
 /// Attempts at a way begin so soon after each other, while the earlier ones still wait for an answer: so late at most the return of
-/// a dead uplink is noticed. One is two datagrams of 1200 bytes, so they are 12 KB/s.
+/// a dead uplink is noticed. One is two datagrams of 1200 bytes, so they are 24 KB/s. A gateway that comes back refuses those that are
+/// too many for it.
+const ATTEMPT_EVERY_EAGER: Duration = Duration::from_millis(100);
+/// The same once nobody has answered for [`EAGER_FOR`]: 12 KB/s.
 const ATTEMPT_EVERY: Duration = Duration::from_millis(200);
+/// A radio that looks for its cell, a gateway that is started anew: most are back by then.
+const EAGER_FOR: Duration = Duration::from_secs(60);
 /// The same once nobody has answered for [`PATIENT_AFTER`]: where the link is up and the gateway is not, somebody pays for it.
 const ATTEMPT_EVERY_PATIENT: Duration = Duration::from_secs(2);
 /// Most outages of a radio are shorter than this.
@@ -254,10 +259,10 @@ impl Ways {
     }
 
     fn pace(&self, now: Instant) -> Duration {
-        let every = if self.is_patient(now) {
-            ATTEMPT_EVERY_PATIENT
-        } else {
-            ATTEMPT_EVERY
+        let every = match now.since(self.answered) {
+            silent if silent < EAGER_FOR => ATTEMPT_EVERY_EAGER,
+            silent if silent < PATIENT_AFTER => ATTEMPT_EVERY,
+            _ => ATTEMPT_EVERY_PATIENT,
         };
         let ways = u32::try_from(self.stands.len()).unwrap_or(u32::MAX);
         every.saturating_mul(ways.div_ceil(WAYS_AT_FULL_PACE))

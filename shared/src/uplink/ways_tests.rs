@@ -23,10 +23,12 @@ fn dialled(ways: &mut Ways, from: u64, until: u64) -> Vec<(u64, Way)> {
 }
 
 #[test]
-fn one_way_is_knocked_at_every_200_ms_and_rarely_after_ten_minutes() {
+fn one_way_is_knocked_at_every_100_ms_then_every_200_and_rarely_after_ten_minutes() {
     let mut ways = Ways::new(1, &[0], ms(0));
     ways.begin(ms(0));
-    assert_eq!(dialled(&mut ways, 0, 500).iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 200, 400]);
+    let mut times = |from, until| dialled(&mut ways, from, until).iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    assert_eq!(times(0, 300), [0, 100, 200]);
+    assert_eq!(times(59_999, 60_400), [59_999, 60_099, 60_299]);
     assert!(!ways.is_patient(ms(599_999)) && ways.is_patient(ms(600_000)));
     ways.begin(ms(600_000));
     assert_eq!(dialled(&mut ways, 600_000, 603_000).len(), 2);
@@ -37,7 +39,7 @@ fn the_best_is_dialled_first_and_the_others_join_where_it_is_silent() {
     let mut ways = Ways::new(2, &[0], ms(0));
     ways.begin(ms(0));
     let dialled = dialled(&mut ways, 0, 301);
-    assert_eq!(dialled, [(0, way(0, 0)), (200, way(0, 0)), (300, way(1, 0))]);
+    assert_eq!(dialled, [(0, way(0, 0)), (100, way(0, 0)), (200, way(0, 0)), (300, way(0, 0)), (300, way(1, 0))]);
 }
 
 /// Nobody knows whether the path was dead or the gateway.
@@ -48,8 +50,13 @@ fn after_a_fall_the_other_path_and_the_other_address_are_dialled_at_once() {
     ways.handle_opened(way(0, 0), ms(10));
     ways.handle_fell(Fall::Silent, ms(90_000));
     ways.begin(ms(90_000));
-    let dialled = dialled(&mut ways, 90_000, 90_399);
-    assert_eq!(dialled, [(90_000, way(0, 1)), (90_000, way(1, 0)), (90_300, way(1, 1))]);
+    let mut dialled = dialled(&mut ways, 90_000, 90_399);
+    dialled.retain(|(at, _)| *at != 90_200);
+    assert_eq!(
+        dialled,
+        [(90_000, way(0, 1)), (90_000, way(1, 0)), (90_300, way(1, 1))],
+        "but for their second attempts"
+    );
 }
 
 /// A gateway that has more than its share of the sites ends the session, and the next one may too.
@@ -107,7 +114,7 @@ fn what_refuses_rests_ever_longer_and_a_good_session_makes_up_for_it() {
     let mut ways = Ways::new(1, &[0], ms(0));
     ways.begin(ms(0));
     let mut at = 0;
-    for rests in [200, 200, 400, 800, 1600, 2000, 2000] {
+    for rests in [100, 200, 400, 800, 1600, 2000, 2000] {
         assert_eq!(ways.due(ms(at)), Some(way(0, 0)));
         ways.handle_refused(way(0, 0), ms(at));
         at += rests;
@@ -193,7 +200,7 @@ fn with_many_ways_attempts_stay_as_rare_as_with_two() {
     let mut ways = Ways::new(4, &[0; 8], ms(0));
     ways.begin(ms(0));
     let dialled = dialled(&mut ways, 20_000, 30_000);
-    assert!(dialled.len() <= 10 * 10 + 32, "{} attempts in ten seconds", dialled.len());
+    assert!(dialled.len() <= 10 * 20 + 32, "{} attempts in ten seconds", dialled.len());
 }
 
 /// Two addresses of the first region, then one of a second, over two paths.

@@ -21,7 +21,7 @@ use link::stop::Stop;
 use quinn::{Connection, SendStream};
 use shared::ids::Name;
 use shared::limits::PEER_QUEUE_MAX;
-use shared::time::Deadline;
+use shared::time::{Deadline, Instant};
 use shared::uplink::ways::{Fall, Way, Ways};
 use shared::wire::peer::RegionTag;
 use shared::wire::uplink::{FromRegion, Hello, ToRegion};
@@ -147,7 +147,7 @@ impl Uplink {
         });
         let dialler = Dialler {
             caller,
-            ways: Ways::new(region.paths.len(), &region.ranks(), now),
+            ways: ways(region, now),
             hello,
             inputs,
             counts: Arc::clone(&counts),
@@ -230,9 +230,13 @@ impl Dialler {
             if self.hello.has_changed().is_err() {
                 return;
             }
+            let was_wanted = self.hello.borrow().is_some();
             let Ok(hello) = self.hello.wait_for(Option::is_some).await.map(|hello| hello.clone()) else {
                 return;
             };
+            if !was_wanted {
+                self.ways.handle_wanted(clock::now());
+            }
             let Some(hello) = hello else { continue };
             // One that has waited for a hello may have fallen meanwhile.
             better = better.filter(|dialled: &Dialled| dialled.connection.close_reason().is_none());
@@ -391,6 +395,12 @@ impl Dialler {
         let _ = self.inputs.send(RegionInput::Down).await;
         end
     }
+}
+
+fn ways(region: &Region, now: Instant) -> Ways {
+    let ways = Ways::new(region.paths.len(), &region.ranks(), now);
+    let somebody_pays = region.paths.iter().any(|path| path.is_metered);
+    if somebody_pays { ways.without_haste() } else { ways }
 }
 
 /// What came of an attempt.

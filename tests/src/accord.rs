@@ -110,7 +110,7 @@ impl World {
             return self.broken("a voter has met no leader in calm".to_owned());
         }
         let mut before = Some(self.leadership());
-        let end = self.now + GOES_ON;
+        let (begun, end) = (self.now, self.now + GOES_ON);
         let mut quiet_at = self.now;
         let mut gave_way = None;
         while self.now < end && self.violation.is_none() {
@@ -119,7 +119,7 @@ impl World {
             }
             // Once: by rank, for which it has waited since before the calm.
             if let Some(at) = self.handed_over.filter(|_| self.hands_over())
-                && *gave_way.get_or_insert(at) == at
+                && (at <= begun || *gave_way.get_or_insert(at) == at)
             {
                 (before, quiet_at) = (None, self.now);
                 continue;

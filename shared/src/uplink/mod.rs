@@ -368,9 +368,15 @@ impl Uplink {
             .collect()
     }
 
-    /// Runs that `read` found, and where reading goes on. A read from before the uplink rewound changes nothing.
-    pub fn handle_read(&mut self, read: &Read, runs: Vec<Run>, cursor: Cursor) {
+    /// Runs that `read` found, and where reading goes on; those that its lane does not bring up are passed over. A read from before
+    /// the uplink rewound changes nothing.
+    pub fn handle_read(&mut self, read: &Read, mut runs: Vec<Run>, cursor: Cursor) {
         if read.lap == self.lanes.lap() {
+            // Else a helping without an alarm would wait for room, and the search for alarms with it.
+            let is_mine = |run: &Run| self.mine.contains(&run.stream);
+            runs.retain(|run| {
+                is_mine(run) && run.range().is_some_and(|range| self.is_wanted(read.lane, &run.stream, range))
+            });
             self.lanes.handle_read(read.lane, runs, cursor);
         }
     }

@@ -237,7 +237,9 @@ fn a_fresh_alarm_is_at_hand_when_there_is_room_again() {
     assert!(uplink.take_records().is_none());
     held.insert(alarms(1), RangeSet::from_iter([range(1, 2)]));
     uplink.refresh(Origins { own: board(1), alive: boards(&[1]), held: &held }, Instant::ZERO);
-    let read = next_read(&uplink, &held).expect("the alarm is read");
+    let read = next_read(&uplink, &held).expect("the alarm is looked for");
+    uplink.handle_read(&read, alloc::vec![run(1, 3, 3)], (SegmentId(1), 8192));
+    let read = next_read(&uplink, &held).expect("it is looked for further on");
     uplink.handle_read(&read, alloc::vec![of_class(Class::Alarm, run(1, 2, 1))], (SegmentId(1), 8192));
     uplink
         .window

@@ -126,8 +126,10 @@ pub struct Ways {
     fell: Option<usize>,
     /// Of each region, when it was last well, or the start: a session of it that had stood for [`FLAPS_WITHIN`] ended.
     well: Vec<Instant>,
-    /// When something was last heard of the region, or the start.
+    /// When something was last heard of the region, or a session was wanted where none was before, or the start.
     answered: Instant,
+    /// Whether attempts may follow each other quickly at first.
+    hurries: bool,
     look_at: Instant,
     look_every: Duration,
     looks: usize,
@@ -150,10 +152,26 @@ impl Ways {
             current: None,
             fell: None,
             answered: now,
+            hurries: true,
             look_at: Instant::NEVER,
             look_every: LOOK_EVERY,
             looks: 0,
         }
+    }
+
+    /// The same where somebody pays for each attempt: they follow each other no more quickly in the first minute than later.
+    #[must_use]
+    pub fn without_haste(self) -> Self {
+        Self { hurries: false, ..self }
+    }
+
+    /// A session is wanted where none was wanted before: this board speaks for its site from now on. How long nobody has answered
+    /// others, or this board earlier, says nothing of it.
+    pub fn handle_wanted(&mut self, now: Instant) {
+        if now.since(self.answered) >= PATIENT_AFTER {
+            self.fell = None;
+        }
+        self.answered = now;
     }
 
     fn way(&self, rank: usize) -> Way {
@@ -260,7 +278,7 @@ impl Ways {
 
     fn pace(&self, now: Instant) -> Duration {
         let every = match now.since(self.answered) {
-            silent if silent < EAGER_FOR => ATTEMPT_EVERY_EAGER,
+            silent if silent < EAGER_FOR && self.hurries => ATTEMPT_EVERY_EAGER,
             silent if silent < PATIENT_AFTER => ATTEMPT_EVERY,
             _ => ATTEMPT_EVERY_PATIENT,
         };
@@ -272,10 +290,13 @@ impl Ways {
     pub fn handle_refused(&mut self, way: Way, now: Instant) {
         let rank = self.rank(way);
         let Some(stand) = self.stands.get_mut(rank) else { return };
-        stand.rests_until = now + stand.backoff;
+        // One that was under way when another was refused says nothing more.
+        if now >= stand.rests_until {
+            stand.rests_until = now + stand.backoff;
+            stand.backoff = (stand.backoff * 2).min(BACKOFF_MAX);
+        }
         stand.ended_at = Some(now);
         stand.next_at = stand.next_at.max(stand.rests_until);
-        stand.backoff = (stand.backoff * 2).min(BACKOFF_MAX);
         stand.good_since = None;
     }
 

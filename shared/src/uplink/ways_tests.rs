@@ -34,6 +34,36 @@ fn one_way_is_knocked_at_every_100_ms_then_every_200_and_rarely_after_ten_minute
     assert_eq!(dialled(&mut ways, 600_000, 603_000).len(), 2);
 }
 
+/// Seen to fail: a board that took over an hour after its start was patient from the first attempt on.
+#[test]
+fn who_takes_over_is_not_patient_whatever_was_before() {
+    let mut ways = Ways::new(1, &[0], ms(0));
+    ways.handle_wanted(ms(3_600_000));
+    ways.begin(ms(3_600_000));
+    let attempts = dialled(&mut ways, 3_600_000, 3_600_201).len();
+    assert_eq!(attempts, 3);
+    assert!(!ways.is_patient(ms(3_600_000)));
+}
+
+#[test]
+fn where_somebody_pays_attempts_are_no_more_frequent_at_first() {
+    let mut ways = Ways::new(1, &[0], ms(0)).without_haste();
+    ways.begin(ms(0));
+    assert_eq!(dialled(&mut ways, 0, 401).len(), 3);
+}
+
+#[test]
+fn attempts_that_were_under_way_together_and_are_refused_rest_once() {
+    let mut ways = Ways::new(1, &[0], ms(0));
+    ways.begin(ms(0));
+    for at in [300, 310, 320] {
+        ways.handle_refused(way(0, 0), ms(at));
+    }
+    assert_eq!(ways.next_at(), ms(400));
+    ways.handle_refused(way(0, 0), ms(400));
+    assert_eq!(ways.next_at(), ms(600));
+}
+
 #[test]
 fn the_best_is_dialled_first_and_the_others_join_where_it_is_silent() {
     let mut ways = Ways::new(2, &[0], ms(0));

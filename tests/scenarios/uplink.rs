@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shared::ids::Class;
 use tests::settings::Settings;
+use tests::world::World;
 
 use crate::{board, ends_well, millis, reaches, settle, settled};
 
@@ -60,28 +61,35 @@ fn an_alarm_comes_home_by_the_second_path_while_the_first_is_dead() {
     assert!(all >= 32 && home * 2 >= all, "{home} of {all} alarms were home in time");
 }
 
+/// A busy site whose boards have been without an uplink for `outage`, and that has begun to bring home what came meanwhile; and how many
+/// readings were acknowledged when it began.
+fn draining(seed: u64, outage: Duration) -> (World, u64) {
+    let busy = Settings {
+        interval: (Duration::from_micros(500), millis(2)),
+        busy: millis(20_000),
+        ..Settings::quiet(seed, 3, 2)
+    };
+    let mut world = settle(busy);
+    for number in 1..=3 {
+        world.cut_uplink(board(number), true, true);
+    }
+    assert_eq!(world.run_for(outage), Ok(()));
+    let cut = world.tally();
+    for number in 1..=3 {
+        world.mend_uplink(board(number), true, true);
+    }
+    assert_eq!(reaches(&mut world, 5_000, |world| world.tally().rows > cut.rows + 100), Ok(true), "seed {seed}");
+    (world, cut.acknowledged)
+}
+
 /// Seen to fail with everything in one lane: the reading came home after the last of the backlog.
 #[test]
 fn what_is_fresh_comes_home_while_a_backlog_drains() {
     for seed in 1..=2 {
-        let busy = Settings {
-            interval: (Duration::from_micros(500), millis(2)),
-            busy: millis(20_000),
-            ..Settings::quiet(seed, 3, 2)
-        };
-        let mut world = settle(busy);
-        for number in 1..=3 {
-            world.cut_uplink(board(number), true, true);
-        }
-        assert_eq!(world.run_for(millis(12_000)), Ok(()));
-        let cut = world.tally();
-        for number in 1..=3 {
-            world.mend_uplink(board(number), true, true);
-        }
-        assert_eq!(reaches(&mut world, 5_000, |world| world.tally().rows > cut.rows + 100), Ok(true), "seed {seed}");
+        let (mut world, waiting) = draining(seed, millis(12_000));
         let mark = world.publish(0);
         assert_eq!(reaches(&mut world, 1_000, |world| world.rows(mark) == 1), Ok(true), "seed {seed}");
-        let (home, missing) = (world.tally().rows, cut.acknowledged - world.tally().rows.min(cut.acknowledged));
+        let (home, missing) = (world.tally().rows, waiting - world.tally().rows.min(waiting));
         assert!(missing > 1_000, "seed {seed}: {missing} readings of the backlog came later, {home} are home");
         ends_well(&mut world);
     }
@@ -92,21 +100,7 @@ fn what_is_fresh_comes_home_while_a_backlog_drains() {
 #[test]
 fn what_becomes_late_while_a_backlog_drains_does_not_wait_until_it_is_home() {
     for seed in 1..=4 {
-        let busy = Settings {
-            interval: (Duration::from_micros(500), millis(2)),
-            busy: millis(20_000),
-            ..Settings::quiet(seed, 3, 2)
-        };
-        let mut world = settle(busy);
-        for number in 1..=3 {
-            world.cut_uplink(board(number), true, true);
-        }
-        assert_eq!(world.run_for(millis(14_000)), Ok(()));
-        let cut = world.tally();
-        for number in 1..=3 {
-            world.mend_uplink(board(number), true, true);
-        }
-        assert_eq!(reaches(&mut world, 5_000, |world| world.tally().rows > cut.rows + 100), Ok(true), "seed {seed}");
+        let (mut world, waiting) = draining(seed, millis(14_000));
         let mut marks = Vec::new();
         for step in 0..6 {
             marks.push(world.publish(0));
@@ -122,7 +116,7 @@ fn what_becomes_late_while_a_backlog_drains_does_not_wait_until_it_is_home() {
         }
         // What is fresh, and what was late before it, goes first: that of some seven seconds of a busy site.
         let all_home = reaches(&mut world, 4_000, |world| marks.iter().all(|mark| world.rows(*mark) == 1));
-        let missing = cut.acknowledged - world.tally().rows.min(cut.acknowledged);
+        let missing = waiting - world.tally().rows.min(waiting);
         assert_eq!(all_home, Ok(true), "seed {seed}, {missing} of the backlog are left");
         assert!(missing > 1_000, "seed {seed}: {missing} readings of the backlog came later");
         ends_well(&mut world);

@@ -38,6 +38,11 @@ impl Settled {
         })
     }
 
+    /// How many records there are to file.
+    pub fn count(&self) -> usize {
+        self.starts.len()
+    }
+
     /// From the first to the last sequence that was stored before, if any was.
     pub fn again(&self) -> Option<SeqRange> {
         let fresh: RangeSet = self.fresh.iter().copied().collect();

@@ -57,6 +57,12 @@ fn measure_all(asked: &Gateway, stopped: &AtomicBool) -> Result<ExitCode, Failur
     let dir = Dir::new(&below)?;
     let target = target(asked, &dir.0)?;
     let mut runs = Vec::new();
+    if let Target::Own(_) = target {
+        // A server makes each file of its log, and fills it with zeros, once; later it takes old ones again. One that has just been set up is not
+        // what is measured.
+        eprintln!("a run that does not count: the server is new");
+        measure_one(asked, &target, &dir.0, 0, stopped)?;
+    }
     for run in 1..=asked.runs {
         if stopped.load(Ordering::Relaxed) {
             break;
@@ -119,6 +125,11 @@ fn measure_one(
     let blocks = Blocks::new(asked, link::entropy::draw().unwrap_or(u64::from(run)));
     let deposits: Vec<Deposit> = blocks.deposits(asked.transaction_blocks as usize);
     let before = reader.bytes().map_err(broken)?;
+    if let Target::Own(server) = target {
+        // Of the runs before nothing is left to be written during this one.
+        let settled = server.execute("postgres", "CHECKPOINT");
+        settled.map_err(|error| Failure::new("the server cannot settle").because(error))?;
+    }
     let cpu = || (usage::cpu(std::process::id()), server_cpu(target));
     let (cpu_before, begun) = (cpu(), Instant::now());
     let mut stored = 0;

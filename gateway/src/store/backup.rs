@@ -440,7 +440,25 @@ fn check_open(connection: &Connection, path: &Path) -> Result<(u64, u64), Backup
     if count(UNCOVERED)? > 0 || count(uncounted)? > 0 {
         return Err(damaged(path, "what streams count is not what is stored of them"));
     }
+    if layout >= schema::WITH_NUMBERS
+        && count("SELECT count(*) FROM record WHERE key_kind = 0")? != numbers(connection)?
+    {
+        return Err(damaged(path, "numbers that publishers gave are not those of the records"));
+    }
     Ok((count("SELECT count(*) FROM site")?, count("SELECT count(*) FROM record")?))
+}
+
+/// How many numbers of publishers are kept as ranges.
+fn numbers(connection: &Connection) -> Result<u64, BackupError> {
+    let mut select = connection.prepare("SELECT first, last FROM numbered")?;
+    let mut rows = select.query([])?;
+    let mut sum = 0_u64;
+    while let Some(row) = rows.next()? {
+        let (first, last) = (u128::from_be_bytes(row.get(0)?), u128::from_be_bytes(row.get(1)?));
+        let length = last.checked_sub(first).and_then(|length| u64::try_from(length).ok());
+        sum = sum.saturating_add(length.map_or(u64::MAX, |length| length.saturating_add(1)));
+    }
+    Ok(sum)
 }
 
 /// Streams whose coverage is not as long as what they count.

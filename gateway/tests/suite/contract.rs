@@ -1,5 +1,6 @@
 //! The one contract that every store keeps, and what it is tried on: each test runs once for each store.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +25,9 @@ pub(crate) trait Rig {
 
     /// Takes that back.
     fn refuse_nothing(&self);
+
+    /// Ends the test unless the numbers that are kept as ranges are those of the rows, in as few ranges as can be.
+    fn expect_numbers_of_rows(&self);
 
     /// Opens it for both.
     fn both(&self) -> (Box<dyn Store>, Box<dyn StoreReader>) {
@@ -55,6 +59,7 @@ macro_rules! contract {
             filing:
                 a_counted_reading_over_two_boards_is_one_row,
                 one_block_may_hold_a_reading_twice,
+                numbers_come_in_any_order_and_each_is_one_row,
                 kinds_of_keys_do_not_meet,
                 a_delivery_sent_again_is_one_row_in_either_order,
                 deliveries_that_look_alike_are_all_kept,
@@ -68,6 +73,7 @@ macro_rules! contract {
                 what_is_not_read_back_as_it_was_put_stays,
                 what_was_kept_long_enough_goes_by_its_class_and_coverage_stays,
                 many_records_go_some_at_a_time,
+                a_number_that_has_expired_may_come_again,
                 a_part_that_waits_is_left_alone_when_the_archive_is_gone,
                 what_came_into_a_part_after_it_was_looked_up_stays;
         }
@@ -118,6 +124,28 @@ impl Rig for Sqlite {
     fn refuse_nothing(&self) {
         self.execute("DROP TRIGGER stop");
     }
+
+    fn expect_numbers_of_rows(&self) {
+        let other = rusqlite::Connection::open(self.path().join(FILE)).unwrap();
+        let mut rows = BTreeSet::new();
+        let mut select = other.prepare("SELECT publisher, key FROM record WHERE key_kind = 0").unwrap();
+        let mut found = select.query([]).unwrap();
+        while let Some(row) = found.next().unwrap() {
+            let (publisher, number) = (row.get::<_, i64>(0).unwrap(), u128::from_be_bytes(row.get(1).unwrap()));
+            assert!(rows.insert((publisher, number)), "{number} of {publisher} is two rows");
+        }
+        let mut select = other.prepare("SELECT publisher, first, last FROM numbered").unwrap();
+        let mut found = select.query([]).unwrap();
+        let mut numbered = BTreeSet::new();
+        while let Some(row) = found.next().unwrap() {
+            let publisher: i64 = row.get(0).unwrap();
+            let (first, last) = (u128::from_be_bytes(row.get(1).unwrap()), u128::from_be_bytes(row.get(2).unwrap()));
+            let before = first.checked_sub(1).map(|before| (publisher, before));
+            assert!(before.is_none_or(|before| !rows.contains(&before)), "it is no range of its own");
+            numbered.extend((first..=last).map(|number| (publisher, number)));
+        }
+        assert_eq!(numbered, rows);
+    }
 }
 
 /// A database of a server's.
@@ -163,6 +191,28 @@ impl Rig for Postgres {
 
     fn refuse_nothing(&self) {
         self.execute("ALTER TABLE roadstead.record DROP CONSTRAINT stop");
+    }
+
+    fn expect_numbers_of_rows(&self) {
+        self.execute(
+            "CREATE OR REPLACE FUNCTION number(key uuid) RETURNS numeric LANGUAGE sql AS $$
+               WITH halves AS (SELECT ('x' || substr(translate(key::text, '-', ''), 1, 16))::bit(64)::bigint::numeric AS high,
+                                      ('x' || substr(translate(key::text, '-', ''), 17))::bit(64)::bigint::numeric AS low)
+               SELECT mod(high + 18446744073709551616, 18446744073709551616) * 18446744073709551616
+                    + mod(low + 18446744073709551616, 18446744073709551616) FROM halves $$;
+             DO $$
+             DECLARE all_rows bigint; within bigint; length numeric; joined bigint;
+             BEGIN
+               SELECT count(DISTINCT (publisher, key)) INTO all_rows FROM roadstead.record WHERE key_kind = 0;
+               SELECT count(*) INTO within FROM roadstead.record r JOIN roadstead.numbered n
+                 ON n.publisher = r.publisher AND r.key BETWEEN n.first AND n.last WHERE r.key_kind = 0;
+               SELECT coalesce(sum(number(last) - number(first) + 1), 0) INTO length FROM roadstead.numbered;
+               SELECT count(*) INTO joined FROM roadstead.numbered n JOIN roadstead.record r
+                 ON r.publisher = n.publisher AND r.key_kind = 0 AND number(r.key) = number(n.first) - 1;
+               ASSERT all_rows = within AND within = length AND joined = 0,
+                 format('%s rows, %s in a range; ranges have %s; %s of them could be joined', all_rows, within, length, joined);
+             END $$",
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use gateway::config::Retention;
 use gateway::store::backup::{restore, take, verify};
 use gateway::store::read::SqliteReader;
 use gateway::store::{FILE, SqliteStore, StoreError};
-use shared::record::Key;
+use shared::record::{Key, Reading};
 
 use crate::archive::Archive;
 use crate::deposits::{block_of, put, reading, rows, site, stream};
@@ -32,10 +32,10 @@ fn one_gateway_at_a_time_and_only_its_own_files() {
     let newer = Scratch::new();
     drop(SqliteStore::open(newer.path()).unwrap());
     let other = rusqlite::Connection::open(newer.path().join(FILE)).unwrap();
-    other.pragma_update(None, "user_version", 4).unwrap();
+    other.pragma_update(None, "user_version", 5).unwrap();
     drop(other);
-    assert!(matches!(SqliteStore::open(newer.path()), Err(StoreError::Layout { found: 4, .. })));
-    assert!(matches!(SqliteReader::open(newer.path()), Err(StoreError::Layout { found: 4, .. })));
+    assert!(matches!(SqliteStore::open(newer.path()), Err(StoreError::Layout { found: 5, .. })));
+    assert!(matches!(SqliteReader::open(newer.path()), Err(StoreError::Layout { found: 5, .. })));
 }
 
 #[test]
@@ -98,6 +98,45 @@ fn what_was_filed_before_there_were_lots_is_known_again() {
     assert!(is_row(content, later));
     assert!(!is_row(content, later));
     assert_eq!(rows(&SqliteReader::open(scratch.path()).unwrap()).len(), 5);
+}
+
+/// As builds made it before numbers were ranges.
+#[test]
+fn a_store_from_before_numbers_were_ranges_is_brought_up_and_its_rows_are_known_again() {
+    let scratch = Scratch::new();
+    let (mut store, _) = SqliteStore::open(scratch.path()).unwrap();
+    let numbered = |numbers: &[(u64, u64)]| -> Vec<Reading<'_>> {
+        let key = |(epoch, seq): &(u64, u64)| Key::Sequence { epoch: *epoch, seq: *seq };
+        let both = |name: &'static str| move |key: Key| Reading { publisher: name, ..reading(key, b"on") };
+        numbers
+            .iter()
+            .map(key)
+            .flat_map(|key| ["loop-7", "loop-8"].map(|name| both(name)(key)))
+            .collect()
+    };
+    let numbers = [(0, 1), (0, 2), (0, 5), (0, u64::MAX), (1, 0), (1, 1), (u64::MAX, u64::MAX)];
+    put(&mut store, &[block_of(stream(1, 1), 1, &numbered(&numbers))])[0].unwrap();
+    drop(store);
+    let old = rusqlite::Connection::open(scratch.path().join(FILE)).unwrap();
+    old.execute_batch(
+        "DROP TABLE numbered; DROP INDEX record_key; PRAGMA user_version = 3;
+         CREATE UNIQUE INDEX record_key ON record (publisher, key_kind, lot, key);",
+    )
+    .unwrap();
+    drop(old);
+    let (mut store, _) = SqliteStore::open(scratch.path()).unwrap();
+    let ranges = |which: &str| -> i64 {
+        let other = rusqlite::Connection::open(scratch.path().join(FILE)).unwrap();
+        let select = format!("SELECT count(*) FROM numbered WHERE {which}");
+        other.query_row(&select, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((ranges("true"), ranges("first = last")), (8, 4));
+    let tally = put(&mut store, &[block_of(stream(2, 1), 1, &numbered(&numbers))])[0].unwrap();
+    assert_eq!((tally.rows, tally.duplicates), (0, 14));
+    let more = [(0, 3), (0, 0), (0, 4), (u64::MAX, u64::MAX - 1), (0, 4)];
+    let tally = put(&mut store, &[block_of(stream(2, 1), 15, &numbered(&more))])[0].unwrap();
+    assert_eq!((tally.rows, tally.duplicates), (8, 2));
+    assert_eq!((ranges("true"), ranges("first = last")), (6, 0));
 }
 
 fn delivery(packet: u16, resent: bool) -> Key {

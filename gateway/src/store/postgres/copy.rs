@@ -14,6 +14,7 @@ const END: [u8; 2] = (-1_i16).to_be_bytes();
 #[derive(Debug)]
 pub(super) struct Rows {
     bytes: Vec<u8>,
+    count: usize,
 }
 
 /// A value of a field, as the server reads it.
@@ -24,12 +25,13 @@ pub(super) trait Field {
 
 impl Rows {
     pub(super) fn new() -> Self {
-        Self { bytes: HEAD.to_vec() }
+        Self { bytes: HEAD.to_vec(), count: 0 }
     }
 
     /// Begins a row of so many fields, which follow by [`Rows::field`].
     pub(super) fn row(&mut self, fields: i16) -> &mut Self {
         self.bytes.extend_from_slice(&fields.to_be_bytes());
+        self.count += 1;
         self
     }
 
@@ -38,12 +40,18 @@ impl Rows {
         self
     }
 
+    /// How many rows.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many bytes.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes.len() == HEAD.len()
+    pub(super) const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The whole body; nothing is gathered any more.
@@ -52,6 +60,7 @@ impl Rows {
         let capacity = self.bytes.len();
         let mut next = Vec::with_capacity(capacity);
         next.extend_from_slice(HEAD);
+        self.count = 0;
         std::mem::replace(&mut self.bytes, next)
     }
 }

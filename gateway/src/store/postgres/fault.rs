@@ -8,7 +8,7 @@ use tokio_postgres::Error;
 
 use crate::store::StoreError;
 
-/// The index that holds each reading's key once.
+/// The index that holds each reading's digest once.
 const FILED_KEY: &str = "record_key";
 
 /// What kind of failure it was.

@@ -3,9 +3,9 @@
 //! judgement is `shared::region::ledger`'s.
 //!
 //! A row of a stream is locked before its coverage is read and until the commit, so of two gateways that bring blocks of
-//! one stream the second sees what the first has stored. Rows of publishers are locked after all streams, for deliveries alone (`lots`).
-//! Other keys have no such lock: the table's unique index refuses a key that is filed already, and the transaction is done
-//! again, *careful* this time: it asks first (`standing`).
+//! one stream the second sees what the first has stored. Rows of publishers are locked after all streams, for deliveries (`lots`) and for
+//! readings that their publisher has numbered (`numbers`). Digests of content have no such lock: the table's unique index refuses one that
+//! is filed already, and the transaction is done again, *careful* this time: it asks first (`standing`).
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,9 @@ use shared::block::BadBlock;
 use shared::hub::{Stored, Tally};
 use shared::ids::{BoardId, Class, Epoch, Origin, Seq, Stream, Term};
 use shared::ranges::{RangeSet, SeqRange};
-use shared::record::{Kind, Reading};
+use shared::record::{Key, Kind, Reading};
 use shared::region::ledger::{self, Filed, FilingKey, Settled, Verdict};
+use shared::region::numbers::{self, Numbers};
 use shared::time::WallMillis;
 use shared::wire::uplink::Block;
 use tokio_postgres::Row;
@@ -23,18 +24,19 @@ use tokio_postgres::Row;
 use super::copy::Rows;
 use super::ids::{Ids, SiteId, StreamId};
 use super::key::KeyBytes;
-use super::session::{Session, get};
+use super::session::{Session, Value, get};
 use super::standing::{FiledRows, KEYS_AT_ONCE, Sought};
 use crate::store::parts::millis;
 use crate::store::{Deposit, EVENTS_MAX, Happening, StoreError, lots};
 
-/// Bytes of one COPY, about: what is gathered beyond goes in the next. Some thousand records: also where each costs a read of a
-/// millisecond, in the index of keys, that is done before the server's silence counts as its end.
-const COPY_BYTES: usize = 1024 * 1024;
+/// Bytes of one COPY, about: what is gathered beyond goes in the next.
+const COPY_BYTES: usize = 2 * 1024 * 1024;
+/// Its records, about. Also where each costs a read of a millisecond, in the index of keys, they are filed before the server gives the
+/// statement up.
+const COPY_RECORDS: usize = 6144;
 const COPY_BLOCKS: &str = "COPY block (id, first, received_ms, crc, stream, count, raw_len, codec, body)
                            FROM STDIN (FORMAT binary)";
-const COPY_RECORDS: &str =
-    "COPY record (seq, block, taken_ms, stream, publisher, topic, kind, key_kind, awaits_original,
+const COPY_ROWS: &str = "COPY record (seq, block, taken_ms, stream, publisher, topic, kind, key_kind, awaits_original,
                                          lot, key, payload) FROM STDIN (FORMAT binary)";
 
 /// The filing of one transaction.
@@ -46,16 +48,28 @@ pub(super) struct Filing<'t> {
     pub(super) careful: bool,
 }
 
-/// A block of a deposit, settled.
+/// A block of a deposit.
 struct Sent<'b> {
     /// Number of its deposit.
     deposit: usize,
     site: SiteId,
     id: StreamId,
     block: &'b Block,
-    settled: Result<Settled, BadBlock>,
+    /// Its readings that the store lacks; none where it does not hold together.
+    fresh: Vec<Named<'b>>,
     tally: Tally,
 }
+
+/// A fresh reading, with the numbers of its names.
+struct Named<'r> {
+    seq: Seq,
+    reading: Reading<'r>,
+    publisher: i32,
+    topic: i32,
+}
+
+/// No name has it.
+const NO_NUMBER: i32 = 0;
 
 /// Coverage of a stream, as it is and as it will be.
 #[derive(Default)]
@@ -82,24 +96,28 @@ impl Filing<'_> {
         happenings: &[Happening],
     ) -> Result<Vec<Vec<Stored>>, StoreError> {
         self.ids.tidy();
-        let mut sent = self.place(deposits)?;
-        let mut coverage = self.lock(&sent)?;
-        for sent in &mut sent {
-            let covered = coverage.entry(sent.id).or_default();
-            sent.settled = ledger::settle(&covered.after, sent.block);
-            if let Ok(settled) = &sent.settled {
+        let mut placed = self.place(deposits)?;
+        let mut coverage = self.lock(&placed)?;
+        let settled: Vec<Result<Settled, BadBlock>> = placed
+            .iter_mut()
+            .map(|sent| {
+                let covered = coverage.entry(sent.id).or_default();
+                let settled = ledger::settle(&covered.after, sent.block)?;
                 sent.tally.again = settled.again();
                 covered.after.insert(settled.range);
-            }
-        }
-        self.bring_names(&sent)?;
+                Ok(settled)
+            })
+            .collect();
+        let mut sent = self.name(placed, &settled)?;
         self.write(&mut sent)?;
         self.count(&sent)?;
         self.cover(&coverage)?;
         self.note(happenings)?;
+        // What fails of all that is no failure of the commit.
+        self.session.finish()?;
         let mut stored = vec![Vec::new(); deposits.len()];
-        for sent in sent {
-            let outcome = sent.settled.map(|_| sent.tally);
+        for (sent, settled) in sent.iter().zip(&settled) {
+            let outcome = settled.as_ref().map(|_| sent.tally).map_err(|bad| *bad);
             stored[sent.deposit].push(Stored { stream: sent.block.stream, outcome });
         }
         Ok(stored)
@@ -115,8 +133,8 @@ impl Filing<'_> {
             }
             for block in &deposit.blocks {
                 let id = self.ids.stream(self.session, site, &block.stream)?;
-                let settled = Err(BadBlock::Records);
-                sent.push(Sent { deposit: number, site, id, block, settled, tally: Tally::default() });
+                let (fresh, tally) = (Vec::new(), Tally::default());
+                sent.push(Sent { deposit: number, site, id, block, fresh, tally });
             }
         }
         Ok(sent)
@@ -142,13 +160,14 @@ impl Filing<'_> {
         if streams.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let locked = "SELECT id FROM stream WHERE id = ANY($1) ORDER BY id FOR UPDATE";
-        if self.session.query(locked, &[&streams])?.len() != streams.len() {
+        let lock = "SELECT id FROM stream WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+        let select = "SELECT stream, first, last FROM coverage WHERE stream = ANY($1)";
+        let (locked, ranges) = self.session.query_both((lock, &[&streams]), (select, &[&streams]))?;
+        if locked.len() != streams.len() {
             return Err(StoreError::Vanished);
         }
         let mut coverage: BTreeMap<StreamId, Covered> = BTreeMap::new();
-        let select = "SELECT stream, first, last FROM coverage WHERE stream = ANY($1)";
-        for row in self.session.query(select, &[&streams])? {
+        for row in ranges {
             let covered = coverage.entry(get(&row, 0)?).or_default();
             covered.before.insert(range_at(&row, 1)?);
         }
@@ -158,80 +177,111 @@ impl Filing<'_> {
         Ok(coverage)
     }
 
-    /// Brings every name in the fresh readings to hand.
-    fn bring_names(&mut self, sent: &[Sent<'_>]) -> Result<(), StoreError> {
+    /// Reads the fresh readings and finds the numbers of their names, giving numbers to those that are new.
+    fn name<'s>(
+        &mut self,
+        mut sent: Vec<Sent<'s>>,
+        settled: &'s [Result<Settled, BadBlock>],
+    ) -> Result<Vec<Sent<'s>>, StoreError> {
         let mut publishers: BTreeMap<SiteId, BTreeSet<&str>> = BTreeMap::new();
         let mut topics = BTreeSet::new();
-        for sent in sent {
-            let Ok(settled) = &sent.settled else { continue };
-            for (_, reading) in settled.readings() {
-                if self.ids.publisher(sent.site, reading.publisher).is_none() {
+        for (sent, settled) in sent.iter_mut().zip(settled) {
+            let Ok(settled) = settled else { continue };
+            sent.fresh.reserve_exact(settled.count());
+            for (seq, reading) in settled.readings() {
+                let publisher = self.ids.publisher(sent.site, reading.publisher).unwrap_or(NO_NUMBER);
+                if publisher == NO_NUMBER {
                     publishers.entry(sent.site).or_default().insert(reading.publisher);
                 }
-                if self.ids.topic(reading.topic).is_none() {
+                let topic = self.ids.topic(reading.topic).unwrap_or(NO_NUMBER);
+                if topic == NO_NUMBER {
                     topics.insert(reading.topic);
                 }
+                sent.fresh.push(Named { seq, reading, publisher, topic });
             }
+        }
+        if publishers.is_empty() && topics.is_empty() {
+            return Ok(sent);
         }
         for (site, names) in publishers {
             self.ids.bring_publishers(self.session, site, &names)?;
         }
-        self.ids.bring_topics(self.session, &topics)
+        self.ids.bring_topics(self.session, &topics)?;
+        for sent in &mut sent {
+            for named in &mut sent.fresh {
+                if named.publisher == NO_NUMBER {
+                    let number = self.ids.publisher(sent.site, named.reading.publisher);
+                    named.publisher = number.ok_or(StoreError::Vanished)?;
+                }
+                if named.topic == NO_NUMBER {
+                    named.topic = self.ids.topic(named.reading.topic).ok_or(StoreError::Vanished)?;
+                }
+            }
+        }
+        Ok(sent)
     }
 
     /// Judges every fresh reading, in order, and writes blocks, rows and what gaps declare.
     fn write(&mut self, sent: &mut [Sent<'_>]) -> Result<(), StoreError> {
-        let sought = self.seek(sent)?;
-        let mut filed = self.look_up(&sought)?;
+        let mut sought = seek(sent, self.careful);
+        let (mut filed, mut numbered) = self.look_up(&mut sought)?;
         let numbers = self.number_blocks(sent)?;
         let (mut blocks, mut records) = (Rows::new(), Rows::new());
         let (mut met, mut losses) = (Vec::new(), Losses::default());
         for (number, sent) in numbers.iter().copied().zip(sent.iter_mut().filter(|sent| sent.has_rows())) {
             put_block(&mut blocks, number, sent.block, sent.id, self.now);
-            let Ok(settled) = &sent.settled else { continue };
             let place = Place { id: sent.id, stream: &sent.block.stream, block: number };
-            for (seq, reading) in settled.readings() {
-                let publisher = self.ids.publisher(sent.site, reading.publisher).ok_or(StoreError::Vanished)?;
-                let topic = self.ids.topic(reading.topic).ok_or(StoreError::Vanished)?;
-                match (judge(&mut filed, publisher, &reading, place.stream, seq), reading.kind) {
+            for named in &sent.fresh {
+                let Named { seq, reading, publisher, .. } = named;
+                let judged = match (reading.kind, reading.key) {
+                    (Kind::Reading, Key::Sequence { .. }) => {
+                        judge_number(numbered.of(*publisher), reading, place.stream, *seq)
+                    }
+                    _ => judge(&mut filed, *publisher, reading, place.stream, *seq),
+                };
+                match (judged, reading.kind) {
                     (Judged::Row { key, awaits_original }, kind) => {
-                        let lot = self.ids.lots.put(publisher, lots::of(&reading, key, awaits_original))?;
-                        let filing = (key, lot, awaits_original);
-                        put_record(&mut records, &place, (seq, &reading), (publisher, topic), filing);
+                        let lot = self.ids.lots.put(*publisher, lots::of(reading, key, awaits_original))?;
+                        put_record(&mut records, &place, named, (key, lot, awaits_original));
                         match kind {
                             Kind::Reading => sent.tally.rows += 1,
                             Kind::Gap => {
                                 sent.tally.gaps += 1;
-                                self.lose(sent.site, &reading, &mut losses)?;
+                                self.lose(sent.site, reading, &mut losses)?;
                             }
                         }
                     }
                     (Judged::Duplicate { meets }, Kind::Reading | Kind::Gap) => {
                         sent.tally.duplicates += 1;
-                        met.extend(meets.map(|key| (publisher, key)));
+                        met.extend(meets.map(|key| (*publisher, key)));
                     }
                 }
             }
-            self.flush(&mut blocks, &mut records, COPY_BYTES)?;
+            if blocks.len() + records.len() > COPY_BYTES || records.count() > COPY_RECORDS {
+                self.copy(&mut blocks, &mut records)?;
+            }
+            self.session.carry_on();
         }
-        self.flush(&mut blocks, &mut records, 0)?;
+        self.copy(&mut blocks, &mut records)?;
+        numbered.write(self.session)?;
         self.keep(&numbers, sent)?;
         self.meet(&met)?;
         self.ids.lots.raise(self.session, &sought.publishers)?;
         self.write_losses(&losses)
     }
 
-    /// Copies what has gathered once it is more than `most` bytes.
-    fn flush(&mut self, blocks: &mut Rows, records: &mut Rows, most: usize) -> Result<(), StoreError> {
-        if blocks.len() + records.len() <= most {
+    /// Copies what has gathered: the server files it while more is gathered.
+    fn copy(&mut self, blocks: &mut Rows, records: &mut Rows) -> Result<(), StoreError> {
+        let gathered = [(COPY_BLOCKS, blocks), (COPY_ROWS, records)];
+        let bodies: Vec<(&'static str, Vec<u8>)> = gathered
+            .into_iter()
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(sql, rows)| (sql, rows.take()))
+            .collect();
+        if bodies.is_empty() {
             return Ok(());
         }
-        for (sql, rows) in [(COPY_BLOCKS, blocks), (COPY_RECORDS, records)] {
-            if !rows.is_empty() {
-                self.session.copy(sql, rows.take())?;
-            }
-        }
-        Ok(())
+        self.session.copy_along(bodies)
     }
 
     /// Notes the blocks' age, and how many records came with each.
@@ -247,9 +297,9 @@ impl Filing<'_> {
         let insert = "INSERT INTO kept (stream, part, received_ms, block, records)
                       SELECT came.stream, 0, $1, came.block, came.records::integer
                       FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS came (stream, block, records)";
-        self.session
-            .execute(insert, &[&millis(self.now), &streams, &numbers, &records])?;
-        Ok(())
+        let values: Vec<Value> =
+            vec![Box::new(millis(self.now)), Box::new(streams), Box::new(numbers.to_vec()), Box::new(records)];
+        self.session.execute_along(insert, values)
     }
 
     /// Numbers for the blocks that have rows, in the order in which the blocks came. Other gateways draw from the same ones.
@@ -263,19 +313,6 @@ impl Filing<'_> {
         let mut numbers = drawn.iter().map(|row| get(row, 0)).collect::<Result<Vec<i64>, _>>()?;
         numbers.sort_unstable();
         Ok(numbers)
-    }
-
-    /// Rows of the fresh readings to look for.
-    fn seek(&self, sent: &[Sent<'_>]) -> Result<Sought, StoreError> {
-        let mut sought = Sought::default();
-        for sent in sent {
-            let Ok(settled) = &sent.settled else { continue };
-            for (seq, reading) in settled.readings() {
-                let publisher = self.ids.publisher(sent.site, reading.publisher).ok_or(StoreError::Vanished)?;
-                sought.add(publisher, &reading, (&sent.block.stream, seq), self.careful);
-            }
-        }
-        Ok(sought)
     }
 
     /// Notes what a gap record declares lost.
@@ -301,17 +338,16 @@ impl Filing<'_> {
         Ok(())
     }
 
-    /// The originals of these rows have come. What waits is in lot 0.
+    /// The originals of these rows have come. What waits is a delivery, in lot 0.
     fn meet(&mut self, met: &[(i32, FilingKey)]) -> Result<(), StoreError> {
         let update = "UPDATE record SET awaits_original = false
-                      FROM unnest($1::integer[], $2::smallint[], $3::uuid[]) AS met (publisher, key_kind, key)
-                      WHERE record.publisher = met.publisher AND record.key_kind = met.key_kind AND record.lot = 0
+                      FROM unnest($1::integer[], $2::uuid[]) AS met (publisher, key)
+                      WHERE record.publisher = met.publisher AND record.key_kind = 2 AND record.lot = 0
                         AND record.key = met.key";
         for met in met.chunks(KEYS_AT_ONCE) {
             let publishers: Vec<i32> = met.iter().map(|(publisher, _)| *publisher).collect();
-            let kinds: Vec<i16> = met.iter().map(|(_, key)| i16::from(key.kind)).collect();
             let keys: Vec<KeyBytes> = met.iter().map(|(_, key)| KeyBytes(key.bytes)).collect();
-            self.session.execute(update, &[&publishers, &kinds, &keys])?;
+            self.session.execute(update, &[&publishers, &keys])?;
         }
         Ok(())
     }
@@ -336,8 +372,8 @@ impl Filing<'_> {
                       FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[])
                            AS more (stream, rows, duplicates, gaps)
                       WHERE stream.id = more.stream";
-        self.session.execute(update, &[&streams, &figure(0), &figure(1), &figure(2)])?;
-        Ok(())
+        let values: Vec<Value> = vec![Box::new(streams), Box::new(figure(0)), Box::new(figure(1)), Box::new(figure(2))];
+        self.session.execute_along(update, values)
     }
 
     /// Puts the ranges that are new in the place of those that they join.
@@ -363,13 +399,14 @@ impl Filing<'_> {
         if !streams.is_empty() {
             let delete = "DELETE FROM coverage USING unnest($1::integer[], $2::bigint[]) AS gone (stream, first)
                           WHERE coverage.stream = gone.stream AND coverage.first = gone.first";
-            self.session.execute(delete, &[&streams, &firsts])?;
+            self.session.execute_along(delete, vec![Box::new(streams), Box::new(firsts)])?;
         }
         let (streams, firsts, lasts) = ranges(|covered| &covered.after, |covered| &covered.before);
         if !streams.is_empty() {
             let insert = "INSERT INTO coverage (stream, first, last)
                           SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[])";
-            self.session.execute(insert, &[&streams, &firsts, &lasts])?;
+            let values: Vec<Value> = vec![Box::new(streams), Box::new(firsts), Box::new(lasts)];
+            self.session.execute_along(insert, values)?;
         }
         Ok(())
     }
@@ -404,9 +441,20 @@ impl Filing<'_> {
 
 impl Sent<'_> {
     /// Whether the store lacks any of its records.
-    fn has_rows(&self) -> bool {
-        self.settled.as_ref().is_ok_and(|settled| !settled.fresh.is_empty())
+    const fn has_rows(&self) -> bool {
+        !self.fresh.is_empty()
     }
+}
+
+/// Rows of the fresh readings to look for.
+fn seek(sent: &[Sent<'_>], careful: bool) -> Sought {
+    let mut sought = Sought::default();
+    for sent in sent {
+        for Named { seq, reading, publisher, .. } in &sent.fresh {
+            sought.add(*publisher, reading, (&sent.block.stream, *seq), careful);
+        }
+    }
+    sought
 }
 
 /// Where a block's readings go.
@@ -426,6 +474,14 @@ enum Judged {
     Duplicate {
         meets: Option<FilingKey>,
     },
+}
+
+/// Judges a reading by the number that its publisher gave it, which `numbers` then has.
+fn judge_number(numbers: &mut Numbers, reading: &Reading<'_>, stream: &Stream, seq: Seq) -> Judged {
+    match numbers::file(numbers, FilingKey::of(reading, stream, seq)) {
+        Verdict::Insert { key, awaits_original } => Judged::Row { key, awaits_original },
+        Verdict::Duplicate { .. } => Judged::Duplicate { meets: None },
+    }
 }
 
 /// Judges a reading against what is `filed`, which then holds it too.
@@ -466,17 +522,17 @@ fn put_block(rows: &mut Rows, id: i64, block: &Block, stream: StreamId, now: Wal
 fn put_record(
     rows: &mut Rows,
     place: &Place<'_>,
-    (seq, reading): (Seq, &Reading<'_>),
-    (publisher, topic): (i32, i32),
+    named: &Named<'_>,
     (key, lot, awaits_original): (FilingKey, i64, bool),
 ) {
+    let Named { seq, reading, publisher, topic } = named;
     rows.row(12)
         .field(seq.cast_signed())
         .field(place.block)
         .field(millis(reading.taken))
         .field(place.id)
-        .field(publisher)
-        .field(topic)
+        .field(*publisher)
+        .field(*topic)
         .field(i16::from(reading.kind as u8))
         .field(i16::from(key.kind))
         .field(awaits_original)

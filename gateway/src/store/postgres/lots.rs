@@ -29,7 +29,7 @@ impl Lots {
     }
 
     /// Locks the rows of `publishers` until the commit, in the order of their numbers, and reads their current lots. A copy and its original, in two
-    /// lots, are no matter of the index: so two gateways file deliveries of one publisher one after the other, and what follows
+    /// lots, are no matter of the index, nor are numbers: so two gateways file these of one publisher one after the other, and what follows
     /// sees what the first has committed.
     pub(super) fn lock(&mut self, session: &mut Session, publishers: &BTreeSet<i32>) -> Result<(), StoreError> {
         if publishers.is_empty() {

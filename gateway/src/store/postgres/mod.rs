@@ -23,6 +23,7 @@ mod key;
 mod loads;
 mod lots;
 mod names;
+mod numbers;
 pub mod own;
 mod parts;
 mod place;
@@ -59,7 +60,7 @@ const AWAY_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// A transaction that meets another gateway's is done again so often at most.
 const CONFLICTS_MAX: u32 = 10;
-/// After a key was filed already, all keys are looked up first for so many transactions: what was sent twice comes in a row.
+/// After a digest was filed already, all of them are looked up first for so many transactions: what was sent twice comes in a row.
 const CAREFUL_FOR: u32 = 64;
 /// What a writer of this long ago has committed interests nobody: thirty days.
 const WRITER_MILLIS_MAX: i64 = 30 * 24 * 3600 * 1000;
@@ -75,7 +76,7 @@ pub struct PostgresStore {
     committed: i64,
     /// Whether one more was asked for whose answer was lost.
     in_doubt: bool,
-    /// For how many transactions all keys are looked up first.
+    /// For how many transactions all digests are looked up first.
     careful: u32,
     /// Held for its lock: what else is in the directory has one owner.
     _lock: File,
@@ -176,11 +177,9 @@ impl PostgresStore {
             return Err(StoreError::Vanished);
         };
         let number = self.committed + 1;
-        // What is looked up after a lock was waited for is what the other one has committed.
-        session.batch("BEGIN ISOLATION LEVEL READ COMMITTED")?;
         let update = "UPDATE writer SET committed = $2, at_ms = (extract(epoch FROM now()) * 1000)::bigint
                       WHERE incarnation = $1 AND committed = $3";
-        if session.execute(update, &[&self.incarnation.cast_signed(), &number, &self.committed])? != 1 {
+        if session.begin(update, &[&self.incarnation.cast_signed(), &number, &self.committed])? != 1 {
             return Err(StoreError::Forgotten { known: self.committed.cast_unsigned() });
         }
         let mut filing = Filing { session, ids, now, careful: self.careful > 0 };
@@ -205,12 +204,18 @@ impl PostgresStore {
     /// meets another gateway's is made again.
     fn within<A>(&mut self, act: impl Fn(&mut Session) -> Result<A, StoreError>) -> Result<A, StoreError> {
         let deadline = Instant::now() + AWAY_MAX;
-        let mut conflicts = 0;
+        let (mut conflicts, incarnation, known) = (0, self.incarnation.cast_signed(), self.committed.cast_unsigned());
+        // A writer of an older build may not change tables which it does not know.
+        let is_known = |session: &mut Session| -> Result<(), StoreError> {
+            let row = session.query_opt("SELECT 1 FROM writer WHERE incarnation = $1", &[&incarnation])?;
+            row.map_or(Err(StoreError::Forgotten { known }), |_| Ok(()))
+        };
         loop {
             let session = self.session(deadline)?;
             // One at a time of all gateways: none plans what another one does, and none waits for another's locks crosswise.
             let done = session
                 .batch("BEGIN; SELECT 1 FROM meta FOR UPDATE")
+                .and_then(|()| is_known(session))
                 .and_then(|()| act(session))
                 .and_then(|done| session.batch("COMMIT").map(|()| done));
             let error = match done {

@@ -8,6 +8,8 @@ use shared::time::WallMillis;
 use tokio_postgres::Row;
 
 use super::filing::stream_at;
+use super::key::KeyBytes;
+use super::numbers::Numbered;
 use super::session::{Session, get};
 use crate::store::StoreError;
 use crate::store::parts::{self, DAY_MS, DUE_MAX, Due, Expired, Expiry, Filling, Member, Part, day_of, millis};
@@ -178,8 +180,9 @@ fn due_of(
     found.iter().map(of_row).collect()
 }
 
-/// Removes blocks and their records.
+/// Removes blocks and their records, and the numbers that publishers gave these.
 pub(super) fn expire(session: &mut Session, expiry: &Expiry<'_>) -> Result<Expired, StoreError> {
+    lock(session, expiry)?;
     let going = || expiry.blocks.iter().filter(|due| due.part > 0 || !expiry.archived_only);
     let streams: Vec<i64> = going().map(|due| due.stream).collect();
     let parts: Vec<i64> = going().map(|due| due.part).collect();
@@ -192,16 +195,7 @@ pub(super) fn expire(session: &mut Session, expiry: &Expiry<'_>) -> Result<Expir
                    RETURNING k.block";
     let released = session.query(release, &[&streams, &parts, &received, &blocks])?;
     let released = released.iter().map(|row| get(row, 0)).collect::<Result<Vec<i64>, _>>()?;
-    let remove = "WITH gone AS (
-                    DELETE FROM record r USING block b
-                    WHERE b.id = ANY($1) AND r.stream = b.stream AND r.seq BETWEEN b.first AND b.first + (b.count - 1)
-                      AND r.block = b.id
-                    RETURNING r.stream)
-                  SELECT stream, count(*) FROM gone GROUP BY stream ORDER BY stream";
-    let mut gone: BTreeMap<i32, i64> = BTreeMap::new();
-    for row in session.query(remove, &[&released])? {
-        gone.insert(get(&row, 0)?, get(&row, 1)?);
-    }
+    let gone = remove(session, &released)?;
     let mut expired = Expired::new();
     // Also of blocks without a row: they are gone, too.
     let sites = "SELECT DISTINCT site.name FROM stream JOIN site ON site.id = stream.site JOIN block ON block.stream = stream.id
@@ -217,4 +211,42 @@ pub(super) fn expire(session: &mut Session, expiry: &Expiry<'_>) -> Result<Expir
         *expired.entry(get(&row, 0)?).or_default() += records.cast_unsigned();
     }
     Ok(expired)
+}
+
+/// Locks what filing locks, in its order: streams, then publishers. Rows that expire stay locked until the commit, and numbers are changed.
+fn lock(session: &mut Session, expiry: &Expiry<'_>) -> Result<(), StoreError> {
+    let blocks: Vec<i64> = expiry.blocks.iter().map(|due| due.block).collect();
+    let streams =
+        "SELECT id FROM stream WHERE id IN (SELECT b.stream FROM block b WHERE b.id = ANY($1)) ORDER BY id FOR UPDATE";
+    session.query(streams, &[&blocks])?;
+    let select = "SELECT DISTINCT r.publisher FROM block b JOIN record r
+                  ON r.stream = b.stream AND r.seq BETWEEN b.first AND b.first + (b.count - 1) AND r.block = b.id
+                  WHERE b.id = ANY($1)";
+    let publishers = session.query(select, &[&blocks])?;
+    let publishers = publishers.iter().map(|row| get(row, 0)).collect::<Result<Vec<i32>, _>>()?;
+    session.query("SELECT id FROM publisher WHERE id = ANY($1) ORDER BY id FOR UPDATE", &[&publishers])?;
+    Ok(())
+}
+
+/// Removes the records of blocks, with their numbers; how many of each stream.
+fn remove(session: &mut Session, blocks: &[i64]) -> Result<BTreeMap<i32, i64>, StoreError> {
+    let remove = "WITH gone AS (
+                    DELETE FROM record r USING block b
+                    WHERE b.id = ANY($1) AND r.stream = b.stream AND r.seq BETWEEN b.first AND b.first + (b.count - 1)
+                      AND r.block = b.id
+                    RETURNING r.stream, r.publisher, r.key_kind, r.key)
+                  SELECT stream, publisher, count(*), array_agg(key) FILTER (WHERE key_kind = 0)
+                  FROM gone GROUP BY stream, publisher";
+    let mut gone: BTreeMap<i32, i64> = BTreeMap::new();
+    let mut away = Numbered::default();
+    for row in session.query(remove, &[&blocks])? {
+        *gone.entry(get(&row, 0)?).or_default() += get::<i64>(&row, 2)?;
+        for KeyBytes(bytes) in get::<Option<Vec<KeyBytes>>>(&row, 3)?.unwrap_or_default() {
+            away.of(get(&row, 1)?).add(u128::from_be_bytes(bytes));
+        }
+    }
+    let mut numbered = away.around(session)?;
+    numbered.remove(&away);
+    numbered.write(session)?;
+    Ok(gone)
 }

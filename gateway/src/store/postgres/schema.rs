@@ -5,9 +5,10 @@
 //! site 1──* stream 1──* coverage what is stored, as ranges
 //!                  1──* block    as it came
 //!                  1──* kept     a block's age, and in which part of the archive it is
-//!                  1──* record   rows for queries, by (stream, seq); unique by (publisher, key_kind, lot, key)
+//!                  1──* record   rows for queries, by (stream, seq); digests are unique by (publisher, key_kind, lot, key)
 //!                  1──* shed     ranges that a gap record declared lost
 //! site 1──* publisher, event, part   topic, meta
+//!           publisher 1──* numbered   numbers that it gave rows, as ranges
 //! gateway                        one row a living gateway: how many sites it has
 //! ```
 //!
@@ -22,13 +23,15 @@ use super::session::{ANSWER_MAX, Session, get};
 use crate::store::StoreError;
 
 /// Layout that this build writes, in the table `meta`.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 /// A layout before, which is brought up to this one when the store is opened for writing: it lacks [`ARCHIVE`] and all that follows.
 const WITHOUT_ARCHIVE: i32 = 1;
 /// A layout before, which lacks [`GATEWAYS`] and [`LOTS`].
 const WITHOUT_GATEWAYS: i32 = 2;
-/// The layout before, which lacks [`LOTS`].
+/// A layout before, which lacks [`LOTS`].
 const WITHOUT_LOTS: i32 = 3;
+/// The layout before, which lacks [`NUMBERS`].
+const WITHOUT_NUMBERS: i32 = 4;
 /// Bringing tables up looks at each block and each record once, of a database of years too; whoever starts a gateway sees that it does.
 const BROUGHT_UP_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Gateways that open a new database at once meet here so often at most.
@@ -94,24 +97,42 @@ INSERT INTO roadstead.kept (stream, part, received_ms, block, records)
 const GATEWAYS: &str = "
 CREATE TABLE roadstead.gateway (incarnation bigint PRIMARY KEY, sites bigint NOT NULL, at_ms bigint NOT NULL);
 ";
-/// What layout 4 has more than layout 3: lots of records (`lots`). The index of keys is part of it, as it was another one before.
+/// What layout 4 has more than layout 3: lots of records (`lots`).
 const LOTS: &str = "
 ALTER TABLE roadstead.record ADD COLUMN lot bigint NOT NULL DEFAULT 0;
 ALTER TABLE roadstead.publisher ADD COLUMN lot bigint NOT NULL DEFAULT 1;
 ALTER TABLE roadstead.writer ADD COLUMN layout integer NOT NULL;
-CREATE UNIQUE INDEX record_key ON roadstead.record (publisher, key_kind, lot, key);
 CREATE INDEX record_waiting ON roadstead.record (publisher, key) WHERE awaits_original;
 ";
-/// Ends writers of an older build, which would file into lot 0, unrefused, what is filed in another lot. One whose transaction is
+/// What layout 5 has more than layout 4: numbers of publishers as ranges, and the index of keys without them. Most changes of a range leave its first number, and with
+/// some room in a page no index is touched.
+const NUMBERS: &str = "
+CREATE TABLE roadstead.numbered (
+  publisher integer NOT NULL, first uuid NOT NULL, last uuid NOT NULL, PRIMARY KEY (publisher, first)) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX record_key ON roadstead.record (publisher, key_kind, lot, key) WHERE key_kind IN (1, 2);
+ALTER TABLE roadstead.writer ADD CONSTRAINT writer_layout CHECK (layout >= 5);
+";
+/// The numbers of the rows that are there. In an epoch those of a range stand as far from their place among all as its first.
+const COUNT_NUMBERS: &str = "
+SET LOCAL statement_timeout TO 0;
+INSERT INTO roadstead.numbered (publisher, first, last)
+  SELECT publisher, min(key COLLATE \"C\")::uuid, max(key COLLATE \"C\")::uuid
+  FROM (SELECT r.publisher, r.key::text AS key, substr(r.key::text, 1, 18) AS epoch,
+               ('x' || translate(substr(r.key::text, 20), '-', ''))::bit(64)::bigint::numeric
+                 - row_number() OVER (PARTITION BY r.publisher ORDER BY r.key) AS apart
+        FROM roadstead.record r WHERE r.key_kind = 0) AS numbers
+  GROUP BY publisher, epoch, apart;
+";
+/// Ends writers of an older build, which would file, unrefused, what is filed in another lot or as a number. One whose transaction is
 /// under way is waited for, before anything that it could need is locked, and what it filed is seen in what follows. The next
 /// transaction of each finds its row gone ([`StoreError::Forgotten`]); and one that has looked at the layout and not yet made its row
-/// makes none, because its insert lacks the new column `layout`.
+/// makes none, because the table's condition refuses the layout that it names, or that it names none.
 const END_WRITERS: &str = "
 LOCK TABLE roadstead.writer IN ACCESS EXCLUSIVE MODE;
 DELETE FROM roadstead.writer;
 ";
-/// What stands in the way of [`LOTS`].
-const KEYS_BEFORE_LOTS: &str = "
+/// The index of keys of the layouts before, which stands in the way of [`NUMBERS`].
+const KEYS_BEFORE: &str = "
 SET LOCAL statement_timeout TO 0;
 DROP INDEX roadstead.record_key;
 ";
@@ -125,7 +146,7 @@ pub(super) fn lay_out(session: &mut Session) -> Result<(), StoreError> {
             break;
         }
         let made = session.batch(&format!(
-            "BEGIN; {LAYOUT} {ARCHIVE} {GATEWAYS} {LOTS} INSERT INTO roadstead.meta VALUES ({VERSION}); COMMIT"
+            "BEGIN; {LAYOUT} {ARCHIVE} {GATEWAYS} {LOTS} {NUMBERS} INSERT INTO roadstead.meta VALUES ({VERSION}); COMMIT"
         ));
         match made {
             Ok(()) => {
@@ -150,7 +171,7 @@ fn bring_up(session: &mut Session) -> Result<(), StoreError> {
     session.batch("BEGIN")?;
     let row = session.query_opt("SELECT layout FROM roadstead.meta FOR UPDATE", &[])?;
     let found = row.map_or(Ok(0), |row| get::<i32>(&row, 0))?;
-    if [WITHOUT_ARCHIVE, WITHOUT_GATEWAYS, WITHOUT_LOTS].contains(&found) {
+    if (WITHOUT_ARCHIVE..=WITHOUT_NUMBERS).contains(&found) {
         tracing::info!("bringing the database up to this version: each record is looked at once");
         session.batch(END_WRITERS)?;
         session.be_patient(BROUGHT_UP_MAX);
@@ -158,11 +179,15 @@ fn bring_up(session: &mut Session) -> Result<(), StoreError> {
             session.batch(ARCHIVE)?;
             session.batch(AGES)?;
         }
-        if found < WITHOUT_LOTS {
+        if found <= WITHOUT_GATEWAYS {
             session.batch(GATEWAYS)?;
         }
-        session.batch(KEYS_BEFORE_LOTS)?;
-        session.batch(LOTS)?;
+        session.batch(KEYS_BEFORE)?;
+        if found <= WITHOUT_LOTS {
+            session.batch(LOTS)?;
+        }
+        session.batch(NUMBERS)?;
+        session.batch(COUNT_NUMBERS)?;
         session.batch(&format!("UPDATE roadstead.meta SET layout = {VERSION}"))?;
         session.be_patient(ANSWER_MAX);
     }

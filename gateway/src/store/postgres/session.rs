@@ -5,10 +5,11 @@
 //! socket ends then, and keepalives are answered by its kernel. So each answer has a deadline of its own, after which the connection
 //! is given up. A server that is slow and alive gives up what it does before that, and says so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ use crate::store::StoreError;
 
 /// Values of a statement, in the order of their numbers.
 pub(super) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
+/// The same of one that goes along.
+pub(super) type Value = Box<dyn ToSql + Sync + Send>;
 
 /// An answer is waited for so long: well above what a statement of ours takes on a server that does anything at all (a piece of COPY
 /// takes milliseconds), and short enough that sites have left for another region, and a gateway that is told to stop has
@@ -46,6 +49,8 @@ pub(super) struct Session {
     /// There until it is given up, or dropped.
     line: Option<Line>,
     statements: HashMap<&'static str, Statement>,
+    /// What was asked and is not waited for yet, in order.
+    along: VecDeque<JoinHandle<Result<u64, Error>>>,
     /// An answer is waited for so long.
     patience: Duration,
 }
@@ -53,7 +58,7 @@ pub(super) struct Session {
 /// What a connection consists of.
 struct Line {
     runtime: Runtime,
-    client: Client,
+    client: Arc<Client>,
     /// Sends and receives; ends with the client, or with the connection.
     carrying: JoinHandle<()>,
 }
@@ -77,8 +82,8 @@ impl Session {
                 return Err(error);
             }
         };
-        let line = Some(Line { runtime, client, carrying });
-        let mut session = Self { line, statements: HashMap::new(), patience: ANSWER_MAX };
+        let line = Some(Line { runtime, client: Arc::new(client), carrying });
+        let mut session = Self { line, statements: HashMap::new(), along: VecDeque::new(), patience: ANSWER_MAX };
         session.batch(BEGINNING)?;
         // An engine that does not know it goes on with what nobody waits for any more.
         let _ = session.batch(ASKING);
@@ -115,10 +120,23 @@ impl Session {
         Ok(())
     }
 
-    /// The answer to what `question` asks; without one in time the connection is given up.
+    /// The answer to what `question` asks; without one in time the connection is given up. What goes along is waited for first.
     fn ask<A>(&mut self, question: impl AsyncFnOnce(&Client) -> Result<A, Error>) -> Result<A, StoreError> {
+        self.ask_for(self.patience, question)
+    }
+
+    fn ask_for<A>(
+        &mut self,
+        patience: Duration,
+        question: impl AsyncFnOnce(&Client) -> Result<A, Error>,
+    ) -> Result<A, StoreError> {
+        self.catch_up()?;
         let Line { runtime, client, .. } = self.line.as_ref().ok_or(StoreError::Silent)?;
-        let answer = in_time(runtime, self.patience, question(client));
+        let answer = in_time(runtime, patience, question(client));
+        self.heard(answer)
+    }
+
+    fn heard<A>(&mut self, answer: Option<Result<A, Error>>) -> Result<A, StoreError> {
         match answer {
             Some(answer) => answer.map_err(failed),
             None => {
@@ -126,6 +144,35 @@ impl Session {
                 Err(StoreError::Silent)
             }
         }
+    }
+
+    /// Waits for all that goes along; the first failure. All are waited for after it, which fail for that too: what was asked within a transaction is
+    /// not to come to the server when that has ended.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let mut caught_up = Ok(());
+        while let Some(first) = self.along.pop_front() {
+            let Some(Line { runtime, .. }) = &self.line else {
+                self.along.clear();
+                return caught_up.and(Err(StoreError::Silent));
+            };
+            // It ends by itself, unless the connection is given up.
+            let answer = in_time(runtime, self.patience, first).map(Result::ok);
+            let answer = self.heard(answer.flatten());
+            caught_up = caught_up.and(answer.map(|_| ()));
+        }
+        caught_up
+    }
+
+    /// Asks for what nobody needs an answer to before the transaction goes on: whatever is waited for next has its failure. In order, as all that is asked.
+    fn go_along(&mut self, asked: impl Future<Output = Result<u64, Error>> + Send + 'static) -> Result<(), StoreError> {
+        let Line { runtime, .. } = self.line.as_ref().ok_or(StoreError::Silent)?;
+        self.along.push_back(runtime.spawn(asked));
+        Ok(())
+    }
+
+    fn client(&self) -> Result<Arc<Client>, StoreError> {
+        let Line { client, .. } = self.line.as_ref().ok_or(StoreError::Silent)?;
+        Ok(Arc::clone(client))
     }
 
     /// Closes the connection without a word. What it was asked may still happen, as where a connection is cut.
@@ -174,16 +221,71 @@ impl Session {
         self.ask(async |client| client.execute(&statement, values).await)
     }
 
-    /// Copies a whole `body` in the binary format into a table.
-    pub(super) fn copy(&mut self, sql: &'static str, body: Vec<u8>) -> Result<(), StoreError> {
+    /// The rows of two statements, of which the second begins when the first has ended.
+    pub(super) fn query_both(
+        &mut self,
+        first: (&'static str, Values<'_>),
+        second: (&'static str, Values<'_>),
+    ) -> Result<(Vec<Row>, Vec<Row>), StoreError> {
+        let statements = (self.statement(first.0)?, self.statement(second.0)?);
+        self.ask_for(2 * self.patience, async |client| {
+            let (first, second) = (client.query(&statements.0, first.1), client.query(&statements.1, second.1));
+            let (first, second) = futures_util::join!(first, second);
+            Ok((first?, second?))
+        })
+    }
+
+    /// Begins a transaction with a statement; how many rows that has changed.
+    pub(super) fn begin(&mut self, sql: &'static str, values: Values<'_>) -> Result<u64, StoreError> {
         let statement = self.statement(sql)?;
-        self.ask(async move |client| {
-            let mut rows = Box::pin(client.copy_in(&statement).await?);
-            // Where it cannot be sent, `finish` has the server's own failure.
-            let _ = rows.send(Bytes::from(body)).await;
-            rows.as_mut().finish().await
+        self.ask_for(2 * self.patience, async |client| {
+            // What is looked up after a lock was waited for is what the other one has committed.
+            let begun = client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED");
+            let (begun, changed) = futures_util::join!(begun, client.execute(&statement, values));
+            begun?;
+            changed
+        })
+    }
+
+    /// Waits for all that goes along.
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
+        self.catch_up()
+    }
+
+    /// A statement that goes along.
+    pub(super) fn execute_along(&mut self, sql: &'static str, values: Vec<Value>) -> Result<(), StoreError> {
+        let (statement, client) = (self.statement(sql)?, self.client()?);
+        self.go_along(async move { client.execute_raw(&statement, values).await })
+    }
+
+    /// Copies whole bodies in the binary format into tables, one after the other; it goes along. All before it is waited for: a COPY that a transaction
+    /// which has failed refuses is answered twice, for its own end and for that of the body that it does not take, and the connection does not expect that.
+    pub(super) fn copy_along(&mut self, bodies: Vec<(&'static str, Vec<u8>)>) -> Result<(), StoreError> {
+        let mut asked = Vec::with_capacity(bodies.len());
+        for (sql, body) in bodies {
+            asked.push((self.statement(sql)?, Bytes::from(body)));
+        }
+        self.catch_up()?;
+        let client = self.client()?;
+        self.go_along(async move {
+            let mut copied = 0;
+            for (statement, body) in asked {
+                let mut rows = Box::pin(client.copy_in(&statement).await?);
+                // Where it cannot be sent, `finish` has the server's own failure.
+                let _ = rows.send(body).await;
+                copied += rows.as_mut().finish().await?;
+            }
+            Ok(copied)
         })?;
+        self.carry_on();
         Ok(())
+    }
+
+    /// Gives the connection a moment to send what the server takes by now. Otherwise nothing is sent unless an answer is waited for.
+    pub(super) fn carry_on(&self) {
+        if let (Some(Line { runtime, .. }), false) = (&self.line, self.along.is_empty()) {
+            runtime.block_on(tokio::task::yield_now());
+        }
     }
 
     /// Whether the connection is gone.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! reading    looked for                                        careful: also
-//! sequence                                                     its key
+//! sequence   its number among its publisher's (`numbers`)
 //! content    its key in lot 0, where there are rows from       its key in its lot
 //!            before lots
 //! delivery
@@ -20,11 +20,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use shared::ids::{Seq, Stream};
 use shared::record::{Key, Kind, Reading};
 use shared::region::ledger::{Filed, FilingKey};
+use shared::region::numbers;
 use shared::time::WallMillis;
 use tokio_postgres::Row;
 
 use super::filing::{Filing, small, stream_at};
 use super::key::KeyBytes;
+use super::numbers::Numbered;
 use super::session::get;
 use crate::store::StoreError;
 use crate::store::lots::{self, NO_LOT};
@@ -41,8 +43,9 @@ pub(super) type FiledRows = HashMap<(i32, FilingKey), Filed>;
 /// What is looked for.
 #[derive(Default)]
 pub(super) struct Sought {
-    /// Publishers whose current lots are written to, or whose deliveries are judged.
+    /// Publishers whose current lots are written to, or whose deliveries or numbers are judged.
     pub(super) publishers: BTreeSet<i32>,
+    numbers: Numbered,
     originals: Vec<(i32, [u8; 16])>,
     copies: BTreeMap<i32, BTreeSet<[u8; 16]>>,
     content_publishers: BTreeSet<i32>,
@@ -80,7 +83,10 @@ impl Sought {
                 self.content_publishers.insert(publisher);
                 self.contents.push((publisher, key.bytes));
             }
-            (Kind::Reading, Key::Sequence { .. }) => {}
+            (Kind::Reading, Key::Sequence { .. }) => {
+                numbers::file(self.numbers.of(publisher), key);
+                return;
+            }
         }
         if careful {
             self.careful.push((publisher, key, lots::of(reading, key, false)));
@@ -90,8 +96,10 @@ impl Sought {
 
 impl Filing<'_> {
     /// Locks the publishers, then looks.
-    pub(super) fn look_up(&mut self, sought: &Sought) -> Result<FiledRows, StoreError> {
+    pub(super) fn look_up(&mut self, sought: &mut Sought) -> Result<(FiledRows, Numbered), StoreError> {
+        sought.publishers.extend(sought.numbers.publishers());
         self.ids.lots.lock(self.session, &sought.publishers)?;
+        let numbered = sought.numbers.around(self.session)?;
         let mut filed = FiledRows::new();
         self.look_for_waiting(&sought.publishers, &sought.originals, &mut filed)?;
         self.look_for_originals(&sought.copies, &mut filed)?;
@@ -105,7 +113,7 @@ impl Filing<'_> {
         for probes in probes.chunks(KEYS_AT_ONCE) {
             self.probe(probes, &mut filed)?;
         }
-        Ok(filed)
+        Ok((filed, numbered))
     }
 
     /// Rows that wait for one of these originals: another transaction's are none, but upkeep may remove one at this moment, and is waited for.
@@ -213,7 +221,7 @@ impl Filing<'_> {
                            AS sent (publisher, key_kind, lot, key)
                       CROSS JOIN LATERAL (SELECT * FROM record
                         WHERE record.publisher = sent.publisher AND record.key_kind = sent.key_kind
-                          AND record.lot = sent.lot AND record.key = sent.key LIMIT 1) AS r
+                          AND record.key_kind IN (1, 2) AND record.lot = sent.lot AND record.key = sent.key LIMIT 1) AS r
                       JOIN stream s ON s.id = r.stream";
         note(&self.session.query(select, &[&publishers, &kinds, &lots, &keys])?, filed)
     }

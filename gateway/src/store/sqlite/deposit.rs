@@ -10,6 +10,7 @@ use shared::ids::{BoardId, Class, Epoch, Name, Origin, Seq, Stream, Term};
 use shared::ranges::{RangeSet, SeqRange};
 use shared::record::{Key, Kind, Reading};
 use shared::region::ledger::{self, Filed, FilingKey, Settled, Verdict};
+use shared::region::numbers;
 use shared::time::WallMillis;
 use shared::wire::uplink::Block;
 
@@ -50,7 +51,7 @@ impl<'t> Filing<'t> {
             "INSERT INTO record (stream, seq, block, kind, publisher, key_kind, key, awaits_original, taken_ms,
                                  topic, payload, lot)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-             ON CONFLICT (publisher, key_kind, lot, key) DO NOTHING",
+             ON CONFLICT (publisher, key_kind, lot, key) WHERE key_kind = 1 OR key_kind = 2 DO NOTHING",
         )?;
         Ok(Self { sql, insert, ids, now, coverage: HashMap::new() })
     }
@@ -159,6 +160,9 @@ impl<'t> Filing<'t> {
 
     fn reading(&mut self, place: &Place<'_>, seq: Seq, reading: &Reading<'_>) -> Result<Outcome, StoreError> {
         let at = self.ids.publisher(self.sql, place.site, reading.publisher)?;
+        if let (Kind::Reading, Key::Sequence { .. }) = (reading.kind, reading.key) {
+            return self.numbered(place, (seq, reading), at);
+        }
         // Most readings are new: the unique index answers in the same step that files them, and only where it
         // refuses is the row looked up that stands in the way. What it cannot refuse is looked up first.
         let filed = self.filed_elsewhere(at, reading)?;
@@ -181,6 +185,25 @@ impl<'t> Filing<'t> {
                 }
                 Ok(Outcome::Duplicate)
             }
+        }
+    }
+
+    /// A reading that its publisher has numbered.
+    fn numbered(
+        &mut self,
+        place: &Place<'_>,
+        (seq, reading): (Seq, &Reading<'_>),
+        at: At,
+    ) -> Result<Outcome, StoreError> {
+        let key = FilingKey::of(reading, place.stream, seq);
+        let publisher = self.ids.known(at).id;
+        let numbers = self.ids.numbered.around(self.sql, publisher, u128::from_be_bytes(key.bytes))?;
+        match numbers::file(numbers, key) {
+            Verdict::Insert { key, awaits_original } => {
+                self.insert(place, (seq, reading), at, key, awaits_original)?;
+                Ok(Outcome::Row)
+            }
+            Verdict::Duplicate { .. } => Ok(Outcome::Duplicate),
         }
     }
 
@@ -272,6 +295,11 @@ impl<'t> Filing<'t> {
             .prepare_cached("INSERT INTO coverage (stream, first, last) VALUES (?1, ?2, ?3)")?
             .execute(params![id, joined.first.cast_signed(), joined.last.cast_signed()])?;
         Ok(())
+    }
+
+    /// Writes which numbers of publishers have become rows.
+    pub(super) fn numbers(&mut self) -> Result<(), StoreError> {
+        self.ids.numbered.write(self.sql)
     }
 
     /// Remembers what happened, and forgets the oldest beyond [`EVENTS_MAX`].

@@ -7,6 +7,7 @@ use std::hash::Hash;
 use rusqlite::{Connection, OptionalExtension, params};
 use shared::ids::{Name, Stream};
 
+use super::numbers::Numbered;
 use crate::store::StoreError;
 use crate::store::lots::{FIRST_LOT, LOT_ROWS, rows_of_next};
 
@@ -44,6 +45,7 @@ pub(super) struct Ids {
     publishers: HashMap<SiteId, HashMap<String, At>>,
     known: Vec<Publisher>,
     topics: HashMap<String, i64>,
+    pub(super) numbered: Numbered,
 }
 
 impl Ids {

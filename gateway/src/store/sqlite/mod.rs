@@ -8,6 +8,7 @@
 mod deposit;
 mod ids;
 mod look;
+mod numbers;
 mod parts;
 mod read;
 pub(super) mod schema;
@@ -68,6 +69,7 @@ impl SqliteStore {
             .map(|deposit| filing.deposit(deposit))
             .collect::<Result<Vec<_>, _>>()?;
         filing.happenings(happenings)?;
+        filing.numbers()?;
         drop(filing);
         transaction.commit()?;
         Ok(stored)
@@ -115,6 +117,8 @@ impl Store for SqliteStore {
     }
 
     fn expire(&mut self, expiry: &Expiry<'_>) -> Result<Expired, StoreError> {
+        // What is at hand of numbers goes with rows.
+        self.ids.numbered = numbers::Numbered::default();
         self.within(|sql| parts::expire(sql, expiry))
     }
 }

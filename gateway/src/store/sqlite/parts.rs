@@ -1,11 +1,15 @@
 //! Parts and expiry in the file: each function is one transaction's work, or one look's. Which blocks are due is found by streams, each
 //! with one place in the index of `kept`.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, params};
 use shared::ids::{Class, Name};
+use shared::region::numbers::Numbers;
 use shared::time::WallMillis;
 
 use super::deposit::stream_at;
+use super::numbers;
 use super::read::row_of;
 use crate::store::StoreError;
 use crate::store::parts::{
@@ -182,9 +186,10 @@ fn due_of(sql: &Connection, select: &str, class: Class, before: WallMillis) -> R
     Ok(due.collect::<Result<_, _>>()?)
 }
 
-/// Removes blocks and their records.
+/// Removes blocks and their records, and the numbers that publishers gave these.
 pub(super) fn expire(sql: &Connection, expiry: &Expiry<'_>) -> Result<Expired, StoreError> {
     let mut expired = Expired::new();
+    let mut away = BTreeMap::new();
     for due in expiry.blocks.iter().filter(|due| due.part > 0 || !expiry.archived_only) {
         if !release(sql, due)? {
             continue;
@@ -192,9 +197,7 @@ pub(super) fn expire(sql: &Connection, expiry: &Expiry<'_>) -> Result<Expired, S
         let (first, last): (i64, i64) = sql
             .prepare_cached("SELECT first, first + (count - 1) FROM block WHERE id = ?1")?
             .query_row([due.block], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let gone = sql
-            .prepare_cached("DELETE FROM record WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 AND block = ?4")?
-            .execute(params![due.stream, first, last, due.block])? as u64;
+        let gone = remove(sql, (due.stream, first, last, due.block), &mut away)?;
         sql.prepare_cached("DELETE FROM block WHERE id = ?1")?.execute([due.block])?;
         never_again(sql, due.block)?;
         sql.prepare_cached("UPDATE stream SET expired = expired + ?2 WHERE id = ?1")?
@@ -204,7 +207,24 @@ pub(super) fn expire(sql: &Connection, expiry: &Expiry<'_>) -> Result<Expired, S
             .query_row([due.stream], |row| row.get(0))?;
         *expired.entry(site).or_default() += gone;
     }
+    numbers::take_away(sql, &away)?;
     Ok(expired)
+}
+
+/// Removes the records of a block of a stream; how many. The numbers of publishers that go with them are put into `away`.
+fn remove(sql: &Connection, place: (i64, i64, i64, i64), away: &mut BTreeMap<i64, Numbers>) -> Result<u64, StoreError> {
+    let mut remove = sql.prepare_cached(
+        "DELETE FROM record WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 AND block = ?4 RETURNING publisher, key_kind, key",
+    )?;
+    let mut rows = remove.query(place)?;
+    let mut gone = 0;
+    while let Some(row) = rows.next()? {
+        gone += 1;
+        if row.get::<_, u8>(1)? == 0 {
+            away.entry(row.get(0)?).or_default().add(u128::from_be_bytes(row.get(2)?));
+        }
+    }
+    Ok(gone)
 }
 
 /// A number that is gone is not given again: whoever pages by it would pass over what comes. SQLite keeps the highest one in a table of

@@ -4,9 +4,10 @@
 //! site 1──* stream 1──* coverage     what is stored, as ranges
 //!                  1──* block        as it came: the unit of storage and of archives
 //!                  1──* kept         a block's age, and in which part of the archive it is
-//!                  1──* record       rows for queries, by (stream, seq); unique by (publisher, key_kind, lot, key)
+//!                  1──* record       rows for queries, by (stream, seq); digests are unique by (publisher, key_kind, lot, key)
 //!                  1──* shed         ranges that a gap record declared lost
 //! site 1──* publisher, event, part   topic, meta
+//!           publisher 1──* numbered   numbers that it gave rows, as ranges
 //! ```
 //!
 //! Numbers that are unsigned 64-bit elsewhere (nonce, fence) are kept as the same 64 bits, signed.
@@ -19,14 +20,19 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use shared::hub::HubMemory;
 use shared::ids::{Name, Term};
 
+use super::numbers;
 use crate::store::StoreError;
 
 /// Layout that this build writes, in `user_version`.
-pub(in crate::store) const VERSION: i64 = 3;
-/// A layout before, which is brought up to this one when the file is opened for writing: it lacks [`ARCHIVE`] and [`LOTS`].
+pub(in crate::store) const VERSION: i64 = 4;
+/// A layout before, which is brought up to this one when the file is opened for writing: it lacks [`ARCHIVE`] and all that follows.
 pub(in crate::store) const WITHOUT_ARCHIVE: i64 = 1;
-/// The layout before, which lacks [`LOTS`].
+/// A layout before, which lacks [`LOTS`].
 const WITHOUT_LOTS: i64 = 2;
+/// The layout before, which lacks [`NUMBERS`].
+const WITHOUT_NUMBERS: i64 = 3;
+/// The first layout with [`NUMBERS`].
+pub(in crate::store) const WITH_NUMBERS: i64 = 4;
 /// Marks the file as ours, in `application_id`: "RdSd".
 const APPLICATION: i64 = 0x5264_5364;
 /// Prepared statements kept: all that the store uses.
@@ -97,6 +103,18 @@ ALTER TABLE record ADD COLUMN lot INTEGER NOT NULL DEFAULT 0;
 DROP INDEX record_key;
 CREATE UNIQUE INDEX record_key ON record (publisher, key_kind, lot, key);
 CREATE INDEX record_waiting ON record (publisher, key) WHERE awaits_original = 1;
+";
+
+/// What layout 4 has more than layout 3: numbers of publishers as ranges, and the index of keys without them. Its condition is written as queries
+/// have it: SQLite takes a partial index only where it finds one of the terms.
+const NUMBERS: &str = "
+CREATE TABLE numbered (
+  publisher INTEGER NOT NULL, first BLOB NOT NULL, last BLOB NOT NULL, PRIMARY KEY (publisher, first)) STRICT, WITHOUT ROWID;
+";
+/// Once the rows that are there are counted, in the order of the index of before.
+const KEYS: &str = "
+DROP INDEX record_key;
+CREATE UNIQUE INDEX record_key ON record (publisher, key_kind, lot, key) WHERE key_kind = 1 OR key_kind = 2;
 ";
 
 /// Opens the file for writing, making it where it does not exist.
@@ -170,7 +188,7 @@ fn lay_out(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if found == VERSION && is_ours {
         return Ok(());
     }
-    let is_before = is_ours && [WITHOUT_ARCHIVE, WITHOUT_LOTS].contains(&found);
+    let is_before = is_ours && (WITHOUT_ARCHIVE..=WITHOUT_NUMBERS).contains(&found);
     let is_new = found == 0 && tables == 0;
     if !is_before && !is_new {
         return Err(StoreError::Layout { path: path.to_owned(), found });
@@ -184,7 +202,12 @@ fn lay_out(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         transaction.execute_batch(ARCHIVE)?;
         transaction.execute_batch(AGES)?;
     }
-    transaction.execute_batch(LOTS)?;
+    if found < WITHOUT_NUMBERS {
+        transaction.execute_batch(LOTS)?;
+    }
+    transaction.execute_batch(NUMBERS)?;
+    numbers::count(&transaction)?;
+    transaction.execute_batch(KEYS)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;

@@ -131,8 +131,9 @@ transaction after the other, each synced before the next. There is no network in
 blocks is not counted. Each run has a store of its own, empty at first.
 
 For PostgreSQL a server of our own is started from Debian's package, which is installed where this process may do so, with its own settings, on a Unix socket, and ended with \
-this command. It has run before it is measured: a run goes before that does not count, in which it makes the files of its log, and each begins behind a checkpoint. With --url that database is written instead, in the schema roadstead, under a site of its own that stays there; \
-what its server uses is not seen.
+this command. It has run before it is measured: a run goes before that does not count, in which it makes the files of its log, \
+and each begins behind a checkpoint. With --url that database is written instead, in the schema roadstead, under a site of its \
+own that stays there; what its server uses is not seen.
 
 `--keys sequence` is a publisher that counts; `--keys digest` is one that does not, whose readings are told apart by a digest: \
 these fall all over the index of keys.

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
+use shared::region::numbers::NumberRange;
 use xxhash_rust::xxh3::Xxh3;
 
 pub use self::bucket::Bucket;
@@ -440,12 +441,19 @@ fn check_open(connection: &Connection, path: &Path) -> Result<(u64, u64), Backup
     if count(UNCOVERED)? > 0 || count(uncounted)? > 0 {
         return Err(damaged(path, "what streams count is not what is stored of them"));
     }
-    if layout >= schema::WITH_NUMBERS
-        && count("SELECT count(*) FROM record WHERE key_kind = 0")? != numbers(connection)?
-    {
-        return Err(damaged(path, "numbers that publishers gave are not those of the records"));
+    let (records, numbered): (i64, i64) =
+        connection.query_row("SELECT count(*), count(*) FILTER (WHERE key_kind = 0) FROM record", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let (records, numbered) = (records.cast_unsigned(), numbered.cast_unsigned());
+    if layout > schema::WITHOUT_NUMBERS {
+        let ranged = numbers(connection)?;
+        if ranged != numbered {
+            let said = format!("its table numbered has {ranged} numbers, and {numbered} records have one");
+            return Err(damaged(path, said));
+        }
     }
-    Ok((count("SELECT count(*) FROM site")?, count("SELECT count(*) FROM record")?))
+    Ok((count("SELECT count(*) FROM site")?, records))
 }
 
 /// How many numbers of publishers are kept as ranges.
@@ -454,7 +462,7 @@ fn numbers(connection: &Connection) -> Result<u64, BackupError> {
     let mut rows = select.query([])?;
     let mut sum = 0_u64;
     while let Some(row) = rows.next()? {
-        let (first, last) = (u128::from_be_bytes(row.get(0)?), u128::from_be_bytes(row.get(1)?));
+        let NumberRange { first, last } = NumberRange::of_keys(row.get(0)?, row.get(1)?);
         let length = last.checked_sub(first).and_then(|length| u64::try_from(length).ok());
         sum = sum.saturating_add(length.map_or(u64::MAX, |length| length.saturating_add(1)));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway::store::parts::Expiry;
 use gateway::store::read::PostgresReader;
-use gateway::store::{PostgresStore, Store, StoreError};
+use gateway::store::{Deposit, Fault, PostgresStore, Store, StoreError};
 use shared::hub::Tally;
 use shared::ids::Class;
 use shared::record::{Key, Reading};
@@ -333,4 +333,35 @@ fn a_transaction_that_fails_half_way_is_made_again_as_a_whole() {
 /// A reading with its own time, and the digest of its content.
 fn timed_anew(payload: &str) -> Reading<'_> {
     reading(Key::content(b"loop-7", b"det/7", payload.as_bytes()), payload.as_bytes())
+}
+
+/// What goes along fails as what it is: a disk without room is waited for, and the gateway goes on on the same connection. Seen to fail where rows are copied
+/// behind what comes after them.
+#[test]
+fn a_failure_behind_the_rows_is_told_as_what_it_is() {
+    let Some(rig) = Postgres::new() else { return };
+    let (mut store, reader) = rig.both();
+    let block = |round: u64| {
+        let numbers: Vec<_> = (1..=500).map(|seq| reading(counted(round * 500 + seq), b"on")).collect();
+        block_of(stream(1, 1), round * 500 + 1, &numbers)
+    };
+    put(&mut *store, &[block(0)])[0].unwrap();
+    rig.execute(
+        "CREATE FUNCTION roadstead.no_room() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$",
+    );
+    for (round, table) in (1..).zip(["block", "record", "numbered", "kept", "stream", "coverage"]) {
+        rig.execute(&format!(
+            "CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON roadstead.{table}
+             FOR EACH ROW EXECUTE FUNCTION roadstead.no_room()"
+        ));
+        let deposit = Deposit { site: site(), fence: None, blocks: vec![block(round)] };
+        let failed = store.transact(std::slice::from_ref(&deposit), &[], NOW).unwrap_err();
+        assert!(matches!(failed, StoreError::Postgres { fault: Fault::Busy, .. }), "{table}: {failed:?}");
+        rig.execute(&format!("DROP TRIGGER no_room ON roadstead.{table}"));
+        let stored = store.transact(&[deposit], &[], NOW).unwrap();
+        assert_eq!(stored[0][0].outcome.unwrap().rows, 500, "{table}");
+    }
+    assert_eq!(rows(&*reader).len(), 3500);
+    rig.expect_numbers_of_rows();
 }

@@ -1,6 +1,6 @@
 //! Stages of the region, in the order in which a block passes them: who may speak ([`session`], [`fence`]), what waits
 //! for its transaction ([`intake`]), what of it is new ([`ledger`]), and which reading becomes a row ([`filing`], [`numbers`]).
-//! These are pure functions that a store calls inside its transaction, so that every store decides alike.
+//! A store calls the last three inside its transaction, so that every store decides alike.
 
 pub mod fence;
 pub mod filing;

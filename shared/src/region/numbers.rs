@@ -47,14 +47,21 @@ pub struct Changes {
     pub written: Vec<NumberRange>,
 }
 
-/// The number in a filing key.
-const fn number(key: &FilingKey) -> u128 {
-    u128::from_be_bytes(key.bytes)
+/// The number that the bytes of a filing key are.
+pub const fn number(key: [u8; 16]) -> u128 {
+    u128::from_be_bytes(key)
+}
+
+impl NumberRange {
+    /// The range from one key to another, as a store has them.
+    pub const fn of_keys(first: [u8; 16], last: [u8; 16]) -> Self {
+        Self { first: number(first), last: number(last) }
+    }
 }
 
 /// Judges a reading by its key, a sequence: as [`filing::file`](crate::region::filing::file) does where rows are looked up.
 pub fn file(numbers: &mut Numbers, key: FilingKey) -> Verdict {
-    if numbers.add(number(&key)) {
+    if numbers.add(number(key.bytes)) {
         Verdict::Insert { key, awaits_original: false }
     } else {
         Verdict::Duplicate { meets: false }

@@ -114,7 +114,7 @@ impl Filing<'_> {
         self.cover(&coverage)?;
         self.note(happenings)?;
         // What fails of all that is no failure of the commit.
-        self.session.finish()?;
+        self.session.catch_up()?;
         let mut stored = vec![Vec::new(); deposits.len()];
         for (sent, settled) in sent.iter().zip(&settled) {
             let outcome = settled.as_ref().map(|_| sent.tally).map_err(|bad| *bad);
@@ -272,16 +272,12 @@ impl Filing<'_> {
 
     /// Copies what has gathered: the server files it while more is gathered.
     fn copy(&mut self, blocks: &mut Rows, records: &mut Rows) -> Result<(), StoreError> {
-        let gathered = [(COPY_BLOCKS, blocks), (COPY_ROWS, records)];
-        let bodies: Vec<(&'static str, Vec<u8>)> = gathered
-            .into_iter()
-            .filter(|(_, rows)| !rows.is_empty())
-            .map(|(sql, rows)| (sql, rows.take()))
-            .collect();
-        if bodies.is_empty() {
-            return Ok(());
+        for (sql, rows) in [(COPY_BLOCKS, blocks), (COPY_ROWS, records)] {
+            if !rows.is_empty() {
+                self.session.copy_along(sql, rows.take())?;
+            }
         }
-        self.session.copy_along(bodies)
+        Ok(())
     }
 
     /// Notes the blocks' age, and how many records came with each.

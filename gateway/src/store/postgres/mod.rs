@@ -95,8 +95,9 @@ impl PostgresStore {
         schema::lay_out(&mut session)?;
         let incarnation = link::entropy::draw().map_err(unusable)?;
         let now = millis(link::clock::wall());
-        // By the server's clock: that of a gateway may be years ahead.
-        let delete = "DELETE FROM writer WHERE at_ms < (extract(epoch FROM now()) * 1000)::bigint - $1";
+        // By the server's clock: that of a gateway may be years ahead. One that shares the sites and has nothing to file is there all the same.
+        let delete = "DELETE FROM writer WHERE at_ms < (extract(epoch FROM now()) * 1000)::bigint - $1
+                        AND incarnation NOT IN (SELECT incarnation FROM gateway)";
         session.execute(delete, &[&WRITER_MILLIS_MAX])?;
         session.execute(
             "INSERT INTO writer (incarnation, committed, opened_ms, at_ms, layout)
@@ -205,10 +206,15 @@ impl PostgresStore {
     fn within<A>(&mut self, act: impl Fn(&mut Session) -> Result<A, StoreError>) -> Result<A, StoreError> {
         let deadline = Instant::now() + AWAY_MAX;
         let (mut conflicts, incarnation, known) = (0, self.incarnation.cast_signed(), self.committed.cast_unsigned());
-        // A writer of an older build may not change tables which it does not know.
+        // A writer of an older build may not change tables which it does not know; and one that keeps up what is there is not one of long ago.
         let is_known = |session: &mut Session| -> Result<(), StoreError> {
-            let row = session.query_opt("SELECT 1 FROM writer WHERE incarnation = $1", &[&incarnation])?;
-            row.map_or(Err(StoreError::Forgotten { known }), |_| Ok(()))
+            let update = "UPDATE writer SET at_ms = (extract(epoch FROM now()) * 1000)::bigint WHERE incarnation = $1";
+            let changed = session.execute(update, &[&incarnation])?;
+            if changed == 1 {
+                Ok(())
+            } else {
+                Err(StoreError::Forgotten { known })
+            }
         };
         loop {
             let session = self.session(deadline)?;

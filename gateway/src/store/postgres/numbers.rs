@@ -52,9 +52,8 @@ impl Numbered {
             let lows: Vec<KeyBytes> = sought.iter().map(|(_, range)| key(range.first.saturating_sub(1))).collect();
             let highs: Vec<KeyBytes> = sought.iter().map(|(_, range)| key(range.last.saturating_add(1))).collect();
             for row in session.query(select, &[&publishers, &lows, &highs])? {
-                let (first, last): (KeyBytes, KeyBytes) = (get(&row, 1)?, get(&row, 2)?);
-                let [first, last] = [first, last].map(|KeyBytes(bytes)| u128::from_be_bytes(bytes));
-                stored.of(get(&row, 0)?).load(NumberRange { first, last });
+                let (KeyBytes(first), KeyBytes(last)) = (get(&row, 1)?, get(&row, 2)?);
+                stored.of(get(&row, 0)?).load(NumberRange::of_keys(first, last));
             }
         }
         Ok(stored)

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use shared::ids::{Class, Name, Stream};
+use shared::region::numbers::number;
 use shared::time::WallMillis;
 use tokio_postgres::Row;
 
@@ -242,7 +243,7 @@ fn remove(session: &mut Session, blocks: &[i64]) -> Result<BTreeMap<i32, i64>, S
     for row in session.query(remove, &[&blocks])? {
         *gone.entry(get(&row, 0)?).or_default() += get::<i64>(&row, 2)?;
         for KeyBytes(bytes) in get::<Option<Vec<KeyBytes>>>(&row, 3)?.unwrap_or_default() {
-            away.of(get(&row, 1)?).add(u128::from_be_bytes(bytes));
+            away.of(get(&row, 1)?).add(number(bytes));
         }
     }
     let mut numbered = away.around(session)?;

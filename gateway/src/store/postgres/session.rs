@@ -1,6 +1,9 @@
 //! One connection to the server: its settings, its prepared statements, its transactions, and how long it is listened to. Blocks;
 //! never to be used on a thread that runs async tasks.
 //!
+//! A statement whose answer nobody needs before the transaction goes on *goes along*: it is sent when the next answer is waited for, ahead of what
+//! that belongs to, and whoever waits next has its failure.
+//!
 //! A server may take a connection and all that it is asked and answer nothing: its processes are stopped, its disk hangs. No
 //! socket ends then, and keepalives are answered by its kernel. So each answer has a deadline of its own, after which the connection
 //! is given up. A server that is slow and alive gives up what it does before that, and says so.
@@ -136,6 +139,7 @@ impl Session {
         self.heard(answer)
     }
 
+    /// What an answer comes to; without one the connection is given up.
     fn heard<A>(&mut self, answer: Option<Result<A, Error>>) -> Result<A, StoreError> {
         match answer {
             Some(answer) => answer.map_err(failed),
@@ -148,7 +152,7 @@ impl Session {
 
     /// Waits for all that goes along; the first failure. All are waited for after it, which fail for that too: what was asked within a transaction is
     /// not to come to the server when that has ended.
-    fn catch_up(&mut self) -> Result<(), StoreError> {
+    pub(super) fn catch_up(&mut self) -> Result<(), StoreError> {
         let mut caught_up = Ok(());
         while let Some(first) = self.along.pop_front() {
             let Some(Line { runtime, .. }) = &self.line else {
@@ -238,7 +242,8 @@ impl Session {
     /// Begins a transaction with a statement; how many rows that has changed.
     pub(super) fn begin(&mut self, sql: &'static str, values: Values<'_>) -> Result<u64, StoreError> {
         let statement = self.statement(sql)?;
-        self.ask_for(2 * self.patience, async |client| {
+        // To begin takes no time.
+        self.ask(async |client| {
             // What is looked up after a lock was waited for is what the other one has committed.
             let begun = client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED");
             let (begun, changed) = futures_util::join!(begun, client.execute(&statement, values));
@@ -247,35 +252,22 @@ impl Session {
         })
     }
 
-    /// Waits for all that goes along.
-    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
-        self.catch_up()
-    }
-
     /// A statement that goes along.
     pub(super) fn execute_along(&mut self, sql: &'static str, values: Vec<Value>) -> Result<(), StoreError> {
         let (statement, client) = (self.statement(sql)?, self.client()?);
         self.go_along(async move { client.execute_raw(&statement, values).await })
     }
 
-    /// Copies whole bodies in the binary format into tables, one after the other; it goes along. All before it is waited for: a COPY that a transaction
-    /// which has failed refuses is answered twice, for its own end and for that of the body that it does not take, and the connection does not expect that.
-    pub(super) fn copy_along(&mut self, bodies: Vec<(&'static str, Vec<u8>)>) -> Result<(), StoreError> {
-        let mut asked = Vec::with_capacity(bodies.len());
-        for (sql, body) in bodies {
-            asked.push((self.statement(sql)?, Bytes::from(body)));
-        }
+    /// Copies a whole `body` in the binary format into a table; it goes along. All before it is waited for: a COPY that a transaction which has failed
+    /// refuses is answered twice, for its own end and for that of the body that it does not take, and the connection does not expect that.
+    pub(super) fn copy_along(&mut self, sql: &'static str, body: Vec<u8>) -> Result<(), StoreError> {
+        let (statement, client) = (self.statement(sql)?, self.client()?);
         self.catch_up()?;
-        let client = self.client()?;
         self.go_along(async move {
-            let mut copied = 0;
-            for (statement, body) in asked {
-                let mut rows = Box::pin(client.copy_in(&statement).await?);
-                // Where it cannot be sent, `finish` has the server's own failure.
-                let _ = rows.send(body).await;
-                copied += rows.as_mut().finish().await?;
-            }
-            Ok(copied)
+            let mut rows = Box::pin(client.copy_in(&statement).await?);
+            // Where it cannot be sent, `finish` has the server's own failure.
+            let _ = rows.send(Bytes::from(body)).await;
+            rows.as_mut().finish().await
         })?;
         self.carry_on();
         Ok(())

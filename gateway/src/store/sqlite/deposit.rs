@@ -197,7 +197,7 @@ impl<'t> Filing<'t> {
     ) -> Result<Outcome, StoreError> {
         let key = FilingKey::of(reading, place.stream, seq);
         let publisher = self.ids.known(at).id;
-        let numbers = self.ids.numbered.around(self.sql, publisher, u128::from_be_bytes(key.bytes))?;
+        let numbers = self.ids.numbered.around(self.sql, publisher, numbers::number(key.bytes))?;
         match numbers::file(numbers, key) {
             Verdict::Insert { key, awaits_original } => {
                 self.insert(place, (seq, reading), at, key, awaits_original)?;

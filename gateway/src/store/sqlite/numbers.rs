@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, Row, params};
-use shared::region::numbers::{NumberRange, Numbers};
+use shared::region::numbers::{self, NumberRange, Numbers};
 
 use crate::store::StoreError;
 
@@ -25,7 +25,7 @@ pub(super) struct Numbered {
 struct Near {
     numbers: Numbers,
     /// All that is stored and touches one of these is at hand.
-    known: NumberRange,
+    known: Option<NumberRange>,
     is_touched: bool,
 }
 
@@ -39,11 +39,10 @@ impl Numbered {
     ) -> Result<&mut Numbers, StoreError> {
         let near = self.publishers.entry(publisher).or_insert_with(|| Near {
             numbers: Numbers::default(),
-            // None: nothing is between.
-            known: NumberRange { first: 1, last: 0 },
+            known: None,
             is_touched: false,
         });
-        if !(near.known.first..=near.known.last).contains(&number) {
+        if near.known.is_none_or(|known| !(known.first..=known.last).contains(&number)) {
             near.look(sql, publisher, number)?;
         }
         if !std::mem::replace(&mut near.is_touched, true) {
@@ -89,13 +88,11 @@ impl Near {
             first: before.map_or(0, |range| range.first),
             last: behind.map_or(u128::MAX, |range| range.last),
         };
-        let meets =
-            self.known.first <= self.known.last && found.first <= self.known.last && self.known.first <= found.last;
-        self.known = if meets {
-            NumberRange { first: found.first.min(self.known.first), last: found.last.max(self.known.last) }
-        } else {
-            found
-        };
+        let meets = |known: &NumberRange| found.first <= known.last && known.first <= found.last;
+        self.known = Some(self.known.filter(meets).map_or(found, |known| NumberRange {
+            first: found.first.min(known.first),
+            last: found.last.max(known.last),
+        }));
         Ok(())
     }
 }
@@ -135,7 +132,7 @@ pub(super) fn count(sql: &Connection) -> Result<(), StoreError> {
         insert.execute(params![publisher, &range.first.to_be_bytes()[..], &range.last.to_be_bytes()[..]])
     };
     while let Some(row) = rows.next()? {
-        let (publisher, number) = (row.get(0)?, u128::from_be_bytes(row.get(1)?));
+        let (publisher, number) = (row.get(0)?, numbers::number(row.get(1)?));
         open = match open {
             Some((of, range)) if of == publisher && range.last.checked_add(1) == Some(number) => {
                 Some((of, NumberRange { last: number, ..range }))
@@ -167,5 +164,5 @@ fn write(sql: &Connection, publisher: i64, numbers: &mut Numbers) -> Result<(), 
 }
 
 fn range_of(row: &Row<'_>) -> rusqlite::Result<NumberRange> {
-    Ok(NumberRange { first: u128::from_be_bytes(row.get(0)?), last: u128::from_be_bytes(row.get(1)?) })
+    Ok(NumberRange::of_keys(row.get(0)?, row.get(1)?))
 }

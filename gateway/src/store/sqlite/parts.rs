@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use shared::ids::{Class, Name};
-use shared::region::numbers::Numbers;
+use shared::region::numbers::{Numbers, number};
 use shared::time::WallMillis;
 
 use super::deposit::stream_at;
@@ -221,7 +221,7 @@ fn remove(sql: &Connection, place: (i64, i64, i64, i64), away: &mut BTreeMap<i64
     while let Some(row) = rows.next()? {
         gone += 1;
         if row.get::<_, u8>(1)? == 0 {
-            away.entry(row.get(0)?).or_default().add(u128::from_be_bytes(row.get(2)?));
+            away.entry(row.get(0)?).or_default().add(number(row.get(2)?));
         }
     }
     Ok(gone)

@@ -30,9 +30,7 @@ pub(in crate::store) const WITHOUT_ARCHIVE: i64 = 1;
 /// A layout before, which lacks [`LOTS`].
 const WITHOUT_LOTS: i64 = 2;
 /// The layout before, which lacks [`NUMBERS`].
-const WITHOUT_NUMBERS: i64 = 3;
-/// The first layout with [`NUMBERS`].
-pub(in crate::store) const WITH_NUMBERS: i64 = 4;
+pub(in crate::store) const WITHOUT_NUMBERS: i64 = 3;
 /// Marks the file as ours, in `application_id`: "RdSd".
 const APPLICATION: i64 = 0x5264_5364;
 /// Prepared statements kept: all that the store uses.

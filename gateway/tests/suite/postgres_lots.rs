@@ -335,7 +335,7 @@ fn timed_anew(payload: &str) -> Reading<'_> {
     reading(Key::content(b"loop-7", b"det/7", payload.as_bytes()), payload.as_bytes())
 }
 
-/// What goes along fails as what it is: a disk without room is waited for, and the gateway goes on on the same connection. Seen to fail where rows are copied
+/// What goes along fails as what it is: a disk without room is waited for, and the gateway goes on. Seen to fail where rows are copied
 /// behind what comes after them.
 #[test]
 fn a_failure_behind_the_rows_is_told_as_what_it_is() {
@@ -363,5 +363,27 @@ fn a_failure_behind_the_rows_is_told_as_what_it_is() {
         assert_eq!(stored[0][0].outcome.unwrap().rows, 500, "{table}");
     }
     assert_eq!(rows(&*reader).len(), 3500);
+    rig.expect_numbers_of_rows();
+}
+
+/// Who holds the table lets the COPY wait until it is refused, before it has taken anything. The gateway goes on.
+#[test]
+fn a_copy_that_is_refused_at_once_is_made_again() {
+    let Some(rig) = Postgres::new() else { return };
+    let (mut store, reader) = rig.both();
+    let readings: Vec<_> = (1..=7000).map(|seq| reading(counted(seq), b"on")).collect();
+    let blocks: Vec<_> = (0..7)
+        .map(|nth| block_of(stream(1, 1), nth * 1000 + 1, &readings[nth as usize * 1000..][..1000]))
+        .collect();
+    let deposit = Deposit { site: site(), fence: None, blocks };
+    std::thread::scope(|scope| {
+        scope.spawn(|| rig.execute("LOCK TABLE roadstead.block IN SHARE MODE; SELECT pg_sleep(11)"));
+        std::thread::sleep(Duration::from_millis(500));
+        let failed = store.transact(std::slice::from_ref(&deposit), &[], NOW).unwrap_err();
+        assert!(failed.is_passing(), "{failed:?}");
+        let failed = store.transact(std::slice::from_ref(&deposit), &[], NOW);
+        assert!(failed.is_ok_and(|stored| stored[0].len() == 7));
+    });
+    assert_eq!(rows(&*reader).len(), 7000);
     rig.expect_numbers_of_rows();
 }

@@ -2,7 +2,7 @@
 //! killed and comes back. The sites dial as boards do, by `shared::uplink::ways`.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -90,8 +90,8 @@ struct Gateway {
 impl Gateway {
     /// The `number`th gateway of the database at `url`, on ports that nobody has now.
     fn new(files: &Files, number: usize, url: &str) -> Self {
-        let free = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (quic, http) = (free(), free());
+        let quic = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let told = format!("{}\n{number}\n{quic}\n{http}\n{url}", files.scratch.path().display());
         let mut gateway = Self { told, quic, http, process: None };
         gateway.start();
@@ -103,9 +103,18 @@ impl Gateway {
             .args(["--exact", "spread::gateway_process", "--ignored", "--nocapture"])
             .env(PLACE, &self.told)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn();
         self.process = Some(process.unwrap());
+    }
+
+    /// Starts it again where it has ended by itself, as whoever supervises it does: both make the tables at the same time.
+    fn keep_up(&mut self) {
+        if let Some(process) = &mut self.process
+            && let Some(ended) = process.try_wait().unwrap()
+        {
+            println!("a gateway has ended, and is started again: {ended}");
+            self.start();
+        }
     }
 
     fn kill(&mut self) {
@@ -360,7 +369,8 @@ fn runtime() -> Runtime {
 async fn spread(files: &Files, mut gateways: [Gateway; 2]) -> Vec<u64> {
     expect("both gateways know each other", &[], async || {
         let mut known = 0;
-        for gateway in &gateways {
+        for gateway in &mut gateways {
+            gateway.keep_up();
             known += usize::from(gateway.figure("roadstead_region_gateways").await == Some(2));
         }
         known == 2

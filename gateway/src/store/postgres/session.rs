@@ -13,10 +13,11 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
@@ -52,6 +53,9 @@ pub(super) struct Session {
     /// There until it is given up, or dropped.
     line: Option<Line>,
     statements: HashMap<&'static str, Statement>,
+    /// Whether a COPY was refused before it took a body. Such a one is answered twice, for its own end and for that of the body which it does not take, and the
+    /// connection does not expect that: all that is asked behind it would get the answer to what was asked before.
+    is_out_of_step: Arc<AtomicBool>,
     /// What was asked and is not waited for yet, in order.
     along: VecDeque<JoinHandle<Result<u64, Error>>>,
     /// An answer is waited for so long.
@@ -86,7 +90,13 @@ impl Session {
             }
         };
         let line = Some(Line { runtime, client: Arc::new(client), carrying });
-        let mut session = Self { line, statements: HashMap::new(), along: VecDeque::new(), patience: ANSWER_MAX };
+        let mut session = Self {
+            line,
+            statements: HashMap::new(),
+            is_out_of_step: Arc::default(),
+            along: VecDeque::new(),
+            patience: ANSWER_MAX,
+        };
         session.batch(BEGINNING)?;
         // An engine that does not know it goes on with what nobody waits for any more.
         let _ = session.batch(ASKING);
@@ -164,13 +174,24 @@ impl Session {
             let answer = self.heard(answer.flatten());
             caught_up = caught_up.and(answer.map(|_| ()));
         }
+        if self.is_out_of_step.load(Ordering::Relaxed) {
+            self.give_up();
+        }
         caught_up
     }
 
     /// Asks for what nobody needs an answer to before the transaction goes on: whatever is waited for next has its failure. In order, as all that is asked.
     fn go_along(&mut self, asked: impl Future<Output = Result<u64, Error>> + Send + 'static) -> Result<(), StoreError> {
         let Line { runtime, .. } = self.line.as_ref().ok_or(StoreError::Silent)?;
-        self.along.push_back(runtime.spawn(asked));
+        let mut asked = Box::pin(asked);
+        // It is in the connection's queue from here on, whatever the runtime takes up first.
+        let answer = asked.as_mut().now_or_never();
+        self.along.push_back(runtime.spawn(async move {
+            match answer {
+                Some(answer) => answer,
+                None => asked.await,
+            }
+        }));
         Ok(())
     }
 
@@ -258,13 +279,14 @@ impl Session {
         self.go_along(async move { client.execute_raw(&statement, values).await })
     }
 
-    /// Copies a whole `body` in the binary format into a table; it goes along. All before it is waited for: a COPY that a transaction which has failed
-    /// refuses is answered twice, for its own end and for that of the body that it does not take, and the connection does not expect that.
+    /// Copies a whole `body` in the binary format into a table; it goes along. All before it is waited for, so that a transaction that has failed does not refuse it.
     pub(super) fn copy_along(&mut self, sql: &'static str, body: Vec<u8>) -> Result<(), StoreError> {
         let (statement, client) = (self.statement(sql)?, self.client()?);
         self.catch_up()?;
+        let is_out_of_step = Arc::clone(&self.is_out_of_step);
         self.go_along(async move {
-            let mut rows = Box::pin(client.copy_in(&statement).await?);
+            let begun = client.copy_in(&statement).await;
+            let mut rows = Box::pin(begun.inspect_err(|_| is_out_of_step.store(true, Ordering::Relaxed))?);
             // Where it cannot be sent, `finish` has the server's own failure.
             let _ = rows.send(Bytes::from(body)).await;
             rows.as_mut().finish().await

@@ -26,14 +26,16 @@ fn a_vault_in_a_bucket_is_taken_verified_put_back_and_swept() {
         taken_ms,
         piece_bytes: 8192,
     };
-    put(&mut store, &[block(stream(1, 1), 1, 1..=400)]);
+    for first in (1..=4000).step_by(400) {
+        put(&mut store, &[block(stream(1, 1), first, first..=first + 399)]);
+    }
     let full = vault.take(taking("one", 1000)).unwrap();
-    put(&mut store, &[block(stream(1, 1), 401, 401..=403)]);
+    put(&mut store, &[block(stream(1, 1), 4001, 4001..=4003)]);
     let more = vault.take(taking("two", 2000)).unwrap();
     assert!(more.new_pieces < full.new_pieces / 2, "{more:?} after {full:?}");
     let all = vault.list().unwrap().whole;
     assert_eq!(all.len(), 2);
-    for (backup, records) in all.iter().zip([400, 403]) {
+    for (backup, records) in all.iter().zip([4000, 4003]) {
         vault.verify(backup, data.path()).unwrap();
         let fresh = Scratch::new();
         vault.restore(fresh.path(), backup, "before").unwrap();

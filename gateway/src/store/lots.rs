@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! key        lot                        to find a row that is filed
-//! sequence   none, and no key there      in the table of numbers, which is apart
+//! sequence   none, and no key there     in the table of numbers, which is apart
 //! content    the sensor's own number    by lot and key: equal readings have equal numbers
 //! delivery
 //!   original the publisher's at present every lot of the publisher is asked, for a copy alone

@@ -215,33 +215,41 @@ fn an_older_gateways_transaction_that_is_under_way_is_waited_for() {
     assert!(!takes(&mut newer, 2, 1, delivered(1, false)), "what it has filed is seen");
 }
 
-/// Each delivery comes over both gateways at once: its original over one and its copy over the other, in both orders within a block, or a copy over each.
-/// Seen to fail without the lock of the publishers.
-#[test]
-fn two_gateways_that_file_a_copy_and_its_original_at_once_make_one_row_of_them() {
-    let Some(rig) = Postgres::new() else { return };
+const ROUNDS: u64 = 60;
+const OF_EACH: u64 = 30;
+
+/// Two gateways file blocks at once, each over a board of its own. What is in them is said by the gateway, 0 or 1, the round, and the block's first sequence.
+fn file_at_once(rig: &Postgres, readings: impl Fn(u64, u64, u64) -> Vec<Reading<'static>> + Sync) {
     let dirs = [Scratch::new(), Scratch::new()];
-    const ROUNDS: u64 = 60;
-    const OF_EACH: u64 = 30;
     let together = Barrier::new(2);
     std::thread::scope(|scope| {
         for (gateway, dir) in (0..).zip(&dirs) {
-            let (place, together) = (rig.place(), &together);
+            let (place, together, readings) = (rig.place(), &together, &readings);
             scope.spawn(move || {
                 let mut store = PostgresStore::open(&place, dir.path()).unwrap().0;
                 for round in 0..ROUNDS {
                     let first = round * OF_EACH + 1;
-                    // Copies over both meet in the index, which would put the rest of their blocks in order, too.
-                    let is_copy = |number| round % 3 == 0 || (number + gateway) % 2 == 0;
-                    let readings: Vec<Reading<'_>> = (first..first + OF_EACH)
-                        .map(|number| delivered(number, is_copy(number)))
-                        .collect();
+                    let readings = readings(gateway, round, first);
                     together.wait();
                     let board = u8::try_from(gateway + 1).unwrap();
                     put(&mut store, &[block_of(stream(board, 1), first, &readings)])[0].unwrap();
                 }
             });
         }
+    });
+}
+
+/// Each delivery comes over both gateways at once: its original over one and its copy over the other, in both orders within a block, or a copy over each.
+/// Seen to fail without the lock of the publishers.
+#[test]
+fn two_gateways_that_file_a_copy_and_its_original_at_once_make_one_row_of_them() {
+    let Some(rig) = Postgres::new() else { return };
+    file_at_once(&rig, |gateway, round, first| {
+        // Copies over both meet in the index, which would put the rest of their blocks in order, too.
+        let is_copy = |number| round % 3 == 0 || (number + gateway) % 2 == 0;
+        (first..first + OF_EACH)
+            .map(|number| delivered(number, is_copy(number)))
+            .collect()
     });
     let reader = rig.reader();
     let counts = reader.counts(&site()).unwrap();
@@ -256,28 +264,12 @@ fn two_gateways_that_file_a_copy_and_its_original_at_once_make_one_row_of_them()
 #[test]
 fn two_gateways_that_file_the_same_numbers_at_once_make_one_row_of_each() {
     let Some(rig) = Postgres::new() else { return };
-    let dirs = [Scratch::new(), Scratch::new()];
-    const ROUNDS: u64 = 60;
-    const OF_EACH: u64 = 30;
-    let together = Barrier::new(2);
-    std::thread::scope(|scope| {
-        for (gateway, dir) in (0..).zip(&dirs) {
-            let (place, together) = (rig.place(), &together);
-            scope.spawn(move || {
-                let mut store = PostgresStore::open(&place, dir.path()).unwrap().0;
-                for round in 0..ROUNDS {
-                    let first = round * OF_EACH + 1;
-                    let mut numbers: Vec<u64> = (first..first + OF_EACH).collect();
-                    if gateway == 1 {
-                        numbers.reverse();
-                    }
-                    let readings: Vec<_> = numbers.into_iter().map(|seq| reading(counted(seq), b"on")).collect();
-                    together.wait();
-                    let board = u8::try_from(gateway + 1).unwrap();
-                    put(&mut store, &[block_of(stream(board, 1), first, &readings)])[0].unwrap();
-                }
-            });
+    file_at_once(&rig, |gateway, _, first| {
+        let mut readings: Vec<_> = (first..first + OF_EACH).map(|seq| reading(counted(seq), b"on")).collect();
+        if gateway == 1 {
+            readings.reverse();
         }
+        readings
     });
     let counts = rig.reader().counts(&site()).unwrap();
     let all = ROUNDS * OF_EACH;

@@ -33,7 +33,7 @@ const GROWTH: f64 = 1.25;
 const STALLED_MAX: u32 = 2;
 /// Or until its least round trip is so many times the link's: a queue has formed.
 const QUEUE_FORMED: f64 = 1.25;
-/// Round trips that a round needs to be judged by them.
+/// Round trips that a round needs to be judged by them, and those by which a queue shows while it lasts.
 const SAMPLES_LEAST: u32 = 8;
 /// The window by what the link holds. Above 1, so that a link that has become faster shows and lost packets, which count until
 /// they are missed, leave no gap. A gain alone shares nothing: whoever has nine tenths of a link keeps them, and one of 1.5 left a
@@ -126,6 +126,24 @@ impl Round {
     }
 }
 
+/// The least round trip of the last [`SAMPLES_LEAST`] packets, taken together: one alone may be late for other reasons than a queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lately {
+    shown: Option<Duration>,
+    gathered: Option<Duration>,
+    samples: u32,
+}
+
+impl Lately {
+    fn add(&mut self, rtt: Duration) {
+        self.gathered = Some(self.gathered.map_or(rtt, |least| least.min(rtt)));
+        self.samples += 1;
+        if self.samples.is_multiple_of(SAMPLES_LEAST) {
+            self.shown = self.gathered.take();
+        }
+    }
+}
+
 /// Makes a [`Haul`] for each connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Hauling;
@@ -149,6 +167,7 @@ struct Haul {
     least_rtt: Option<(Duration, Instant)>,
     /// How much round trips differ within a round: what waits in our own queue waits about as long all through one.
     spread: Duration,
+    lately: Lately,
     round: Round,
     last_sent: u64,
     /// Packets that were acknowledged, each once.
@@ -174,6 +193,7 @@ impl Haul {
             next: 0,
             least_rtt: None,
             spread: Duration::ZERO,
+            lately: Lately::default(),
             round: Round::new(now, 0, true),
             last_sent: 0,
             acknowledged: 0,
@@ -209,8 +229,11 @@ impl Haul {
         if self.least_rtt.is_none_or(|(least, _)| rtt <= least) {
             self.least_rtt = Some((rtt, now));
         }
+        self.lately.add(rtt);
+        let is_queueing = self.has_waited(self.lately.shown);
         match &mut self.phase {
-            Phase::Startup { .. } if !is_idle => self.window += bytes,
+            // What is on its way fills the queue further, for a round trip.
+            Phase::Startup { .. } if !is_idle && !is_queueing => self.window += bytes,
             Phase::Dip { since: Some(since), least } if sent >= *since => {
                 *least = Some(least.map_or(rtt, |least| least.min(rtt)));
             }
@@ -279,9 +302,13 @@ impl Haul {
 
     /// Whether the round's packets have waited for each other.
     fn has_queued(&self, round: &Round) -> bool {
-        let enough = round.samples >= SAMPLES_LEAST;
-        let both = round.least_rtt.zip(self.least_rtt);
-        enough && both.is_some_and(|(shown, (least, _))| shown > least.mul_f64(QUEUE_FORMED))
+        round.samples >= SAMPLES_LEAST && self.has_waited(round.least_rtt)
+    }
+
+    /// Whether a round trip has been so much longer than the link's that a queue has formed.
+    fn has_waited(&self, shown: Option<Duration>) -> bool {
+        let both = shown.zip(self.least_rtt);
+        both.is_some_and(|(shown, (least, _))| shown > least.mul_f64(QUEUE_FORMED))
     }
 
     fn cruise(&mut self, round: &Round, now: Instant) {

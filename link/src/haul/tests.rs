@@ -232,3 +232,21 @@ fn after_a_cut_it_starts_anew() {
     assert!(matches!(link.haul.phase, Phase::Startup { .. }));
     assert!(link.run(Duration::from_secs(10)) > 0.9);
 }
+
+/// Seen to fail where a startup is judged once a round alone: 470 to 1058 packets dropped, and 400 ms in the queue of a radio.
+#[test]
+fn a_startup_fills_the_link_and_not_its_queue() {
+    for (mbit, rtt, queue, jitter) in
+        [(20.0, 80, 100, 0), (100.0, 30, 100, 0), (20.0, 80, 400, 40), (20.0, 80, 400, 100)]
+    {
+        let mut link = Link::new(mbit, rtt * MS, queue * MS, 0.01);
+        link.jitter = (jitter * MS, 50 * MS);
+        let begin = link.run(Duration::from_millis(500));
+        let after = link.run(Duration::from_millis(1500));
+        let what = format!("{mbit} Mbit/s, {rtt} ms and up to {jitter} more");
+        assert!(begin > 0.25 && after > 0.9, "{what}: {begin}, then {after}");
+        assert_eq!(link.dropped, 0, "{what}");
+        let most = if jitter == 0 { 100 } else { 250 };
+        assert!(link.longest_wait < most * MS, "{what}: {:?}", link.longest_wait);
+    }
+}

@@ -16,6 +16,7 @@ mod clean_tests;
 pub mod footer;
 pub mod format;
 mod holes;
+mod places;
 pub mod recover;
 pub mod room;
 pub mod scrub;
@@ -34,6 +35,7 @@ use crate::action::DiskJob;
 use crate::config::JournalConfig;
 use crate::ids::{Epoch, SegmentId, Stream, Token};
 use crate::journal::format::{Place, encode, padded};
+use crate::journal::places::Places;
 use crate::journal::recover::Recovered;
 use crate::journal::segment::Segment;
 use crate::limits::PAGE_BYTES;
@@ -91,6 +93,7 @@ struct Kept {
     end: u32,
     /// Places that cannot be read.
     damaged: BTreeSet<u32>,
+    places: Places,
 }
 
 #[derive(Debug)]
@@ -121,7 +124,8 @@ impl Journal {
                 held.entry(*stream).or_default().extend(&holding.ranges);
             }
             let end = segment.end;
-            segments.insert(id, Kept { segment, end, damaged: damaged.remove(&id).unwrap_or_default() });
+            let damaged = damaged.remove(&id).unwrap_or_default();
+            segments.insert(id, Kept { segment, end, damaged, places: Places::default() });
         }
         let mut journal = Self {
             config,
@@ -208,7 +212,8 @@ impl Journal {
         let full = self.active.and_then(|id| self.segments.get(&id));
         self.commits_are_small = full.is_some_and(|kept| kept.segment.has_small_blocks());
         let segment = Segment::empty(self.config.segment_bytes);
-        self.segments.insert(next, Kept { segment, end: 0, damaged: BTreeSet::new() });
+        self.segments
+            .insert(next, Kept { segment, end: 0, damaged: BTreeSet::new(), places: Places::default() });
         self.is_changed = true;
         self.active.replace(next)
     }
@@ -218,7 +223,9 @@ impl Journal {
         let Some(done) = self.in_flight.take_if(|block| block.token == token) else {
             return Vec::new();
         };
-        let segment = &mut self.segments.get_mut(&done.segment).expect("a segment in flight stays").segment;
+        let kept = self.segments.get_mut(&done.segment).expect("a segment in flight stays");
+        let Kept { segment, places, .. } = kept;
+        places.note((segment.end, done.end), done.runs.iter().map(|(stream, range, _)| (*stream, *range)));
         segment.end = done.end;
         segment.note_block(self.epoch, done.number);
         for (stream, range, bytes) in &done.runs {
@@ -261,7 +268,8 @@ impl Journal {
     }
 
     /// Durable bytes at or after `(segment, offset)`: the segment, where to start in it, and how many bytes.
-    /// Segments in which `wanted` finds nothing are passed over.
+    /// Segments in which `wanted` finds nothing are passed over, and of one that this life has written the parts before the first
+    /// in which it does.
     pub fn next_to_read(
         &self,
         from: (SegmentId, u32),
@@ -302,8 +310,12 @@ impl Kept {
         let segment = &self.segment;
         let start = if id == cursor.0 { cursor.1 } else { 0 };
         let mut streams = segment.streams.iter();
-        let any = streams.any(|(stream, holding)| wanted(stream, &holding.ranges));
-        (any && start < segment.end).then(|| (id, start, segment.end - start))
+        if start >= segment.end || !streams.any(|(stream, holding)| wanted(stream, &holding.ranges)) {
+            return None;
+        }
+        let held = |stream: &Stream| segment.streams.get(stream).map(|holding| &holding.ranges);
+        let start = self.places.first(start, held, wanted)?;
+        Some((id, start, segment.end - start))
     }
 }
 

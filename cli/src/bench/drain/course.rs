@@ -96,9 +96,16 @@ impl Course<'_> {
         watched.lost = after.lost.since(before.lost);
         watched.dropped = after.dropped.since(before.dropped);
         live.end();
-        while let Some(done) = publishing.join_next().await {
-            let done = done.map_err(std::io::Error::other).flatten();
-            done.map_err(|error| Failure::new("publishing failed").because(error))?;
+        // They end with their next turn; what they published before is watched meanwhile.
+        while !publishing.is_empty() {
+            subject.arrived(&wan, &live).await?;
+            tokio::select! {
+                Some(done) = publishing.join_next() => {
+                    let done = done.map_err(std::io::Error::other).flatten();
+                    done.map_err(|error| Failure::new("publishing failed").because(error))?;
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
         }
         let is_whole = watched.arrived >= self.records;
         let all_came = is_whole || self.rest(&wan, &mut subject, &live).await?;

@@ -10,6 +10,9 @@ use crate::ranges::{RangeSet, SeqRange};
 /// A part is at least so long, and ends with a block: with one more block, one read takes it in. A segment has eight, each with some
 /// 50 bytes a stream: 3 MiB of memory for 10 GiB of three boards' records.
 const PART_BYTES: u32 = 1024 * 1024;
+/// Streams that are told apart in a part; one with more may hold anything. Bounds the memory to five times that where a site has many
+/// boards.
+const STREAMS_TOLD_MAX: usize = 32;
 
 /// The parts of a segment, in order, without a gap.
 #[derive(Debug, Default)]
@@ -19,23 +22,30 @@ pub(super) struct Places(Vec<Part>);
 struct Part {
     start: u32,
     end: u32,
-    holds: Vec<(Stream, SeqRange)>,
+    /// `None`: more than can be told.
+    holds: Option<Vec<(Stream, SeqRange)>>,
 }
 
 impl Places {
     /// The block from `start` to `end` is durable, and holds `runs`.
     pub(super) fn note(&mut self, (start, end): (u32, u32), runs: impl Iterator<Item = (Stream, SeqRange)>) {
         if self.0.last().is_none_or(|part| part.end - part.start >= PART_BYTES) {
-            self.0.push(Part { start, end, holds: Vec::new() });
+            if let Some(holds) = self.0.last_mut().and_then(|full| full.holds.as_mut()) {
+                holds.shrink_to_fit();
+            }
+            self.0.push(Part { start, end, holds: Some(Vec::new()) });
         }
         let Some(part) = self.0.last_mut() else { return };
         part.end = end;
         for (stream, range) in runs {
-            match part.holds.iter_mut().find(|(of, _)| *of == stream) {
+            let Some(holds) = &mut part.holds else { return };
+            let is_full = holds.len() >= STREAMS_TOLD_MAX;
+            match holds.iter_mut().find(|(of, _)| *of == stream) {
                 Some((_, hull)) => {
                     (hull.first, hull.last) = (hull.first.min(range.first), hull.last.max(range.last));
                 }
-                None => part.holds.push((stream, range)),
+                None if is_full => part.holds = None,
+                None => holds.push((stream, range)),
             }
         }
     }
@@ -54,7 +64,8 @@ impl Places {
         let has = |(stream, hull): &(Stream, SeqRange)| {
             held(stream).is_some_and(|ranges| wanted(stream, &ranges.within(*hull).collect()))
         };
-        let part = self.0.iter().find(|part| part.end > from && part.holds.iter().any(has))?;
+        let may_have = |part: &&Part| part.holds.as_ref().is_none_or(|holds| holds.iter().any(has));
+        let part = self.0.iter().filter(|part| part.end > from).find(may_have)?;
         Some(part.start.max(from))
     }
 }
@@ -101,5 +112,10 @@ mod tests {
         }
         assert_eq!(places.first(0, of, |_, _| false), None);
         assert_eq!(Places::default().first(7, of, alarm), Some(7), "nothing is known");
+
+        let mut crowd = Places::default();
+        let of_boards = (1..=40).map(|number| Origin { board: BoardId::new(number).unwrap(), epoch: Epoch::default() });
+        crowd.note(at(0), of_boards.map(|origin| (Stream { origin, class: Class::Bulk }, range(0))));
+        assert_eq!(crowd.first(0, of, alarm), Some(0), "it may be among those that are not told");
     }
 }

@@ -27,14 +27,14 @@ impl Node {
         }
         if up {
             self.linked.insert(peer);
-            if let Region::Open(term) = self.region {
+            if let Some(term) = self.region.passes_on() {
                 out.push(Action::Send { to: peer, message: PeerMessage::UplinkOpen { term } });
-                for message in self.own_reads().into_iter().chain(self.own_region()) {
+                for message in self.own_region().into_iter().chain(self.own_reads()) {
                     out.push(Action::Send { to: peer, message });
                 }
             }
             if matches!(self.uplink.route(), Route::Holder(holder, _) if holder == peer) {
-                self.open_route(self.uplink.route(), now, out);
+                self.open_route(self.uplink.route(), true, now, out);
             }
         } else {
             self.linked.remove(peer);
@@ -93,11 +93,11 @@ impl Node {
             PeerMessage::UplinkOpen { term } => self.handle_uplink_open(from, term, now, out),
             PeerMessage::UplinkClosed { term } => {
                 if self.uplink.route() == Route::Holder(from, term) {
-                    self.open_route(Route::Closed, now, out);
+                    self.open_route(Route::Closed, false, now, out);
                 }
             }
             PeerMessage::Ask(streams) => {
-                if matches!(self.region, Region::Open(_)) && streams.len() <= COVERAGE_STREAMS_MAX {
+                if self.region.passes_on().is_some() && streams.len() <= COVERAGE_STREAMS_MAX {
                     out.push(Action::ToRegion { message: ToRegion::Ask(streams), waits: false });
                 }
             }
@@ -107,6 +107,7 @@ impl Node {
                 if matches!(self.uplink.route(), Route::Holder(holder, _) if holder == from) {
                     if let Some(reads) = lines.iter().find_map(|line| line.as_reads(Reader::Holder)) {
                         self.sealer.handle_reads(reads);
+                        self.region_reads = Some(reads);
                     }
                     if let Some(region) = lines.iter().find_map(Coverage::as_region) {
                         self.hear_region(region, now, out);
@@ -140,7 +141,8 @@ impl Node {
         if newer && term.board() == Some(from) {
             // What it reads it says behind this, whatever it said before.
             self.sealer.handle_reads(Reads::Lz4);
-            self.open_route(Route::Holder(from, term), now, out);
+            self.region_reads = Some(Reads::Lz4);
+            self.open_route(Route::Holder(from, term), true, now, out);
         }
     }
 
@@ -208,26 +210,71 @@ impl Node {
             }
             RegionLink::Down => false,
         };
-        if !up && let Region::Open(term) = self.region {
-            self.region = Region::Dialling(term);
-            self.own.handle_uplink(Some(false), now);
-            self.close_uplink(term, now, out);
+        if !up {
+            self.handle_region_fell(now, out);
         }
-        if up && matches!(self.region, Region::Dialling(_)) {
-            // What it has is asked right behind the hello, so that the answer comes with the welcome and not a round trip
-            // later. It counts from the welcome on, and all is asked again then: what this names may have changed.
-            let first: Vec<Stream> = self.journal.held().keys().copied().take(COVERAGE_STREAMS_MAX).collect();
-            if !first.is_empty() {
-                out.push(Action::ToRegion { message: ToRegion::Ask(first), waits: false });
+        if up && let Region::Dialling(term) = self.region {
+            match self.region_reads {
+                // The last word was the same region's.
+                Some(reads) if self.uplink.region() == self.region_of_session && !self.has_newer_holder(term) => {
+                    self.go_ahead((term, reads), now, out);
+                }
+                _ => self.ask_early(out),
             }
         }
         self.pump(now, out);
     }
 
+    fn handle_region_fell(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        let Some(term) = self.region.passes_on() else { return };
+        if self.has_gone_ahead {
+            // It may be what went ahead that it did not bear.
+            self.has_gone_ahead = false;
+            self.region_reads = None;
+        }
+        self.close_uplink(now, out);
+        self.region = Region::Dialling(term);
+        self.own.handle_uplink(Some(false), now);
+    }
+
+    /// Whether another board holds `uplink` under a later term than `term`: this one has lost it, and is about to hear so.
+    fn has_newer_holder(&self, term: Term) -> bool {
+        matches!(self.uplink.route(), Route::Holder(_, newer) if newer > term)
+    }
+
+    /// What it has is asked right behind the hello, so that the answer comes with the welcome and not a round trip later. It counts
+    /// from the welcome on, and all is asked again then: what this names may have changed.
+    fn ask_early(&self, out: &mut Outbox<Action>) {
+        let first: Vec<Stream> = self.journal.held().keys().copied().take(COVERAGE_STREAMS_MAX).collect();
+        if !first.is_empty() {
+            out.push(Action::ToRegion { message: ToRegion::Ask(first), waits: false });
+        }
+    }
+
+    /// Blocks follow the hello, packed for what the region read when it was last heard, and so do the questions. It stores none of
+    /// them before the term, and answers what it is asked behind its welcome.
+    fn go_ahead(&mut self, (term, reads): (Term, Reads), now: Instant, out: &mut Outbox<Action>) {
+        self.region = Region::Ahead(term);
+        self.has_gone_ahead = true;
+        self.open_uplink((term, reads, true), now, out);
+    }
+
+    /// Blocks of this board and of its peers go to the region, packed for what it `reads`.
+    fn open_uplink(&mut self, (term, reads, ahead): (Term, Reads, bool), now: Instant, out: &mut Outbox<Action>) {
+        self.open_route(Route::Region(term), ahead, now, out);
+        self.sealer.handle_reads(reads);
+        self.region_reads = Some(reads);
+        self.tell_peers(&PeerMessage::UplinkOpen { term }, out);
+        for message in self.own_region().into_iter().chain(self.own_reads()) {
+            self.tell_peers(&message, out);
+        }
+    }
+
     /// A message from the region.
     pub fn handle_region(&mut self, message: FromRegion, now: Instant, out: &mut Outbox<Action>) {
         match (message, self.region) {
-            (FromRegion::Welcome { .. }, Region::Dialling(term)) => {
+            (FromRegion::Welcome { .. }, Region::Dialling(term) | Region::Ahead(term)) => {
+                let is_ahead = matches!(self.region, Region::Ahead(_));
                 self.region = Region::Open(term);
                 // What it hears it says behind this.
                 self.telling = Telling::default();
@@ -236,35 +283,41 @@ impl Node {
                 if let Some(region) = self.region_of_session {
                     self.hear_region(region, now, out);
                 }
-                self.open_route(Route::Region(term), now, out);
-                self.tell_peers(&PeerMessage::UplinkOpen { term }, out);
-                if let Some(message) = self.own_region() {
-                    self.tell_peers(&message, out);
+                if !is_ahead {
+                    self.open_uplink((term, Reads::Lz4, false), now, out);
                 }
             }
-            (FromRegion::Coverage(lines), Region::Open(_)) => {
-                self.telling.hears |= lines.iter().any(Coverage::hears_duties);
-                match lines.iter().find_map(|line| line.as_reads(Reader::Region)) {
-                    Some(reads) => {
-                        self.sealer.handle_reads(reads);
-                        if let Some(message) = self.own_reads() {
-                            self.tell_peers(&message, out);
-                        }
-                    }
-                    None => {
-                        self.tell_peers(&PeerMessage::Coverage(lines.clone()), out);
-                        self.handle_coverage(lines, now, out);
-                    }
-                }
-            }
-            (FromRegion::Refused(reason), Region::Dialling(_) | Region::Open(_)) => {
+            (FromRegion::Coverage(lines), Region::Open(term)) => self.handle_region_word((term, lines), now, out),
+            (FromRegion::Refused(reason), Region::Dialling(_) | Region::Ahead(_) | Region::Open(_)) => {
                 self.handle_refusal(reason, now, out);
             }
             (FromRegion::Welcome { .. }, Region::Open(_) | Region::Idle)
-            | (FromRegion::Coverage(_), Region::Dialling(_) | Region::Idle)
+            | (FromRegion::Coverage(_), Region::Dialling(_) | Region::Ahead(_) | Region::Idle)
             | (FromRegion::Refused(_), Region::Idle) => {}
         }
         self.pump(now, out);
+    }
+
+    /// What the region reads, hears or covers: the first two are said behind its welcome.
+    fn handle_region_word(&mut self, (term, lines): (Term, Vec<Coverage>), now: Instant, out: &mut Outbox<Action>) {
+        self.telling.hears |= lines.iter().any(Coverage::hears_duties);
+        let had_gone_ahead = core::mem::take(&mut self.has_gone_ahead);
+        let said = lines.iter().find_map(|line| line.as_reads(Reader::Region));
+        let reads = said.unwrap_or_default();
+        if had_gone_ahead && reads != self.sealer.reads() {
+            // It reads less than it did, or is one of the first builds, which say nothing: all is packed again.
+            self.open_uplink((term, reads, false), now, out);
+        }
+        if let Some(reads) = said {
+            self.sealer.handle_reads(reads);
+            self.region_reads = Some(reads);
+            if let Some(message) = self.own_reads() {
+                self.tell_peers(&message, out);
+            }
+            return;
+        }
+        self.tell_peers(&PeerMessage::Coverage(lines.clone()), out);
+        self.handle_coverage(lines, now, out);
     }
 
     /// Fenced by a term that this site has not heard of: the boards forgot it, or another cut-off part leads. Take
@@ -293,20 +346,24 @@ impl Node {
 
     /// What is told of coverage from now on is the word of `region`.
     fn hear_region(&mut self, region: RegionTag, now: Instant, out: &mut Outbox<Action>) {
+        if self.uplink.region() != Some(region) {
+            // What it reads it says behind this.
+            self.region_reads = None;
+        }
         if self.uplink.handle_region(region) {
             self.note(Event::RegionChanged, now, out);
         }
     }
 
     /// The route for blocks stands or fell: whatever was on its way starts over.
-    fn open_route(&mut self, route: Route, now: Instant, out: &mut Outbox<Action>) {
+    fn open_route(&mut self, route: Route, ahead: bool, now: Instant, out: &mut Outbox<Action>) {
         self.sealer.clear();
         if route != self.uplink.route() {
             self.sealer.handle_reads(Reads::Lz4);
         }
         let asks = self
             .uplink
-            .handle_route(route, origins(&self.config, &self.membership, &self.journal), now);
+            .handle_route(route, ahead, origins(&self.config, &self.membership, &self.journal), now);
         self.ask(asks, out);
         self.ask_about_holes(out);
     }
@@ -321,11 +378,15 @@ impl Node {
         }
     }
 
-    pub(super) fn close_uplink(&mut self, term: Term, now: Instant, out: &mut Outbox<Action>) {
-        out.push(Action::Notice(Event::UplinkClosed));
+    /// The way to the region, which stands, is no more.
+    pub(super) fn close_uplink(&mut self, now: Instant, out: &mut Outbox<Action>) {
+        let Some(term) = self.region.passes_on() else { return };
+        if let Region::Open(_) = self.region {
+            out.push(Action::Notice(Event::UplinkClosed));
+        }
         self.tell_peers(&PeerMessage::UplinkClosed { term }, out);
         if self.uplink.route() == Route::Region(term) {
-            self.open_route(Route::Closed, now, out);
+            self.open_route(Route::Closed, false, now, out);
         }
     }
 

@@ -428,7 +428,7 @@ impl Node {
         while let Some(output) = outputs.pop() {
             match output {
                 duties::Output::Started { duty: Duty::Uplink, term } => self.start_uplink(term, now, out),
-                duties::Output::Stopped { duty: Duty::Uplink, term } => self.stop_uplink(term, now, out),
+                duties::Output::Stopped { duty: Duty::Uplink, .. } => self.stop_uplink(now, out),
                 duties::Output::Tell { to, message } => self.tell(to, ControlMessage::Duty(message), out),
                 duties::Output::Order { duty, order } => out.push(Action::Duty { duty, order }),
                 duties::Output::Moved { duty, to, why, .. } => {
@@ -454,13 +454,15 @@ impl Node {
         }));
     }
 
-    fn stop_uplink(&mut self, term: Term, now: Instant, out: &mut Outbox<Action>) {
+    fn stop_uplink(&mut self, now: Instant, out: &mut Outbox<Action>) {
         self.own.handle_uplink(None, now);
-        let before = core::mem::replace(&mut self.region, Region::Idle);
-        match before {
-            Region::Idle => return,
-            Region::Dialling(_) => {}
-            Region::Open(_) => self.close_uplink(term, now, out),
+        if self.region == Region::Idle {
+            return;
+        }
+        self.close_uplink(now, out);
+        self.region = Region::Idle;
+        if core::mem::take(&mut self.has_gone_ahead) {
+            self.region_reads = None;
         }
         out.push(Action::HangUp);
     }

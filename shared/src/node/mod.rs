@@ -50,7 +50,7 @@ use crate::seal::Sealer;
 use crate::time::{Deadline, Instant, WallMillis};
 use crate::uplink::{Origins, Read, Uplink};
 use crate::wire::peer::RegionTag;
-use crate::wire::uplink::BoardReport;
+use crate::wire::uplink::{BoardReport, Reads};
 
 /// A board not heard since this one started is thought to live for so long: boards of a cabinet start together, and
 /// a record that could have had its second copy a moment later must not be committed on one board.
@@ -115,6 +115,10 @@ pub struct Node {
     region: Region,
     /// With which region the session is, or was, where the site knows several.
     region_of_session: Option<RegionTag>,
+    /// What the region reads, as it or its holder said last; `None` where nobody has, and after a session that fell without a word of it.
+    region_reads: Option<Reads>,
+    /// Blocks have followed the hello, and the region has not said yet what it reads.
+    has_gone_ahead: bool,
     reading: Option<(Token, Purpose)>,
     read_after: Instant,
     next_token: u64,
@@ -147,7 +151,19 @@ pub struct Node {
 enum Region {
     Idle,
     Dialling(Term),
+    /// Not welcomed yet, but blocks follow the hello.
+    Ahead(Term),
     Open(Term),
+}
+
+impl Region {
+    /// The term under which blocks and questions of the site go on to the region, if they do.
+    const fn passes_on(self) -> Option<Term> {
+        match self {
+            Self::Idle | Self::Dialling(_) => None,
+            Self::Ahead(term) | Self::Open(term) => Some(term),
+        }
+    }
 }
 
 /// What a read of the journal is for.
@@ -201,6 +217,8 @@ impl Node {
             linked: BoardSet::EMPTY,
             region: Region::Idle,
             region_of_session: None,
+            region_reads: None,
+            has_gone_ahead: false,
             reading: None,
             read_after: Instant::ZERO,
             next_token: 1,

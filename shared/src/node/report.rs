@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use crate::action::Action;
-use crate::node::Node;
+use crate::node::{Node, Region};
 use crate::outbox::Outbox;
 use crate::time::Instant;
 use crate::uplink::Route;
@@ -43,6 +43,8 @@ impl Node {
     pub(super) fn report(&mut self, now: Instant, out: &mut Outbox<Action>) {
         let own = self.own_report();
         match self.uplink.route() {
+            // Before the welcome nobody knows what it hears.
+            Route::Region(_) if !matches!(self.region, Region::Open(_)) => {}
             Route::Closed => {}
             Route::Holder(to, _) => out.push(Action::Send { to, message: PeerMessage::Report(own) }),
             Route::Region(_) => {

@@ -255,7 +255,7 @@ impl Node {
             },
             region: match self.region {
                 Region::Idle => "idle",
-                Region::Dialling(_) => "dialling",
+                Region::Dialling(_) | Region::Ahead(_) => "dialling",
                 Region::Open(_) => "open",
             },
             accepts: self.accepts(),

@@ -23,6 +23,9 @@ use crate::wire::peer::Run;
 
 /// What the region lacks after so long is not fresh any more: the figure that a live event must meet while a backlog drains.
 const FRESH_FOR: Duration = Duration::from_secs(2);
+/// Where an outage ends, so many records of a stream are fresh at most: some hundredths of a second of the line. Of a site that takes in
+/// more within [`FRESH_FOR`] than the line carries, what is published from now on would come behind all of that.
+const FRESH_MAX: u64 = 4096;
 /// Fresh records gather for so long before they are read: of many small reads each would cost as much as a large one.
 const GATHERS_FOR: Duration = Duration::from_millis(10);
 
@@ -126,9 +129,15 @@ impl Lanes {
 
     /// The way opens, after nothing could go up for so long, or closes: everything is read from its begin, and what is no longer fresh
     /// has waited. A moment is no outage: what was late before it still is.
-    pub(super) fn split(&mut self, stopped_for: Option<Duration>) {
+    pub(super) fn split(&mut self, held: &BTreeMap<Stream, RangeSet>, stopped_for: Option<Duration>) {
         self.waited.clone_from(&self.before);
         if stopped_for.is_some_and(|stopped_for| stopped_for >= FRESH_FOR) {
+            for (stream, last) in last(held) {
+                if let Some(waited) = last.checked_sub(FRESH_MAX).filter(|waited| *waited > 0) {
+                    let before = self.waited.entry(stream).or_insert(waited);
+                    *before = waited.max(*before);
+                }
+            }
             self.opened.clone_from(&self.waited);
         }
         self.rewind();
@@ -315,6 +324,27 @@ fn last(held: &BTreeMap<Stream, RangeSet>) -> BTreeMap<Stream, Seq> {
 mod tests {
     use super::*;
     use crate::wire::peer::Run;
+
+    /// What a site took in at full speed until the way opened does not come before all that it takes in from then on. Seen to fail where
+    /// all of the last two seconds is fresh.
+    #[test]
+    fn of_a_flood_before_the_way_opens_little_is_fresh() {
+        let origin = crate::ids::Origin { board: crate::ids::BoardId::FIRST, epoch: crate::ids::Epoch::default() };
+        let [old, new] = [Class::Event, Class::Bulk].map(|class| Stream { origin, class });
+        let all = |last| RangeSet::from_iter([SeqRange { first: 1, last }]);
+        let before = BTreeMap::from([(old, all(1_000))]);
+        for (flood, outage, old_from, new_from) in
+            [(1_100, 60, 1_001, 1), (90_000, 60, 85_905, 85_905), (90_000, 1, 1_001, 1)]
+        {
+            let mut lanes = Lanes::new(&before, Instant::ZERO);
+            let held = BTreeMap::from([(old, all(flood)), (new, all(flood))]);
+            lanes.split(&held, Some(Duration::from_secs(outage)));
+            let fresh = |stream: &Stream| lanes.part(Lane::Fresh, stream, SeqRange { first: 1, last: flood });
+            for (stream, from) in [(old, old_from), (new, new_from)] {
+                assert_eq!(fresh(&stream), Some(SeqRange { first: from, last: flood }), "{flood} {outage}");
+            }
+        }
+    }
 
     /// Seen to fail where alarms always go first, and where what was found of them is passed over.
     #[test]

@@ -7,11 +7,14 @@
 //!     └──route fell──────┴──── no progress, coverage went back ◀──────┘
 //! ```
 //!
+//! Where the region has spoken before, sending begins with asking: see `ahead`.
+//!
 //! What is fresh goes before what has waited, and alarms before everything else that has: see `lanes`.
 //!
 //! Two boards that bring up the same record do no harm; one that nobody brings up would, so a keeper adopts a living
 //! origin's records once they have made no progress for long enough.
 
+mod ahead;
 pub mod budget;
 mod lanes;
 pub mod outlook;
@@ -32,6 +35,7 @@ use crate::limits::{COVERAGE_STREAMS_MAX, RANGES_MAX, READ_BYTES};
 use crate::ranges::{RangeSet, SeqRange};
 use crate::record::Reading;
 use crate::time::{Deadline, Instant};
+use crate::uplink::ahead::Ahead;
 pub use crate::uplink::regions::WentBack;
 
 use crate::uplink::lanes::{Lane, Lanes};
@@ -117,11 +121,13 @@ pub struct Uplink {
     /// When the coverage of a stream last grew, or held all there was.
     progress: BTreeMap<Stream, Instant>,
     unanswered: BTreeSet<Stream>,
+    ahead: Ahead,
     asked_at: Instant,
     window: Window,
     lanes: Lanes,
     /// Streams brought up from here.
     mine: BTreeSet<Stream>,
+    own: Option<BoardId>,
     adopt_at: Instant,
     went_back: Vec<WentBack>,
     /// Whose word `covered` is, where the site knows several regions; `None` before any has named itself.
@@ -145,10 +151,12 @@ impl Uplink {
             covered,
             progress: BTreeMap::new(),
             unanswered: BTreeSet::new(),
+            ahead: Ahead::default(),
             asked_at: Instant::ZERO,
             window: Window::new(boards),
             lanes: Lanes::new(held, now),
             mine: BTreeSet::new(),
+            own: None,
             adopt_at: Instant::NEVER,
             went_back: Vec::new(),
             region: None,
@@ -169,21 +177,30 @@ impl Uplink {
         self.route
     }
 
-    /// The route stands or fell: starts over. Returns what to ask the region, in messages of bounded size.
-    pub fn handle_route(&mut self, route: Route, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
-        let was_sending = self.is_sending();
+    /// The route stands or fell: starts over. Returns what to ask the region, in messages of bounded size. Where it is to go
+    /// `ahead`, what the region has not said before it has is sent before it has answered.
+    pub fn handle_route(&mut self, route: Route, ahead: bool, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
+        let was_answered = self.is_answered();
         self.route = route;
-        self.start_over(was_sending, origins, now)
+        self.start_over((was_answered, ahead), origins, now)
     }
 
-    fn start_over(&mut self, was_sending: bool, origins: Origins<'_>, now: Instant) -> Vec<Vec<Stream>> {
-        if was_sending {
+    fn start_over(
+        &mut self,
+        (was_answered, ahead): (bool, bool),
+        origins: Origins<'_>,
+        now: Instant,
+    ) -> Vec<Vec<Stream>> {
+        if was_answered {
             self.stopped_at = now;
+            self.ahead.handle_known(origins.held);
         }
-        self.window.clear(now);
+        self.ahead.doubt(self.window.clear(now));
+        self.ahead.begin(ahead);
+        self.own = Some(origins.own);
         self.lanes.note(origins.held, now);
         let is_open = self.route != Route::Closed;
-        self.lanes.split(is_open.then(|| now.since(self.stopped_at)));
+        self.lanes.split(origins.held, is_open.then(|| now.since(self.stopped_at)));
         self.unanswered.clear();
         self.asked_at = now;
         if self.route == Route::Closed {
@@ -192,7 +209,12 @@ impl Uplink {
         self.unanswered.extend(origins.held.keys());
         self.progress.clear();
         self.refresh(origins, now);
-        let streams: Vec<Stream> = origins.held.keys().copied().collect();
+        self.questions()
+    }
+
+    /// What the region is to be asked, in messages of bounded size.
+    fn questions(&self) -> Vec<Vec<Stream>> {
+        let streams: Vec<Stream> = self.unanswered.iter().copied().collect();
         streams.chunks(COVERAGE_STREAMS_MAX).map(<[Stream]>::to_vec).collect()
     }
 
@@ -216,6 +238,8 @@ impl Uplink {
                 }
                 continue;
             }
+            // Before the region has answered there can be no progress.
+            let since = if self.is_answered() { since } else { now };
             let patient_until = since + self.adopt_after;
             if board == origins.own || !origins.alive.contains(board) || now >= patient_until {
                 mine.insert(*stream);
@@ -244,13 +268,20 @@ impl Uplink {
             self.window.handle_others(now);
         }
         for line in lines {
-            self.unanswered.remove(&line.stream);
+            // While records go ahead, words on some of them come before the answer.
+            if line.whole || !self.ahead.is_on() {
+                self.unanswered.remove(&line.stream);
+            }
             let Some(held) = held.get(&line.stream) else { continue };
             // Only what is held matters, and only that is believed: a region cannot make a board forget a record
             // it has yet to write.
             let said = line.ranges.intersection(held);
             let have = self.covered.entry(line.stream).or_default();
             let is_another = line.whole && self.foreign.remove(&line.stream);
+            let is_own = self.own == Some(line.stream.origin.board);
+            if line.whole && self.ahead.handle_answer(line.stream, is_own) {
+                self.lanes.rewind();
+            }
             if line.whole && !said.contains_all(have) {
                 // The region lost its memory, or is another one: what is still held here is brought up again.
                 self.went_back.push(WentBack { stream: line.stream, is_another });
@@ -289,6 +320,7 @@ impl Uplink {
         });
         self.progress.retain(|stream, _| held.contains_key(stream));
         self.foreign.retain(|stream| held.contains_key(stream));
+        self.ahead.retain(held);
     }
 
     /// Records held here that the region does not cover.
@@ -302,9 +334,14 @@ impl Uplink {
             .sum()
     }
 
+    /// Whether the region has answered all that it was asked.
+    fn is_answered(&self) -> bool {
+        self.route != Route::Closed && self.unanswered.is_empty()
+    }
+
     /// Whether the board may read and send now.
     fn is_sending(&self) -> bool {
-        self.route != Route::Closed && self.unanswered.is_empty()
+        self.is_answered() || (self.route != Route::Closed && self.ahead.is_on())
     }
 
     /// Where to read next and when at the earliest, if anything is wanted: segment, offset, bytes to its durable end. `next`
@@ -362,10 +399,17 @@ impl Uplink {
             .covered
             .get(stream)
             .map_or_else(|| alloc::vec![range], |have| have.missing(range));
-        uncovered
-            .into_iter()
-            .flat_map(|part| self.window.missing(stream, part))
-            .collect()
+        let unsent = uncovered.into_iter().flat_map(|part| self.window.missing(stream, part));
+        if !self.unanswered.contains(stream) {
+            return unsent.collect();
+        }
+        if !self.ahead.may_go(stream, self.own == Some(stream.origin.board)) {
+            return Vec::new();
+        }
+        match self.ahead.in_doubt(stream) {
+            Some(in_doubt) => unsent.flat_map(|part| in_doubt.missing(part)).collect(),
+            None => unsent.collect(),
+        }
     }
 
     /// Runs that `read` found, and where reading goes on; those that its lane does not bring up are passed over. A read from before
@@ -420,8 +464,13 @@ impl Uplink {
         }
         let stuck = self.window.stuck_at(PATIENCE).is_some_and(|at| now >= at);
         let unanswered = !self.unanswered.is_empty() && now >= self.asked_at + PATIENCE;
+        if unanswered && !stuck && self.ahead.is_on() {
+            // A region that has much to store comes to the question late. What went ahead is on its way.
+            self.asked_at = now;
+            return Some(self.questions());
+        }
         if stuck || unanswered {
-            return Some(self.start_over(self.is_sending(), origins, now));
+            return Some(self.start_over((self.is_answered(), false), origins, now));
         }
         if now >= self.adopt_at {
             self.refresh(origins, now);

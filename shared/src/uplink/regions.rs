@@ -24,8 +24,17 @@ impl Uplink {
         let before = self.region.replace(region);
         if before != Some(region) {
             self.foreign = self.covered.keys().copied().collect();
+            if self.ahead.end() {
+                // What was read meanwhile was passed over.
+                self.lanes.rewind();
+            }
         }
         before.is_some_and(|before| before != region)
+    }
+
+    /// Whose word the coverage is, where the site knows several regions.
+    pub const fn region(&self) -> Option<RegionTag> {
+        self.region
     }
 
     /// What a region is known to have, and which one; `None` while it is still asked, where no way is open, and where the site knows

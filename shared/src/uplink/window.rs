@@ -130,13 +130,13 @@ impl Window {
         (!self.blocks.is_empty()).then_some(stuck_at)
     }
 
-    /// Nothing is on its way any more.
-    pub(super) fn clear(&mut self, now: Instant) {
-        self.taken.clear();
+    /// Nothing is on its way any more: what was, gathered or sent.
+    pub(super) fn clear(&mut self, now: Instant) -> BTreeMap<Stream, RangeSet> {
         self.blocks.clear();
         self.gathered_bytes = 0;
         self.sent = Weight::default();
         self.progress = now;
+        core::mem::take(&mut self.taken)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use link::endpoint::BACKLOG_STREAMS;
 use link::frames::{FrameReader, ReadError, encode, write_all_frames};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use shared::frame::{Conversation, FrameRefusal};
@@ -14,11 +15,12 @@ use shared::ids::{BoardId, Name};
 use shared::limits::HELLO_WITHIN;
 use shared::wire::uplink::{FromRegion, ToRegion};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::owner::Input;
 
-/// Messages of one session that the owner has not looked at, or holds back because too much of it waits. Below
-/// `limits::SESSION_SLACK`, so that a session which is held back in time is never refused.
+/// Messages of one stream of a session that the owner has not looked at, or holds back because too much of it waits. All streams'
+/// together are below `limits::SESSION_SLACK`, so that a session which is held back in time is never refused.
 const AHEAD_MAX: usize = 8;
 /// Answers that wait for a session's window. At the limit the session is closed: it does not read.
 pub(crate) const REPLIES_MAX: usize = 256;
@@ -34,7 +36,10 @@ const LOOK_AFTER: Duration = Duration::from_millis(25);
 /// How a connection is closed whose site is sent to another gateway; 0 is a session that is over, 1 one that was refused.
 const SENT_AWAY: (u32, &[u8]) = (2, b"this gateway has more than its share of the sites; dial another");
 
-const _: () = assert!(2 * AHEAD_MAX < shared::limits::SESSION_SLACK, "who is held back in time is not refused");
+const _: () = assert!(
+    (1 + BACKLOG_STREAMS as usize) * AHEAD_MAX < shared::limits::SESSION_SLACK,
+    "who is held back in time is not refused"
+);
 
 /// Serves the connection until either end has had enough. `slot` is given back then.
 pub(crate) async fn serve(
@@ -95,20 +100,37 @@ async fn read(
 ) -> Option<FrameRefusal> {
     let (said, first) = oneshot::channel();
     let conversation = pass_on(session, connection, receive, inputs, Some(said));
-    // What waits for all else comes by itself, so that what is fresh overtakes it. It is not looked at before the hello.
+    // It is not looked at before the hello.
     let backlog = async {
-        if first.await.is_ok()
-            && let Ok(receive) = connection.accept_uni().await
-            && let Some(fault) = pass_on(session, connection, receive, inputs, None).await
-        {
-            return Some(fault);
+        match first.await {
+            Ok(()) => read_backlog(session, connection, inputs).await,
+            Err(_) => std::future::pending().await,
         }
-        // Its end says nothing; the conversation has the last word.
-        std::future::pending().await
     };
     tokio::select! {
         fault = conversation => fault,
-        fault = backlog => fault,
+        fault = backlog => Some(fault),
+    }
+}
+
+/// Passes on what waits for all else: it comes by itself, so that what is fresh overtakes it, and on several streams, so that a packet
+/// that is lost holds up those behind it on its own alone. Their ends say nothing; the conversation has the last word. Returns what was
+/// wrong with one.
+async fn read_backlog(session: SessionId, connection: &Connection, inputs: &mpsc::Sender<Input>) -> FrameRefusal {
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok(receive) = connection.accept_uni() => {
+                let (connection, inputs) = (connection.clone(), inputs.clone());
+                streams.spawn(async move { pass_on(session, &connection, receive, &inputs, None).await });
+            }
+            Some(ended) = streams.join_next() => {
+                if let Ok(Some(fault)) = ended {
+                    return fault;
+                }
+            }
+            else => std::future::pending().await,
+        }
     }
 }
 

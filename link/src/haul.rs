@@ -137,8 +137,8 @@ struct Lately {
 impl Lately {
     fn add(&mut self, rtt: Duration) {
         self.gathered = Some(self.gathered.map_or(rtt, |least| least.min(rtt)));
-        self.samples += 1;
-        if self.samples.is_multiple_of(SAMPLES_LEAST) {
+        self.samples = (self.samples + 1) % SAMPLES_LEAST;
+        if self.samples == 0 {
             self.shown = self.gathered.take();
         }
     }

@@ -1,12 +1,13 @@
-//! What goes over a session that stands: the hello, what the region says, what the node says, and the backlog on a stream of its
+//! What goes over a session that stands: the hello, what the region says, what the node says, and the backlog on streams of its
 //! own, within the path's budget.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use link::clock;
-use link::endpoint::acknowledged;
+use link::endpoint::{BACKLOG_STREAMS, acknowledged};
 use link::frames::{FrameReader, ReadError, encode, write_all_frames};
 use link::logging::whole_story;
 use quinn::{Connection, SendStream};
@@ -15,7 +16,8 @@ use shared::time::Deadline;
 use shared::uplink::budget::Budget;
 use shared::uplink::silence::{SAMPLE_EVERY, Sample, Silence, Verdict};
 use shared::wire::uplink::{Hello, ToRegion};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::{RegionInput, UplinkCounts};
@@ -24,7 +26,7 @@ use super::{RegionInput, UplinkCounts};
 const BATCH_MAX: usize = 64;
 /// Below that of the conversation's own stream, which has the transport's default, 0.
 const BACKLOG_PRIORITY: i32 = -1;
-/// Of a backlog within a budget so much is sent at once: some ten packets.
+/// Of a backlog within a budget so much is sent at once, and small blocks go together up to that: some ten packets.
 const PIECE_BYTES: usize = 12 * 1024;
 
 /// Says who is there, on the session's stream.
@@ -125,8 +127,9 @@ pub(super) async fn send(mut stream: SendStream, mut queue: mpsc::Receiver<ToReg
     std::future::pending().await
 }
 
-/// Writes what waits for all else to a stream of its own, which the transport serves when the other has nothing to send. Where
-/// there is a budget of so many Mbit/s, what is `sent` beside it counts as spent.
+/// Writes what waits for all else to streams of its own, which the transport serves when the other has nothing to send: several
+/// where the gateway takes them, so that a packet that is lost holds up those behind it on its own alone. Where there is a budget of so
+/// many Mbit/s it is one stream, and what is `sent` beside it counts as spent. Ends where a write fails; returns why.
 pub(super) async fn send_backlog(
     connection: &Connection,
     mut queue: mpsc::Receiver<ToRegion>,
@@ -136,24 +139,85 @@ pub(super) async fn send_backlog(
     let Some(first) = queue.recv().await else {
         return std::future::pending().await;
     };
-    let mut stream = match connection.open_uni().await {
+    let mut stream = match backlog_stream(connection).await {
         Ok(stream) => stream,
-        Err(error) => return whole_story(&error),
+        Err(why) => return why,
     };
-    if stream.set_priority(BACKLOG_PRIORITY).is_err() {
-        return "the stream broke off".to_owned();
+    let mut frames = vec![encode(Conversation::ToRegion, &first)];
+    if let Some(megabits) = budget {
+        return send_within(megabits, (stream, frames), queue, sent).await;
     }
+    if let Err(error) = write_all_frames(&mut stream, &mut frames).await {
+        return whole_story(&error);
+    }
+    let queue = Arc::new(Mutex::new(queue));
+    // They end with the set.
+    let mut writers = JoinSet::new();
+    writers.spawn(send_share(stream, Arc::clone(&queue)));
+    for _ in 1..BACKLOG_STREAMS {
+        let (connection, queue) = (connection.clone(), Arc::clone(&queue));
+        writers.spawn(async move {
+            // One of an earlier build takes one stream, and this waits for ever.
+            match backlog_stream(&connection).await {
+                Ok(stream) => send_share(stream, queue).await,
+                Err(why) => why,
+            }
+        });
+    }
+    match writers.join_next().await {
+        Some(Ok(why)) => why,
+        Some(Err(_)) | None => "what sends its backlog broke off".to_owned(),
+    }
+}
+
+/// A stream of a backlog, as soon as the gateway takes one more.
+async fn backlog_stream(connection: &Connection) -> Result<SendStream, String> {
+    let stream = connection.open_uni().await.map_err(|error| whole_story(&error))?;
+    match stream.set_priority(BACKLOG_PRIORITY) {
+        Ok(()) => Ok(stream),
+        Err(_) => Err("the stream broke off".to_owned()),
+    }
+}
+
+/// Writes to `stream` what the writers of the others have not taken, until a write fails; returns why. What is taken at once is a block,
+/// or small ones up to a few packets.
+async fn send_share(mut stream: SendStream, queue: Arc<Mutex<mpsc::Receiver<ToRegion>>>) -> String {
+    let mut frames = Vec::new();
+    loop {
+        let mut waiting = queue.lock().await;
+        let mut next = waiting.recv().await;
+        let mut bytes = 0;
+        while let Some(message) = next.take() {
+            let frame = encode(Conversation::ToRegion, &message);
+            bytes += frame.len();
+            frames.push(frame);
+            if bytes < PIECE_BYTES {
+                next = waiting.try_recv().ok();
+            }
+        }
+        drop(waiting);
+        if frames.is_empty() {
+            return std::future::pending().await;
+        }
+        if let Err(error) = write_all_frames(&mut stream, &mut frames).await {
+            return whole_story(&error);
+        }
+    }
+}
+
+/// Writes `frames`, then what is queued, within so many Mbit/s; returns why it could not go on.
+async fn send_within(
+    megabits: u32,
+    (mut stream, mut frames): (SendStream, Vec<Bytes>),
+    mut queue: mpsc::Receiver<ToRegion>,
+    sent: &AtomicU64,
+) -> String {
     // What went while nothing waited is over.
     let counted = sent.load(Ordering::Relaxed);
-    let mut pace = Pace { budget: budget.map(|megabits| Budget::new(megabits, clock::now())), counted };
-    let (mut batch, mut frames) = (vec![first], Vec::new());
+    let mut pace = Pace { budget: Budget::new(megabits, clock::now()), counted };
+    let mut batch = Vec::new();
     loop {
-        frames.extend(batch.drain(..).map(|message| encode(Conversation::ToRegion, &message)));
-        let written = match &mut pace.budget {
-            None => write_all_frames(&mut stream, &mut frames).await,
-            Some(_) => pace.write(&mut stream, &mut frames, sent).await,
-        };
-        if let Err(error) = written {
+        if let Err(error) = pace.write(&mut stream, &mut frames, sent).await {
             return whole_story(&error);
         }
         let was_idle = queue.is_empty();
@@ -163,12 +227,13 @@ pub(super) async fn send_backlog(
         if was_idle {
             pace.counted = sent.load(Ordering::Relaxed);
         }
+        frames.extend(batch.drain(..).map(|message| encode(Conversation::ToRegion, &message)));
     }
 }
 
 /// A backlog within a budget.
 struct Pace {
-    budget: Option<Budget>,
+    budget: Budget,
     /// Bytes sent beside it that the budget knows of.
     counted: u64,
 }
@@ -192,7 +257,7 @@ impl Pace {
 
     /// Waits until the budget has room, and takes `bytes` of it.
     async fn wait(&mut self, bytes: u64, sent: &AtomicU64) {
-        let Some(budget) = &mut self.budget else { return };
+        let budget = &mut self.budget;
         loop {
             let now = clock::now();
             let beside = sent.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! One connection of a board: its conversation, and the stream on which its backlog comes. Carries messages between the wire and the owner
+//! One connection of a board: its conversation, and the streams on which its backlog comes. Carries messages between the wire and the owner
 //! task, in bounds; decides nothing.
 
 use std::sync::Arc;
@@ -117,10 +117,12 @@ async fn read(
 /// that is lost holds up those behind it on its own alone. Their ends say nothing; the conversation has the last word. Returns what was
 /// wrong with one.
 async fn read_backlog(session: SessionId, connection: &Connection, inputs: &mpsc::Sender<Input>) -> FrameRefusal {
-    let mut streams = JoinSet::new();
+    let (mut streams, mut taken) = (JoinSet::new(), 0);
     loop {
         tokio::select! {
-            Ok(receive) = connection.accept_uni() => {
+            // In all: each new one would have its own share of what may wait.
+            Ok(receive) = connection.accept_uni(), if taken < BACKLOG_STREAMS => {
+                taken += 1;
                 let (connection, inputs) = (connection.clone(), inputs.clone());
                 streams.spawn(async move { pass_on(session, &connection, receive, &inputs, None).await });
             }

@@ -12,6 +12,9 @@ use crate::mesh::Path;
 use crate::settings::Weather;
 
 /// A session as the board's shell sees it.
+/// Streams of a session on which a backlog comes, as in `link`.
+pub(crate) const BACKLOG_STREAMS: usize = 4;
+
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) session: SessionId,
@@ -20,8 +23,11 @@ pub(crate) struct Line {
     /// Nothing arrives at the region, or at the board, before: order is kept.
     pub(crate) at_region: Moment,
     pub(crate) at_board: Moment,
-    /// Nothing of the backlog, which has a stream of its own, arrives before.
-    pub(crate) backlog_at: Moment,
+    /// Nothing of the backlog arrives before, on each of its streams, which take turns.
+    pub(crate) backlog_at: [Moment; BACKLOG_STREAMS],
+    pub(crate) turn: usize,
+    /// The hello is on its way: the region looks at nothing before it.
+    pub(crate) has_said_hello: bool,
     /// Stuck behind a cut, on the way to the region, with whether it is of the backlog, and to the board.
     pub(crate) to_region: VecDeque<(Bytes, bool)>,
     pub(crate) to_board: VecDeque<Bytes>,

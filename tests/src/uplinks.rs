@@ -14,7 +14,7 @@ use shared::wire::uplink::{FromRegion, Hello, ToRegion};
 use crate::board::Life;
 use crate::happening::{Happening, Input};
 use crate::region::Place;
-use crate::uplink::Line;
+use crate::uplink::{BACKLOG_STREAMS, Line};
 use crate::world::World;
 
 /// A session over which nothing comes back falls after a time between these.
@@ -76,7 +76,9 @@ impl World {
             told: false,
             at_region: opened,
             at_board: self.now + round,
-            backlog_at: opened,
+            backlog_at: [opened + TICK; BACKLOG_STREAMS],
+            turn: 0,
+            has_said_hello: false,
             to_region: std::collections::VecDeque::new(),
             to_board: std::collections::VecDeque::new(),
         };
@@ -196,13 +198,17 @@ impl World {
             delay += 3 * path.least();
         }
         let takes = Duration::from_micros(frame.len() as u64 * 1_000 / BYTES_A_MILLI);
-        line.backlog_at = (line.backlog_at + TICK + takes).max(now + delay);
-        if !waits {
-            line.at_region = (line.at_region + TICK + takes).max(now + delay);
+        let at = if waits {
+            line.turn = (line.turn + 1) % BACKLOG_STREAMS;
+            &mut line.backlog_at[line.turn]
+        } else {
+            &mut line.at_region
+        };
+        *at = (*at + TICK + takes).max(now + delay);
+        let at = *at;
+        if !std::mem::replace(&mut line.has_said_hello, true) {
+            line.backlog_at = [at; BACKLOG_STREAMS];
         }
-        // The hello is first on every session.
-        line.backlog_at = line.backlog_at.max(line.at_region + TICK);
-        let at = if waits { line.backlog_at } else { line.at_region };
         let session = line.session;
         self.agenda.put(at, Happening::ToRegion { session, frame });
     }

@@ -252,15 +252,28 @@ async fn what_is_fresh_overtakes_a_backlog_that_is_on_its_way() {
     assert_eq!(within(backlog.read()).await.unwrap(), Some(block(1, 60_000)), "in order");
     session.send(block(BACKLOG + 1, 1000), false);
     let arrived = Arc::new(AtomicU64::new(1));
-    let counted = Arc::clone(&arrived);
-    tokio::spawn(async move {
-        while let Ok(Some(ToRegion::Block(_))) = backlog.read().await {
-            counted.fetch_add(1, Ordering::Relaxed);
-        }
-    });
+    let count = |mut backlog: FrameReader| {
+        let counted = Arc::clone(&arrived);
+        tokio::spawn(async move {
+            while let Ok(Some(ToRegion::Block(_))) = backlog.read().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    };
+    count(backlog);
+    for _ in 1..endpoint::BACKLOG_STREAMS {
+        let stream = within(connection.accept_uni()).await.unwrap();
+        count(FrameReader::new(stream, Conversation::ToRegion));
+    }
     assert_eq!(within(frames.read()).await.unwrap(), Some(block(BACKLOG + 1, 1000)));
     let before = arrived.load(Ordering::Relaxed);
     assert!(before < BACKLOG / 2, "{before} of {BACKLOG} blocks that wait came first");
+    within(async {
+        while arrived.load(Ordering::Relaxed) < BACKLOG {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

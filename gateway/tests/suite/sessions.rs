@@ -3,6 +3,9 @@
 use gateway::GatewayError;
 use gateway::store::FILE;
 use gateway::store::read::SqliteReader;
+use link::endpoint::BACKLOG_STREAMS;
+use link::frames::encode;
+use shared::frame::Conversation;
 use shared::ids::Term;
 use shared::wire::uplink::{BoardReport, FromRegion, Reads, Refusal, SiteReport, ToRegion};
 use tokio::net::UdpSocket;
@@ -62,6 +65,40 @@ async fn a_flood_is_held_back_and_all_of_it_is_acknowledged() {
     session.hear_covered(stream(1, 1), last).await;
     let counts = running.json("/api/sites/elm/counts").await;
     assert_eq!((counts["stored"].as_u64(), counts["holes"].as_u64()), (Some(last), Some(0)));
+    running.stop().await;
+}
+
+/// A backlog comes on four streams, in whatever order, and on no more in a session's life: each new one would have a share of its own of
+/// what may wait. What is no message on one of them ends the session. Seen to fail where every stream is taken that is offered.
+#[tokio::test]
+async fn a_backlog_comes_on_four_streams_and_on_no_fifth() {
+    let files = Files::new();
+    let running = files.start().await;
+    let mut session = Board::dial(&files.board("elm", "elm", 1), &running).await.unwrap();
+    assert!(matches!(session.hello("elm", 1, 1).await, Some(FromRegion::Welcome { .. })));
+    let sent = |first| encode(Conversation::ToRegion, &ToRegion::Block(block(stream(1, 1), first, first..=first)));
+    let mut streams = Vec::new();
+    for _ in 0..BACKLOG_STREAMS {
+        streams.push(session.connection.open_uni().await.unwrap());
+    }
+    for (stream, first) in streams.iter_mut().rev().zip(1..) {
+        stream.write_chunk(sent(first)).await.unwrap();
+    }
+    session.hear_covered(stream(1, 1), 4).await;
+    streams.remove(0).finish().unwrap();
+    let mut fifth = tokio::time::timeout(PATIENCE, session.connection.open_uni())
+        .await
+        .unwrap()
+        .unwrap();
+    fifth.write_chunk(sent(9)).await.unwrap();
+    streams[0].write_chunk(sent(5)).await.unwrap();
+    session.hear_covered_from(stream(1, 1), 5, 5).await;
+    streams[1].write_chunk(sent(6)).await.unwrap();
+    session.hear_covered_from(stream(1, 1), 6, 6).await;
+    assert_eq!(rows(&SqliteReader::open(&files.path("data")).unwrap()).len(), 6, "the fifth is not looked at");
+    streams[2].write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert_eq!(session.hear().await, Some(FromRegion::Refused(Refusal::Protocol)));
+    assert_eq!(session.hear().await, None);
     running.stop().await;
 }
 

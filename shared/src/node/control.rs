@@ -272,7 +272,9 @@ impl Node {
 
     /// A message from the region.
     pub fn handle_region(&mut self, message: FromRegion, now: Instant, out: &mut Outbox<Action>) {
+        let is_late = self.region.term().is_some_and(|term| self.has_newer_holder(term));
         match (message, self.region) {
+            (FromRegion::Welcome { .. } | FromRegion::Coverage(_), _) if is_late => {}
             (FromRegion::Welcome { .. }, Region::Dialling(term) | Region::Ahead(term)) => {
                 let is_ahead = matches!(self.region, Region::Ahead(_));
                 self.region = Region::Open(term);

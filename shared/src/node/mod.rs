@@ -48,7 +48,7 @@ use crate::replicate::origin::{Peers, Replication};
 use crate::replicate::refill::{self, Refill};
 use crate::seal::Sealer;
 use crate::time::{Deadline, Instant, WallMillis};
-use crate::uplink::{Origins, Read, Uplink};
+use crate::uplink::{Origins, Overdue, Read, Uplink};
 use crate::wire::peer::RegionTag;
 use crate::wire::uplink::{BoardReport, Reads};
 
@@ -162,6 +162,14 @@ impl Region {
         match self {
             Self::Idle | Self::Dialling(_) => None,
             Self::Ahead(term) | Self::Open(term) => Some(term),
+        }
+    }
+
+    /// The term under which it is wanted, if it is.
+    const fn term(self) -> Option<Term> {
+        match self {
+            Self::Idle => None,
+            Self::Dialling(term) | Self::Ahead(term) | Self::Open(term) => Some(term),
         }
     }
 }
@@ -288,12 +296,16 @@ impl Node {
             self.report_at = now + REPORT_PERIOD;
             self.report(now, out);
         }
-        if let Some(asks) = self
+        match self
             .uplink
             .handle_deadline(origins(&self.config, &self.membership, &self.journal), now)
         {
-            self.sealer.clear();
-            self.ask(asks, out);
+            Some(Overdue::Progress(asks)) => {
+                self.sealer.clear();
+                self.ask(asks, out);
+            }
+            Some(Overdue::Answer(asks)) => self.ask(asks, out),
+            None => {}
         }
         self.refill.handle_deadline(now);
         if now >= self.journal.next_deadline().at {

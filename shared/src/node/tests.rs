@@ -51,6 +51,8 @@ struct Town {
     is_slow: bool,
     /// How often it was asked what it has.
     asks: usize,
+    /// It does not answer that.
+    is_mute: bool,
     owed: Vec<Vec<Coverage>>,
 }
 
@@ -87,6 +89,11 @@ fn config(number: u8, boards: u8) -> NodeConfig {
 
 impl Town {
     fn new(boards: u8) -> Self {
+        Self::with(boards, Timing::default().seal_event)
+    }
+
+    /// Of boards that gather events for a block for so long.
+    fn with(boards: u8, linger: core::time::Duration) -> Self {
         let mut town = Self {
             now: Instant::ZERO,
             nodes: BTreeMap::new(),
@@ -105,6 +112,7 @@ impl Town {
             is_welcomed: false,
             is_slow: false,
             asks: 0,
+            is_mute: false,
             owed: Vec::new(),
         };
         for number in 1..=boards {
@@ -112,8 +120,9 @@ impl Town {
             let memory = Memory { term_ceiling: 1024, ..Memory::default() };
             let seed = u64::from(number);
             let start = Start { epoch, memory, seed, restarts: 0, recovered: Default::default() };
-            town.nodes
-                .insert(board(number), Node::new(config(number, boards), start, town.now));
+            let mut config = config(number, boards);
+            config.timing.seal_event = linger;
+            town.nodes.insert(board(number), Node::new(config, start, town.now));
             town.input(board(number), |node, now, out| node.handle_start(now, out));
         }
         for (a, b) in (1..=boards)
@@ -239,6 +248,9 @@ impl Town {
             }
             ToRegion::Ask(streams) => {
                 self.asks += 1;
+                if self.is_mute {
+                    return;
+                }
                 streams
                     .into_iter()
                     .map(|stream| {
@@ -424,6 +436,28 @@ fn blocks_follow_the_hello_where_the_region_has_spoken_before() {
     town.welcome(second);
     town.pass(100);
     assert!(town.nodes.values().all(|node| node.status(town.now).backlog == 0));
+}
+
+/// A region that has much to store answers late. Seen to fail where what is gathered for a block is forgotten when it is asked again:
+/// it counted as on its way, and was never sent.
+#[test]
+fn what_is_gathered_is_not_forgotten_when_a_late_answer_is_asked_for_again() {
+    let mut town = Town::with(1, core::time::Duration::from_millis(300));
+    town.pass(2500);
+    town.publish(board(1), 1, 5);
+    town.pass(1000);
+    assert_eq!(town.covered(), 5);
+    town.fall(board(1));
+    town.is_mute = true;
+    town.stand(board(1));
+    town.welcome(board(1));
+    for round in 0..120 {
+        town.publish(board(1), 10 + 3 * round, 3);
+        town.pass(100);
+    }
+    town.is_mute = false;
+    town.pass(12_000);
+    assert_eq!((town.covered(), town.nodes[&board(1)].status(town.now).backlog), (365, 0));
 }
 
 /// A holder of an older build hands on what the region says of itself. It could not read the blocks itself.

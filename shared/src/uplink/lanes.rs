@@ -131,6 +131,7 @@ impl Lanes {
     /// has waited. A moment is no outage: what was late before it still is.
     pub(super) fn split(&mut self, held: &BTreeMap<Stream, RangeSet>, stopped_for: Option<Duration>) {
         self.waited.clone_from(&self.before);
+        self.keep_opened();
         if stopped_for.is_some_and(|stopped_for| stopped_for >= FRESH_FOR) {
             for (stream, last) in last(held) {
                 if let Some(waited) = last.checked_sub(FRESH_MAX).filter(|waited| *waited > 0) {
@@ -141,6 +142,14 @@ impl Lanes {
             self.opened.clone_from(&self.waited);
         }
         self.rewind();
+    }
+
+    /// What had waited when the way opened has waited, whatever was durable at the last mark.
+    fn keep_opened(&mut self) {
+        for (stream, opened) in &self.opened {
+            let waited = self.waited.entry(*stream).or_insert(*opened);
+            *waited = (*waited).max(*opened);
+        }
     }
 
     /// The region has lost what it had, or it is another one: what it lacks is a backlog.
@@ -208,6 +217,7 @@ impl Lanes {
             |stream: &Stream| covered.get(stream).is_some_and(|have| have.ranges().len() > RANGES_MAX / 2);
         if self.mark.iter().any(lags) && !mine.iter().any(is_scattered) {
             self.waited.clone_from(&self.mark);
+            self.keep_opened();
             self.rewind();
         }
         self.note(held, now);
@@ -342,6 +352,13 @@ mod tests {
             let fresh = |stream: &Stream| lanes.part(Lane::Fresh, stream, SeqRange { first: 1, last: flood });
             for (stream, from) in [(old, old_from), (new, new_from)] {
                 assert_eq!(fresh(&stream), Some(SeqRange { first: from, last: flood }), "{flood} {outage}");
+            }
+            // A moment later the session falls and stands again.
+            lanes.split(&held, None);
+            lanes.split(&held, Some(Duration::ZERO));
+            let fresh = |stream: &Stream| lanes.part(Lane::Fresh, stream, SeqRange { first: 1, last: flood });
+            for (stream, from) in [(old, old_from), (new, new_from)] {
+                assert_eq!(fresh(&stream), Some(SeqRange { first: from, last: flood }), "{flood} {outage}, again");
             }
         }
     }

@@ -84,6 +84,15 @@ pub struct Taken {
     pub bytes: Bytes,
 }
 
+/// What was waited for too long, and what to ask the region then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// Its answer: what was gathered and sent stays on its way.
+    Answer(Vec<Vec<Stream>>),
+    /// Any progress: everything begins anew.
+    Progress(Vec<Vec<Stream>>),
+}
+
 /// A piece of the journal to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
@@ -264,6 +273,7 @@ impl Uplink {
         now: Instant,
     ) -> Vec<Stream> {
         let mut fresh = Vec::new();
+        let was_answered = self.is_answered();
         if lines.iter().any(|line| !line.whole) {
             self.window.handle_others(now);
         }
@@ -297,6 +307,12 @@ impl Uplink {
             // What is forgotten below has arrived all the same.
             self.window.handle_covered(&line.stream, have, now);
             have.truncate(RANGES_MAX);
+        }
+        if !was_answered && self.is_answered() {
+            // Living origins have as long from now on to bring up what is theirs.
+            for since in self.progress.values_mut() {
+                *since = now;
+            }
         }
         fresh
     }
@@ -457,8 +473,8 @@ impl Uplink {
         }
     }
 
-    /// Starts over where nothing has made progress for long: returns what to ask then.
-    pub fn handle_deadline(&mut self, origins: Origins<'_>, now: Instant) -> Option<Vec<Vec<Stream>>> {
+    /// Starts over where nothing has made progress for long, or asks again.
+    pub fn handle_deadline(&mut self, origins: Origins<'_>, now: Instant) -> Option<Overdue> {
         if self.route == Route::Closed {
             return None;
         }
@@ -467,10 +483,10 @@ impl Uplink {
         if unanswered && !stuck && self.ahead.is_on() {
             // A region that has much to store comes to the question late. What went ahead is on its way.
             self.asked_at = now;
-            return Some(self.questions());
+            return Some(Overdue::Answer(self.questions()));
         }
         if stuck || unanswered {
-            return Some(self.start_over((self.is_answered(), false), origins, now));
+            return Some(Overdue::Progress(self.start_over((self.is_answered(), false), origins, now)));
         }
         if now >= self.adopt_at {
             self.refresh(origins, now);

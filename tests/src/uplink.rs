@@ -11,10 +11,10 @@ use crate::clock::Moment;
 use crate::mesh::Path;
 use crate::settings::Weather;
 
-/// A session as the board's shell sees it.
 /// Streams of a session on which a backlog comes, as in `link`.
 pub(crate) const BACKLOG_STREAMS: usize = 4;
 
+/// A session as the board's shell sees it.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) session: SessionId,
